@@ -1,0 +1,1 @@
+"""The zoo: a pretrained encoder, its experts and heads, as Checkpoints."""

@@ -1,0 +1,7 @@
+"""Classification tasks and the suites they form."""
+
+from tasks import pocket, suites, toy  # noqa: F401  (each import fills TASKS or SUITES)
+from tasks.build import Images, load
+from tasks.spec import SPLITS, SUITES, TASKS, Task, suite, world_of
+
+__all__ = ["SPLITS", "SUITES", "TASKS", "Images", "Task", "load", "suite", "world_of"]

@@ -1,0 +1,105 @@
+"""Build a task once, check it against its entry, and read it memory-mapped ever after."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+from bench.errors import DamagedFileError
+from bench.files import atomic, home
+from bench.seeds import rng_of
+from tasks.spec import MOST, SPLITS, Task
+
+
+@dataclass(frozen=True)
+class Images:
+    """One split of one task."""
+
+    images: np.ndarray  # uint8 [N, 32, 32, 3], memory-mapped
+    labels: np.ndarray  # int64 [N]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def first(self, limit: int | None) -> "Images":
+        """The first ``limit`` images: a random sample, since a split is stored shuffled."""
+        return Images(self.images[:limit], self.labels[:limit])
+
+
+def folder(task: Task) -> Path:
+    """Where the built task lies; another version or other pixels lie elsewhere."""
+    return home() / "tasks" / f"{task.name}-v{task.version}-{task.pixels[:8]}"
+
+
+def assemble(task: Task) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
+    """Run the builder; shuffle and cap each split.  Returns images, labels and split sizes."""
+    pool = task.build()
+    order = []
+    for split, most in enumerate(MOST):
+        rows = np.flatnonzero(pool.splits == split)
+        order.append(rng_of("order", task.name, split).permutation(rows)[:most])
+    rows = np.concatenate(order)
+    sizes = tuple(map(len, order))
+    return np.ascontiguousarray(pool.images[rows]), pool.labels[rows].astype(np.int64), sizes
+
+
+def pixel_hash(images: np.ndarray, labels: np.ndarray) -> str:
+    """First 16 hex digits of the sha256 of ``uint8 [N, H, W, 3]`` and ``int64 [N]``."""
+    return sha256(images.tobytes() + labels.astype("<i8").tobytes()).hexdigest()[:16]
+
+
+def build(task: Task) -> None:
+    """Build and check ``task`` unless it is there.
+
+    Raises:
+        DamagedFileError: counts, classes or pixels are not those of the task's entry.
+    """
+    place = folder(task)
+    if (place / "labels.npy").exists():
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{place}.lock"):
+        if (place / "labels.npy").exists():
+            return
+        images, labels, sizes = assemble(task)
+        check(task, images, labels, sizes)
+        for name, array in (("images", images), ("labels", labels)):  # labels last: they mean done
+            with atomic(place / f"{name}.npy") as temporary, temporary.open("wb") as file:
+                np.save(file, array)
+
+
+def check(task: Task, images: np.ndarray, labels: np.ndarray, sizes: tuple[int, ...]) -> None:
+    """Compare what was built with the task's entry."""
+    found = sizes, len(np.unique(labels)), pixel_hash(images, labels)
+    wanted = task.sizes, task.num_classes, task.pixels
+    if found != wanted:
+        import PIL
+
+        raise DamagedFileError(
+            f"task {task.name} was built with (sizes, classes, pixels) {found}, its entry says "
+            f"{wanted}; pixels are pinned for Pillow 13 (here {PIL.__version__}): install that "
+            "version, or raise the task's version if the change is meant"
+        )
+
+
+@lru_cache(maxsize=256)
+def load(task: Task, split: str) -> Images:
+    """One split, built on first use.
+
+    Raises:
+        DamagedFileError: a stored array is truncated.
+    """
+    build(task)
+    start = sum(task.sizes[: SPLITS.index(split)])
+    rows = slice(start, start + task.sizes[SPLITS.index(split)])
+    try:
+        images = np.load(folder(task) / "images.npy", mmap_mode="r", allow_pickle=False)
+        labels = np.load(folder(task) / "labels.npy", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise DamagedFileError(
+            f"{folder(task)} is damaged ({error}); delete that folder and run again"
+        ) from error
+    return Images(images[rows], labels[rows])

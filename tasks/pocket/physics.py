@@ -1,0 +1,103 @@
+"""Physics: simulated microstructures and spins, measured solar cells."""
+
+import csv
+import io
+from zipfile import ZipFile
+
+import numpy as np
+
+from tasks.draw import decode, shrink
+from tasks.spec import TASKS, Pool, Task
+from tasks.splits import ADAPT, TEST, TRAIN, VAL, by_class
+from tasks.wheels import WHEELS
+
+RUNS = [TRAIN] * 12 + [ADAPT, VAL, VAL] + [TEST] * 3  # split of each simulated run
+
+
+def microstructure() -> Pool:
+    """Cahn-Hilliard phase separation, labelled by quintile of the energy; a run has one split."""
+    images, energies, runs = [], [], []
+    wheel = WHEELS["mdsdata"]
+    for run in range(len(RUNS)):
+        pictures = ZipFile(io.BytesIO(wheel.member(f"MDS3_CahnHilliard/data/images_{run}.zip")))
+        table = wheel.member(f"MDS3_CahnHilliard/data/labels_{run}.csv").decode().split()
+        for line in table[1::3]:  # every third frame: neighbours look alike
+            file, energy = line.split(",")[:2]
+            images.append(decode(pictures.read(file), "L"))
+            energies.append(float(energy))
+            runs.append(run)
+    labels = np.digitize(energies, np.percentile(energies, [20, 40, 60, 80]))
+    return Pool(shrink(images), labels, np.array(RUNS, np.int8)[runs])
+
+
+def ising() -> Pool:
+    """Spins of the two-dimensional Ising model, below and above the critical temperature."""
+    wheel = WHEELS["mdsdata"]
+    pictures = ZipFile(io.BytesIO(wheel.member("MDS2_Ising_model/images_64.zip")))
+    rows = wheel.member("MDS2_Ising_model/labels_64.csv").decode().split()[1:]
+    table = [row.split(",") for row in rows]
+    images = [decode(pictures.read(row[0]), "L") for row in table]
+    labels = np.array([int(float(row[2])) for row in table])
+    return Pool(shrink(images), labels, by_class(labels, key="ising"))
+
+
+def solardefect() -> Pool:
+    """Electroluminescence of solar cells that all experts call functional, or defective."""
+    wheel = WHEELS["elpv_dataset"]
+    rows = csv.reader(
+        io.StringIO(wheel.member("data/labels.csv").decode()), delimiter=" ", skipinitialspace=True
+    )
+    table = [(row[0], float(row[1])) for row in rows]
+    sure = [(file, chance) for file, chance in table if chance < 0.01 or chance > 0.99]
+    with wheel.open() as archive:
+        images = [decode(archive.read(f"elpv_dataset/data/{file}"), "L") for file, _ in sure]
+    labels = np.array([chance > 0.5 for _, chance in sure]).astype(int)
+    return Pool(shrink(images), labels, by_class(labels, key="solardefect"))
+
+
+TASKS.add(
+    "microstructure",
+    Task(
+        name="microstructure",
+        title="Microstructure",
+        kind="simulation",
+        noun="a simulated microstructure",
+        classes=("very low", "low", "medium", "high", "very high"),
+        template="a simulated microstructure of {} energy",
+        wheels=("mdsdata",),
+        sizes=(3971, 332, 500, 996),
+        pixels="d06a4f33b9a04e69",
+        build=microstructure,
+    ),
+)
+TASKS.add(
+    "ising",
+    Task(
+        name="ising",
+        title="Ising",
+        kind="simulation",
+        noun="a picture of spins",
+        classes=("below", "above"),
+        template="a picture of spins {} the critical temperature",
+        wheels=("mdsdata",),
+        sizes=(3000, 500, 500, 1000),
+        pixels="b11db369c17a6edb",
+        build=ising,
+    ),
+)
+TASKS.add(
+    "solardefect",
+    Task(
+        name="solardefect",
+        title="SolarDefect",
+        kind="photograph",
+        noun="a solar cell",
+        classes=("functional", "defective"),
+        template="a {} solar cell",
+        wheels=("elpv_dataset",),
+        sizes=(1334, 222, 222, 445),
+        pixels="3cf90d133ad4b6df",
+        build=solardefect,
+        note="split by cell: cells of one module can fall on both sides (no module ids)",
+    ),
+)

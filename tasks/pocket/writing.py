@@ -1,0 +1,222 @@
+"""Rendered text: letters, writing systems, languages."""
+
+import gettext
+import io
+import re
+import unicodedata
+from functools import lru_cache
+from pathlib import PurePath
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from bench.seeds import rng_of
+from tasks.draw import font, font_file, shrink
+from tasks.spec import TASKS, Pool, Task
+from tasks.splits import ADAPT, TEST, TRAIN, VAL, by_class
+from tasks.wheels import WHEELS
+
+LETTERS = tuple(chr(65 + k) for k in range(26))
+FACES = {  # split -> faces of matplotlib's fonts; a family is in one split
+    TRAIN: (
+        *(f"DejaVuSans{face}" for face in ("", "-Bold", "-Oblique", "-BoldOblique")),
+        *(f"DejaVuSansMono{face}" for face in ("", "-Bold", "-Oblique", "-BoldOblique")),
+        *(f"DejaVuSerif{face}" for face in ("", "-Bold", "-Italic", "-BoldItalic")),
+    ),
+    ADAPT: ("cmss10",),
+    VAL: ("cmr10", "cmb10"),
+    TEST: ("STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic", "STIXGeneralBolIta", "cmtt10"),
+}
+DRAWS = {TRAIN: 13, ADAPT: 20, VAL: 10, TEST: 8}  # of a letter in a face
+SCRIPTS = {  # class -> languages whose words are drawn
+    "latin": "de fr es",
+    "greek": "el",
+    "cyrillic": "ru uk bg",
+    "armenian": "hy",
+    "georgian": "ka",
+    "devanagari": "hi mr",
+    "bengali": "bn",
+    "telugu": "te",
+    "tamil": "ta",
+    "thai": "th",
+    "lao": "lo",
+    "khmer": "km",
+    "arabic": "ar fa",
+    "hebrew": "he",
+    "myanmar": "my",
+}
+LANGUAGES = {
+    "german": "de",
+    "french": "fr",
+    "italian": "it",
+    "polish": "pl",
+    "hungarian": "hu",
+    "romanian": "ro",
+    "dutch": "nl",
+    "turkish": "tr",
+    "lithuanian": "lt",
+    "croatian": "hr",
+    "swedish": "sv",
+    "estonian": "et",
+    "icelandic": "is",
+    "finnish": "fi",
+    "vietnamese": "vi",
+}
+FONT_WHEELS = ("justmytype_intl_south_asia", "justmytype_intl_rtl", "justmytype_intl_sea")
+
+
+def letters() -> Pool:
+    """Capitals, turned by up to 15 degrees and moved by up to 4 of 64 pixels."""
+    images, labels, splits = [], [], []
+    for split, faces in FACES.items():
+        for face in faces:
+            rng = rng_of("letters", face)
+            for label, letter in enumerate(LETTERS):
+                for _ in range(DRAWS[split]):
+                    page = Image.new("L", (64, 64))
+                    glyphs = font(font_file(face), int(rng.integers(32, 52)))
+                    ImageDraw.Draw(page).text((32, 32), letter, font=glyphs, fill=255, anchor="mm")
+                    angle, shift = rng.uniform(-15, 15), rng.integers(-4, 5, 2)
+                    turned = page.rotate(
+                        angle,
+                        resample=Image.Resampling.BILINEAR,
+                        translate=(int(shift[0]), int(shift[1])),
+                    )
+                    images.append(np.array(turned))
+                    labels.append(label)
+                    splits.append(split)
+    return Pool(shrink(images), np.array(labels), np.array(splits, np.int8))
+
+
+@lru_cache(maxsize=64)
+def _words(language: str) -> tuple[str, ...]:
+    """The translated names of countries, languages and currencies in one language, sorted."""
+    found: set[str] = set()
+    with WHEELS["pycountry"].open() as archive:
+        for name in archive.namelist():
+            if name.endswith(".mo") and name.split("/")[2] == language:
+                catalogue = gettext.GNUTranslations(io.BytesIO(archive.read(name)))
+                entries: dict[object, str] = vars(catalogue)["_catalog"]
+                found |= {text for key, text in entries.items() if key and text != key}
+    return tuple(sorted(found))
+
+
+@lru_cache(maxsize=1)
+def _noto() -> dict[str, bytes]:
+    """Variable Noto fonts, by the lower-case name of their script."""
+    fonts = {}
+    for wheel in FONT_WHEELS:
+        with WHEELS[wheel].open() as archive:
+            for name in archive.namelist():
+                stem = PurePath(name).name.split("[")[0]
+                if name.endswith(".ttf") and stem.startswith("NotoSans"):
+                    fonts[stem.removeprefix("NotoSans").lower()] = archive.read(name)
+    return fonts
+
+
+def _in_script(word: str, script: str) -> bool:
+    """At least four letters, at least 80 % of them of ``script``."""
+    own = sum((unicodedata.name(c, "").split() or [""])[0].lower() == script for c in word)
+    return len(word) >= 4 and own >= 0.8 * len(word)
+
+
+def _draw_word(word: str, script: str, rng: np.random.Generator) -> np.ndarray:
+    """One word, cut to 48 x 48 pixels."""
+    size = int(rng.integers(15, 25))
+    if script in _noto():
+        glyphs = font(_noto()[script], size)
+        weight = int(rng.integers(400, 701))
+        axes = glyphs.get_variation_axes()
+        glyphs.set_variation_by_axes([weight if b"eight" in a["name"] else 100 for a in axes])
+    else:
+        faces = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSansMono")
+        glyphs = font(font_file(faces[rng.integers(3)]), size)
+    page = Image.new("L", (96, 64))
+    corner = (int(rng.integers(4, 12)), int(rng.integers(12, 24)))
+    ImageDraw.Draw(page).text(corner, word, font=glyphs, fill=255)
+    turned = page.rotate(rng.uniform(-8, 8), resample=Image.Resampling.BILINEAR)
+    return np.array(turned.crop((8, 8, 56, 56)))
+
+
+def scripts() -> Pool:
+    """Words in 15 writing systems; a word is drawn once."""
+    images, labels = [], []
+    for label, (script, languages) in enumerate(SCRIPTS.items()):
+        phrases = {phrase for language in languages.split() for phrase in _words(language)}
+        words = {word for phrase in phrases for word in re.split(r"[\s()\[\],;]+", phrase)}
+        fitting = sorted(word for word in words if _in_script(word, script))
+        rng = rng_of("scripts", script)
+        for i in rng.permutation(len(fitting))[:400]:
+            images.append(_draw_word(fitting[i], script, rng))
+            labels.append(label)
+    targets = np.array(labels)
+    return Pool(shrink(images), targets, by_class(targets, key="scripts", shares=(0.69, 0.08, 0.08, 0.15)))
+
+
+def language() -> Pool:
+    """Names in 15 languages of the Latin script, drawn in four lines of eight letters.
+
+    A name that two of the languages spell alike is left out.
+    """
+    faces = [font(font_file(f"DejaVu{face}"), 13) for face in ("Sans", "Serif", "SansMono")]
+    spelled = [{word for word in _words(code) if len(word) > 8} for code in LANGUAGES.values()]
+    images, labels = [], []
+    for label, words in enumerate(spelled):
+        others = set().union(*(spelled[:label] + spelled[label + 1 :]))
+        own, rng = sorted(words - others), rng_of("language", label)
+        for i in rng.permutation(len(own))[:600]:
+            page, glyphs = Image.new("L", (64, 64)), faces[rng.integers(3)]
+            for line in range(4):
+                part = own[i][line * 8 : (line + 1) * 8]
+                ImageDraw.Draw(page).text((2, 1 + line * 15), part, font=glyphs, fill=255)
+            images.append(np.array(page))
+            labels.append(label)
+    targets = np.array(labels)
+    return Pool(shrink(images), targets, by_class(targets, key="language"))
+
+
+TASKS.add(
+    "letters",
+    Task(
+        name="letters",
+        title="Letters",
+        kind="rendered text",
+        noun="a printed letter",
+        classes=LETTERS,
+        template="a printed letter {}",
+        wheels=("matplotlib",),
+        sizes=(4000, 500, 500, 1000),
+        pixels="45803743d3c2d641",
+        build=letters,
+    ),
+)
+TASKS.add(
+    "scripts",
+    Task(
+        name="scripts",
+        title="Scripts",
+        kind="rendered text",
+        noun="a word in some writing system",
+        classes=tuple(SCRIPTS),
+        template="a word in {} script",
+        wheels=("pycountry", "matplotlib", *FONT_WHEELS),
+        sizes=(3990, 462, 462, 868),
+        pixels="e5c6bc94d60a669d",
+        build=scripts,
+    ),
+)
+TASKS.add(
+    "language",
+    Task(
+        name="language",
+        title="Language",
+        kind="rendered text",
+        noun="a name in some language",
+        classes=tuple(LANGUAGES),
+        template="a name in {}",
+        wheels=("pycountry", "matplotlib"),
+        sizes=(4000, 500, 500, 1000),
+        pixels="9e3d6637d103b665",
+        build=language,
+    ),
+)
