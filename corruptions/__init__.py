@@ -1,0 +1,7 @@
+"""Test-time corruptions of images. A file dropped in this folder registers what it defines."""
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")

@@ -1,0 +1,216 @@
+"""What a corruption is, what a shift is, and how both are written."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Protocol
+
+import numpy as np
+
+from bench.errors import UnknownNameError, UserError
+from bench.registry import Registry
+from bench.seeds import rng_of
+
+SEVERITIES = (1, 2, 3, 4, 5)
+CONSTANTS = ("cifar10-c", "imagenet-c")  # the published sets: for 32 px, for 224 px
+PLACEMENTS = ("input", "native")  # at the model's input size, or before the picture is resized
+SMALLEST = 32  # pixels; the published constants mean nothing on smaller pictures
+
+# The seven corruptions of AdaMerging's robustness experiments (Yang et al. 2024).
+PROTOCOL = (
+    "motion_blur",
+    "impulse_noise",
+    "gaussian_noise",
+    "pixelate",
+    "spatter",
+    "contrast",
+    "jpeg_compression",
+)
+LEVELS = {"L1": 1, "L2": 2, "L3": 3}  # the protocol's corruptions at this severity
+
+
+def _check_severity(severity: object, name: str) -> None:
+    if severity not in SEVERITIES:
+        raise UserError(
+            f"severity of {name} is one of 1 2 3 4 5; got {severity!r}, write such as {name}@3"
+        )
+
+
+def _check_member(what: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise UserError(f"{what} of a shift is one of {', '.join(known)}; got {value!r}")
+
+
+class Corrupt(Protocol):
+    """uint8 ``[H, W, 3]`` -> a new uint8 ``[H, W, 3]``; ``rng`` is the only source of chance."""
+
+    def __call__(
+        self, image: np.ndarray, severity: int, constants: str, rng: np.random.Generator
+    ) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """A registered corruption. Call it; do not call ``fn`` yourself."""
+
+    name: str
+    family: str  # noise | blur | weather | digital
+    source: str  # paper and reference code
+    version: int  # raised when the pixels change: it is part of every key and run id
+    fn: Corrupt
+
+    def __call__(
+        self, image: np.ndarray, severity: int, constants: str, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Corrupt one image: uint8 ``[H, W, 3]`` -> a new uint8 ``[H, W, 3]``.
+
+        Raises:
+            UserError: the image is not uint8 ``[H, W, 3]`` of at least 32 pixels a side, or the
+                severity or the constants do not exist.
+        """
+        _check_severity(severity, self.name)
+        _check_member("constants", constants, CONSTANTS)
+        is_rgb = image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8
+        if not is_rgb or min(image.shape[:2]) < SMALLEST:
+            raise UserError(
+                f"{self.name} takes uint8 images [H, W, 3] of at least {SMALLEST} pixels a side; "
+                f"got {image.dtype} {list(image.shape)}"
+            )
+        return self.fn(image, severity, constants, rng)
+
+
+CORRUPTIONS: Registry[Corruption] = Registry("corruption")
+
+
+def corruption(*, family: str, source: str, version: int = 1) -> Callable[[Corrupt], Corrupt]:
+    """Register a function under its own name."""
+
+    def add(fn: Corrupt) -> Corrupt:
+        name: str = fn.__name__  # type: ignore[attr-defined]
+        CORRUPTIONS.add(name, Corruption(name, family, source, version, fn))
+        return fn
+
+    return add
+
+
+@dataclass(frozen=True, order=True)
+class Shift:
+    """One test condition, with all that decides its pixels. Clean always has the default parts.
+
+    >>> Shift.parse("gaussian_noise@3").key
+    'gaussian_noise@3-cifar10-c-input-v1'
+    >>> str(Shift(constants="imagenet-c")), Shift(constants="imagenet-c") == CLEAN
+    ('clean', True)
+    """
+
+    corruption: str = "clean"
+    severity: int = 0  # 1..5; 0 if and only if clean
+    constants: str = "cifar10-c"
+    placement: str = "input"
+
+    def __post_init__(self) -> None:
+        _check_member("constants", self.constants, CONSTANTS)
+        _check_member("placement", self.placement, PLACEMENTS)
+        if self.corruption != "clean":
+            _check_severity(self.severity, _known(self.corruption))
+        elif self.severity:
+            raise UserError(f"clean has no severity; got clean@{self.severity}, write 'clean'")
+        else:
+            object.__setattr__(self, "constants", CONSTANTS[0])
+            object.__setattr__(self, "placement", PLACEMENTS[0])
+
+    @classmethod
+    def parse(
+        cls, text: str, *, constants: str = CONSTANTS[0], placement: str = PLACEMENTS[0]
+    ) -> "Shift":
+        """Read what ``str`` writes.
+
+        Raises:
+            UserError: ``text`` is not exactly one shift.
+        """
+        shifts = parse_shifts([text], constants, placement)
+        if len(shifts) != 1:
+            raise UserError(f"{text!r} means {len(shifts)} shifts; write one, such as {shifts[0]}")
+        return shifts[0]
+
+    def __str__(self) -> str:
+        return self.corruption if self == CLEAN else f"{self.corruption}@{self.severity}"
+
+    @property
+    def key(self) -> str:
+        """A file name: all four parts and the version of the corruption."""
+        if self == CLEAN:
+            return str(self)
+        version = CORRUPTIONS[self.corruption].version
+        return f"{self}-{self.constants}-{self.placement}-v{version}"
+
+    def apply(self, image: np.ndarray, *identity: object) -> np.ndarray:
+        """Corrupt one image: uint8 ``[H, W, 3]`` -> uint8 ``[H, W, 3]``.
+
+        Args:
+            image: is left as it is; clean returns this very array.
+            identity: (data_seed, task, index). Chance depends on these, the corruption and the
+                severity alone, so batches, order and processes cannot matter.
+        """
+        if self == CLEAN:
+            return image
+        rng = rng_of(*identity, self.corruption, self.severity)
+        return CORRUPTIONS[self.corruption](image, self.severity, self.constants, rng)
+
+
+CLEAN = Shift()
+
+
+def parse_shifts(
+    texts: Sequence[str], constants: str = CONSTANTS[0], placement: str = PLACEMENTS[0]
+) -> list[Shift]:
+    """Read shifts as a user writes them; duplicates are dropped, the order is kept.
+
+    Args:
+        texts: each ``clean``, ``NAME@SEVERITY``, ``NAME@SEVERITY,SEVERITY,...``, ``NAME`` (all
+            five severities) or ``L1`` ``L2`` ``L3`` (the seven of the protocol at 1, 2, 3).
+        constants: ``cifar10-c`` or ``imagenet-c``.
+        placement: ``input`` or ``native``.
+
+    Raises:
+        UserError: a text is none of these.
+
+    >>> [str(shift) for shift in parse_shifts(["clean", "contrast@5,1", "contrast@1"])]
+    ['clean', 'contrast@5', 'contrast@1']
+    """
+    cells = (cell for text in texts for cell in _cells(text))
+    return list(dict.fromkeys(Shift(*cell, constants, placement) for cell in cells))
+
+
+def level_of(shift: Shift) -> str:
+    """``clean``, ``L1``, ``L2``, ``L3``, or nothing for a shift that is part of no level."""
+    if shift == CLEAN:
+        return str(CLEAN)
+    levels = [level for level, severity in LEVELS.items() if severity == shift.severity]
+    return levels[0] if levels and shift.corruption in PROTOCOL else ""
+
+
+def _cells(text: str) -> Iterator[tuple[str, int]]:
+    """Yield the (corruption, severity) pairs that one text stands for."""
+    if text == "clean":
+        yield text, 0
+    elif text in LEVELS:
+        yield from ((name, LEVELS[text]) for name in PROTOCOL)
+    else:
+        name, at, severities = text.partition("@")
+        known = {str(severity): severity for severity in SEVERITIES}
+        for severity in severities.split(",") if at else known:
+            if _known(name) == "clean" or name in LEVELS:
+                raise UserError(f"{name} has no severity; got {text!r}, write {name!r}")
+            _check_severity(known.get(severity, severity), name)
+            yield name, known[severity]
+
+
+def _known(name: str) -> str:
+    """Return the name of a corruption, or of another word that a shift may be."""
+    words = ("clean", *LEVELS, *CORRUPTIONS)
+    if name in words:
+        return name
+    close = get_close_matches(name, words, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise UnknownNameError(f"no shift named {name!r}; {hint}Known: {', '.join(words)}")
