@@ -1,0 +1,141 @@
+"""What a sweep is, what a run is, and the sweeps that have a name."""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UserError
+from bench.registry import Registry
+
+LEVELS = ("clean", "L1", "L2", "L3")
+REFERENCES = ("pretrained", "individual", "average")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """A comparison: methods x shifts x seeds on one suite. A TOML file has the same fields."""
+
+    name: str = "custom"
+    suite: str = "pocket8"
+    encoder: str = ""  # "" takes the suite's own
+    methods: tuple[str, ...] = (*REFERENCES, "task_arithmetic", "ties")
+    shifts: tuple[str, ...] = LEVELS
+    seeds: tuple[int, ...] = (0,)  # of the methods
+    expert_seed: int = 0  # which set of experts
+    limit: int | None = None  # test images per task, at most; None takes all
+    tune: bool = True  # search the declared grid on val; else the declared defaults
+    settings: tuple[str, ...] = ()  # "method.field=value"; a field that is set is not tuned
+    constants: str = ""  # imagenet-c | cifar10-c; "" takes the input size's own
+    placement: str = "input"  # input | native: where in the preprocessing a shift is applied
+    data_seed: int = 0  # of the corruptions
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise UserError(f"limit is a number of images, at least 1; got {self.limit}")
+        if not self.methods or not self.shifts or not self.seeds:
+            raise UserError("a sweep needs at least one method, one shift and one seed")
+
+    def settings_of(self, method: str) -> dict[str, str]:
+        """The fields of ``method`` that this sweep sets.
+
+        Raises:
+            UserError: a setting is not ``method.field=value``.
+        """
+        found = {}
+        for setting in self.settings:
+            key, equals, value = setting.partition("=")
+            owner, dot, name = key.partition(".")
+            if not equals or not dot:
+                raise UserError(
+                    f"a setting is METHOD.FIELD=VALUE; got {setting!r}, write e.g. ties.keep=0.1"
+                )
+            if owner not in self.methods:
+                raise UserError(f"--set {setting}: {owner!r} is not in this sweep")
+            if owner == method:
+                found[name] = value
+        return found
+
+
+SWEEPS: Registry[Sweep] = Registry("sweep")
+for _sweep in (
+    Sweep(name="main", limit=500),
+    Sweep(name="smoke", suite="toy", shifts=("clean", "contrast@5"), limit=24),
+    Sweep(name="severity", limit=500, shifts=(
+        "clean", "motion_blur", "impulse_noise", "gaussian_noise", "pixelate", "spatter",
+        "contrast", "jpeg_compression")),
+):  # fmt: skip
+    SWEEPS.add(_sweep.name, _sweep)
+
+
+def read_sweep(path: Path) -> Sweep:
+    """A sweep from a TOML file.
+
+    Raises:
+        UserError: no such file, not TOML, a field that a sweep does not have, or a wrong type.
+    """
+    try:
+        with path.open("rb") as file:
+            values = tomllib.load(file)
+    except FileNotFoundError:
+        raise UserError(f"no sweep file {path}; named sweeps: {', '.join(SWEEPS)}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path} is not TOML: {error}") from None
+    return with_fields(Sweep(name=path.stem), values)
+
+
+def with_fields(sweep: Sweep, values: Mapping[str, Any]) -> Sweep:
+    """``sweep`` with some fields replaced; lists become tuples."""
+    known = {f.name: getattr(sweep, f.name) for f in fields(sweep)}
+    for name, value in values.items():
+        if name not in known:
+            raise UserError(f"a sweep has no field {name!r}; it has: {', '.join(known)}")
+        if isinstance(known[name], tuple) and not isinstance(value, (list, tuple)):
+            raise UserError(f"{name} is a list; got {value!r}")
+    new = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return replace(sweep, **new)
+
+
+def find_sweep(name: str) -> Sweep:
+    """A named sweep, or the one in a TOML file."""
+    return read_sweep(Path(name)) if name.endswith(".toml") else SWEEPS[name]
+
+
+def digest(value: object) -> str:
+    """16 hex digits of ``value`` as canonical JSON."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Everything that decides a result except the shifts; its id is the hash of all of it."""
+
+    suite: str
+    tasks: tuple[str, ...]  # "name-version-pixels", in suite order
+    encoder: str
+    base: str  # sha256 of the pretrained weights, shortened
+    experts: tuple[str, ...]  # key of each expert, in suite order
+    expert_seed: int
+    method: str
+    version: int  # of the method
+    config: str  # canonical JSON: the chosen fields, or the defaults that tuning starts from
+    grid: str  # canonical JSON of the grid to search on val; "" when not tuned
+    seed: int
+    limit: int | None
+    data_seed: int
+    adapt_on: str = ""  # what a method that learns is shown
+    weights: str = ""  # sha256 of a model that was merged elsewhere
+
+    @property
+    def id(self) -> str:
+        """Name of the result folder: a readable start, an exact end."""
+        return f"{self.suite}-{self.method}-{digest(asdict(self))}"
+
+    @property
+    def tuned(self) -> bool:
+        """Whether the config is chosen on val."""
+        return bool(self.grid)

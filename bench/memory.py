@@ -1,0 +1,50 @@
+"""Peak memory of a block of work."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+@dataclass
+class Peak:
+    """Megabytes above what was held when the block began."""
+
+    megabytes: float = 0.0
+
+
+def _kilobytes(field: str) -> int:
+    for line in _STATUS.read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1])
+    return 0
+
+
+@contextmanager
+def peak_memory() -> Iterator[Peak]:
+    """Measure a block: on a GPU what torch allocates there, else the resident set (Linux).
+
+    Elsewhere than on Linux the process's peak cannot be reset: the growth of the peak over the
+    whole life of the process is given, a lower bound.
+    """
+    peak = Peak()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        yield peak
+        peak.megabytes = (torch.cuda.max_memory_allocated() - before) / 1e6
+    elif _STATUS.exists():
+        _RESET.write_text("5")  # sets the high-water mark to the present size
+        held = _kilobytes("VmRSS")
+        yield peak
+        peak.megabytes = max(0, _kilobytes("VmHWM") - held) / 1e3
+    else:
+        import resource
+
+        held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        yield peak
+        peak.megabytes = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - held) / 1e6

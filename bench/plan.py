@@ -1,0 +1,173 @@
+"""What a sweep will do: its runs and shifts, what of it is done, what the rest takes."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from bench.config import Run, Sweep
+from bench.errors import UserError
+from bench.zoo.encoders import ENCODERS, OF_WORLD, Encoder
+from bench.zoo.experts import Expert, experts_of
+from corruptions.base import Shift, parse_shifts
+from corruptions.cache import missing
+from methods import METHODS
+from methods.config import Config
+from results.store import Store
+from tasks import Task, load, suite, world_of
+from tasks.datamodule import SuiteData, image_cache
+
+# Measured on one core of a 2023 server CPU; they only serve the estimate that a plan prints.
+PREDICTIONS_A_SECOND = {"pocket-vit": 2000.0, "toy-vit": 20000.0}
+TRAININGS_A_MINUTE = {"pocket-vit": 1.0, "toy-vit": 60.0}
+CORRUPTIONS_A_SECOND = 10000.0
+
+
+@dataclass
+class Plan:
+    """A sweep, resolved: every name looked up, everything that is missing listed."""
+
+    sweep: Sweep
+    encoder: Encoder
+    tasks: list[Task]
+    shifts: list[Shift]
+    runs: list[Run]
+    todo: dict[Shift, list[Run]] = field(default_factory=dict)  # cells to measure, by shift
+    experts: list[Expert] = field(default_factory=list)  # to fine-tune
+    to_tune: list[Run] = field(default_factory=list)
+    images: int = 0  # to corrupt
+
+    @property
+    def data(self) -> SuiteData:
+        """Every cell of the sweep."""
+        return SuiteData(
+            self.tasks, self.shifts, limit=self.sweep.limit, data_seed=self.sweep.data_seed
+        )
+
+    @property
+    def num_cells(self) -> int:
+        """Files that the finished sweep has."""
+        return len(self.runs) * len(self.shifts)
+
+    @property
+    def num_todo(self) -> int:
+        """Files that are missing."""
+        return sum(map(len, self.todo.values()))
+
+    @property
+    def predictions(self) -> int:
+        """Images times methods still to classify, tuning included."""
+        tested = sum(min(task.sizes[3], self.sweep.limit or task.sizes[3]) for task in self.tasks)
+        validated = sum(task.sizes[2] for task in self.tasks)
+        passes = sum(len(candidates(run)) for run in self.to_tune)
+        return self.num_todo * tested + passes * validated
+
+    def minutes(self, jobs: int) -> float:
+        """A rough forecast."""
+        name = self.encoder.name
+        seconds = self.predictions / PREDICTIONS_A_SECOND[name] / jobs
+        seconds += self.images / CORRUPTIONS_A_SECOND / jobs
+        return seconds / 60 + len(self.experts) / TRAININGS_A_MINUTE[name] / jobs
+
+
+def candidates(run: Run) -> list[str]:
+    """The configs that tuning tries, as canonical JSON."""
+    config = METHODS[run.method].Config.make(json.loads(run.config))
+    fixed = set(config.grid) - set(json.loads(run.grid))
+    return [canonical(candidate) for candidate in config.candidates(fixed)]
+
+
+def canonical(config: Config) -> str:
+    """A config as JSON with sorted keys."""
+    return json.dumps(config.as_dict(), sort_keys=True)
+
+
+def resolve(sweep: Sweep) -> Plan:
+    """Look up every name of ``sweep``; nothing is built, nothing is downloaded.
+
+    Raises:
+        UserError: a method, suite, task, encoder, shift, severity or setting does not exist.
+    """
+    tasks = suite(sweep.suite)
+    encoder = ENCODERS[sweep.encoder or OF_WORLD[world_of(sweep.suite)]]
+    small = encoder.vit.image_size <= 32
+    constants = sweep.constants or ("cifar10-c" if small else "imagenet-c")
+    shifts = parse_shifts(sweep.shifts, constants, sweep.placement)
+    if small and sweep.placement == "native":
+        raise UserError("pocket pictures are stored at the input size: use --placement input")
+    methods = list(dict.fromkeys(sweep.methods))
+    runs = [run_of(sweep, encoder, tasks, name, seed) for name in methods for seed in sweep.seeds]
+    return Plan(sweep, encoder, tasks, shifts, runs)
+
+
+def run_of(sweep: Sweep, encoder: Encoder, tasks: list[Task], method: str, seed: int) -> Run:
+    """The run of one method and seed."""
+    cls = METHODS[method]
+    settings = sweep.settings_of(method)
+    config = cls.Config.make(settings)
+    free = {name: values for name, values in config.grid.items() if name not in settings}
+    return Run(
+        suite=sweep.suite,
+        tasks=tuple(f"{task.name}-{task.version}-{task.pixels}" for task in tasks),
+        encoder=encoder.name,
+        base=encoder.base_hash,
+        experts=tuple(encoder.expert_key(task, sweep.expert_seed) for task in tasks),
+        expert_seed=sweep.expert_seed,
+        method=method,
+        version=cls.version,
+        config=canonical(config),
+        grid=json.dumps(free, sort_keys=True) if sweep.tune and free else "",
+        seed=seed,
+        limit=sweep.limit,
+        data_seed=sweep.data_seed,
+    )
+
+
+def inspect(plan: Plan, store: Store, force: bool = False) -> Plan:
+    """Fill in what is missing.
+
+    Args:
+        plan: from :func:`resolve`.
+        store: the results so far.
+        force: measure everything again.
+    """
+    plan.todo = {
+        shift: [run for run in plan.runs if force or not store.has(run.id, shift.key)]
+        for shift in plan.shifts
+    }
+    waiting = {run.id for runs in plan.todo.values() for run in runs}
+    plan.to_tune = [
+        run for run in plan.runs if run.tuned and run.id in waiting and (force or not chosen(run, store))
+    ]
+    if waiting:
+        experts = experts_of(plan.encoder.name, plan.tasks, plan.sweep.expert_seed)
+        plan.experts = [expert for expert in experts if not expert.exists]
+    return plan
+
+
+def count_images(plan: Plan) -> int:
+    """Images still to corrupt for the missing cells (the tasks must be built)."""
+    plan.images = missing(requests(plan), data_seed=plan.sweep.data_seed, folder=image_cache())
+    return plan.images
+
+
+def requests(plan: Plan) -> Iterable:
+    """What the missing cells ask of the image cache, shift by shift."""
+    data = plan.data
+    return [
+        data.request(task, "test", shift)
+        for shift, runs in plan.todo.items()
+        if runs
+        for task in plan.tasks
+    ]
+
+
+def chosen(run: Run, store: Store) -> str:
+    """The config that tuning chose for ``run``; empty when it was not tuned yet."""
+    path = store.folder / "cells" / run.id / "run.json"
+    return store.run(run.id)["tuning"]["config"] if path.exists() else ""
+
+
+def built_tasks(tasks: Iterable[Task]) -> None:
+    """Build the tasks that are missing, one after the other."""
+    for task in tasks:
+        load(task, "test")

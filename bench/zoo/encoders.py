@@ -1,0 +1,122 @@
+"""The pretrained encoders that experts start from."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from hashlib import sha256
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from bench.config import digest
+from bench.files import atomic, home
+from bench.registry import Registry
+from bench.seeds import seed_of
+from bench.zoo.clip import FILE, POCKET, load_model, text_features
+from bench.zoo.finetune import FineTune
+from methods.vit import ViT, init_weights
+from methods.weights import Weights
+from tasks import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoder:
+    """A pretrained image encoder with its zero-shot heads and its way of making experts."""
+
+    name: str
+    title: str  # as printed in tables
+    vit: ViT
+    recipe: FineTune
+    base: Callable[[], Weights]  # the pretrained image tower
+    make_heads: Callable[[Sequence[Task]], dict[str, Tensor]]  # task -> [C, D], scaled unit rows
+
+    @property
+    def base_hash(self) -> str:
+        """First 16 hex digits of the sha256 of the image tower's tensors."""
+        return _hash(self.name)
+
+    def expert_key(self, task: Task, seed: int) -> str:
+        """What decides an expert: base, recipe, seed, task, version and pixels."""
+        facts = (self.base_hash, asdict(self.recipe), seed, task.name, task.version, task.pixels)
+        return digest(facts)
+
+    def heads(self, tasks: Sequence[Task]) -> dict[str, Tensor]:
+        """Zero-shot heads, cached by encoder and prompts.  task -> ``[C, D]``."""
+        prompts = [(task.name, task.prompts) for task in tasks]
+        path = home() / "heads" / f"{self.name}-{digest((self.base_hash, prompts))}.safetensors"
+        if not path.exists():
+            with atomic(path) as temporary:
+                save_file(self.make_heads(tasks), temporary)
+        stored = Weights.open(path)
+        return {task.name: stored[task.name] for task in tasks}
+
+
+ENCODERS: Registry[Encoder] = Registry("encoder")
+OF_WORLD = {"pocket": "pocket-vit", "toy": "toy-vit"}  # the encoder of a suite's world
+
+
+@lru_cache(maxsize=8)
+def _hash(name: str) -> str:
+    base, total = ENCODERS[name].base(), sha256()
+    for key in base:
+        total.update(key.encode() + base[key].contiguous().numpy().tobytes())
+    return total.hexdigest()[:16]
+
+
+def _pocket_heads(tasks: Sequence[Task]) -> dict[str, Tensor]:
+    model, vocabulary = load_model()
+    with torch.inference_mode():
+        scale = model.logit_scale.exp().clamp(max=100)
+        return {
+            task.name: (scale * text_features(model, vocabulary, task.prompts)).clone()
+            for task in tasks
+        }
+
+
+ENCODERS.add(
+    "pocket-vit",
+    Encoder(
+        name="pocket-vit",
+        title="pocket ViT (32 px, 1.2 M; not CLIP)",
+        vit=POCKET,
+        recipe=FineTune(),
+        base=lambda: Weights.open(FILE, prefix="visual."),
+        make_heads=_pocket_heads,
+    ),
+)
+
+_TOY = ViT(image_size=32, patch_size=16, width=32, layers=2, heads=2, output_dim=16)
+
+
+def _toy_base() -> Weights:
+    return init_weights(_TOY, torch.Generator().manual_seed(seed_of("toy-vit")))
+
+
+def _toy_heads(tasks: Sequence[Task]) -> dict[str, Tensor]:
+    return {
+        task.name: 20
+        * F.normalize(
+            torch.randn(
+                task.num_classes,
+                _TOY.output_dim,
+                generator=torch.Generator().manual_seed(seed_of("toy head", task.name)),
+            ),
+            dim=-1,
+        )
+        for task in tasks
+    }
+
+
+ENCODERS.add(
+    "toy-vit",
+    Encoder(
+        name="toy-vit",
+        title="toy ViT (random start)",
+        vit=_TOY,
+        recipe=FineTune(steps=30, batch=32, lr=3e-3),
+        base=_toy_base,
+        make_heads=_toy_heads,
+    ),
+)

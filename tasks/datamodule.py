@@ -1,0 +1,134 @@
+"""A suite under a list of shifts, as one DataModule."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from bench.files import home
+from bench.seeds import rng_of
+from corruptions.base import CLEAN, Shift
+from corruptions.cache import Request, corrupted
+from tasks.build import load
+from tasks.spec import Task
+
+BATCH = 125  # images: small enough for a layer's activations to stay in the cache
+
+
+class Cells(Dataset[dict[str, Any]]):
+    """The batches of many (task, shift) cells, one after the other; an item is a whole batch."""
+
+    def __init__(self, data: "SuiteData", split: str, shifts: Sequence[Shift]):
+        self.data, self.split = data, split
+        self.batches = [
+            (task, shift, start)
+            for shift in shifts
+            for task in data.tasks
+            for start in range(0, data.count(task, split), data.batch)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        task, shift, start = self.batches[index]
+        rows = slice(start, start + self.data.batch)
+        return {
+            "images": torch.from_numpy(np.array(self.data.pixels(task, self.split, shift)[rows])),
+            "labels": torch.from_numpy(self.data.labels(task, self.split)[rows]),
+            "task": task.name,
+            "shift": shift.key,
+        }
+
+
+class Unlabelled(Dataset[dict[str, Tensor]]):
+    """Endless batches of images alone, one per task: labels cannot leak."""
+
+    def __init__(self, data: "SuiteData", batch: int, steps: int):
+        self.data, self.batch, self.steps = data, batch, steps
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> dict[str, Tensor]:
+        found = {}
+        for task in self.data.tasks:
+            pixels = self.data.pixels(task, self.data.adapt_on, self.data.adapt_shift)
+            rng = rng_of("adapt", self.data.seed, task.name, step)
+            rows = np.sort(rng.integers(0, len(pixels), self.batch))
+            found[task.name] = torch.from_numpy(pixels[rows])
+        return found
+
+
+class SuiteData(LightningDataModule):
+    """Every (task, shift) cell of a sweep, as uint8 images ``[B, H, W, 3]``.
+
+    ``test_dataloader`` and ``val_dataloader`` give labelled cells; ``train_dataloader`` streams
+    unlabelled images, task by task, for methods that learn.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        shifts: Sequence[Shift],
+        *,
+        limit: int | None = None,
+        data_seed: int = 0,
+        batch: int = BATCH,
+        adapt_on: str = "adapt",
+        adapt_shift: Shift = CLEAN,
+        adapt_batch: int = 16,
+        adapt_steps: int = 500,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.tasks, self.shifts, self.limit, self.data_seed = tasks, shifts, limit, data_seed
+        self.batch, self.adapt_on, self.adapt_shift, self.seed = batch, adapt_on, adapt_shift, seed
+        self.adapt_batch, self.adapt_steps = adapt_batch, adapt_steps
+        self._pixels: dict[tuple[str, str, Shift], np.ndarray] = {}
+
+    def count(self, task: Task, split: str) -> int:
+        """Images of a split that are used: ``limit`` concerns the test split alone."""
+        return len(self.labels(task, split))
+
+    def labels(self, task: Task, split: str) -> np.ndarray:
+        """``int64 [N]``."""
+        return load(task, split).first(self.limit if split == "test" else None).labels
+
+    def pixels(self, task: Task, split: str, shift: Shift) -> np.ndarray:
+        """``uint8 [N, H, W, 3]``, memory-mapped; a corrupted split is computed once."""
+        key = (task.name, split, shift)
+        if key not in self._pixels:
+            images, _, name = self.request(task, split, shift)
+            self._pixels[key] = corrupted(
+                images, shift, data_seed=self.data_seed, task=name, folder=image_cache()
+            )
+        return self._pixels[key]
+
+    def request(self, task: Task, split: str, shift: Shift) -> Request:
+        """What the cache of corrupted images is asked for."""
+        images = load(task, split).first(self.limit if split == "test" else None).images
+        return images, shift, task.name if split == "test" else f"{task.name}/{split}"
+
+    def _cells(self, split: str, shifts: Sequence[Shift]) -> DataLoader:
+        return DataLoader(Cells(self, split, shifts), batch_size=None, shuffle=False)
+
+    def test_dataloader(self) -> DataLoader:
+        return self._cells("test", self.shifts)
+
+    def val_dataloader(self) -> DataLoader:
+        return self._cells("val", [CLEAN])
+
+    def train_dataloader(self) -> DataLoader:
+        stream = Unlabelled(self, self.adapt_batch, self.adapt_steps)
+        return DataLoader(stream, batch_size=None, shuffle=False)
+
+
+def image_cache() -> Path:
+    """Where corrupted images are kept."""
+    return home() / "images"
