@@ -22,6 +22,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from bench.config import Run
 from bench.engines import step_done
+from bench.external import External
 from bench.memory import peak_memory
 from bench.quiet import quiet_trainer
 from bench.seeds import seed_of
@@ -116,7 +117,7 @@ def build(run: Run, config: str) -> tuple[MergingMethod, Cost]:
     """The method of ``run`` with ``config`` (canonical JSON), merged."""
     ckpts = _checkpoints(run.encoder, tuple(task.name for task in suite(run.suite)), run.expert_seed)
     seed_everything(seed_of("method", run.method, run.seed), verbose=False)
-    cls = METHODS[run.method]
+    cls = External if run.weights else METHODS[run.method]
     start = perf_counter()
     with peak_memory() as peak:
         method = cls(cls.Config.make(json.loads(config)), run.seed).build(ckpts)
@@ -222,11 +223,11 @@ def facts_of(run: Run, config: str, method: MergingMethod) -> dict[str, Any]:
         "suite": run.suite,
         "encoder": run.encoder,
         "method": run.method,
-        "title": method.title,
+        "title": run.method if run.weights else method.title,
         "cite": method.paper.cite,
         "config": config,
         "tuned": run.tuned,
-        "needs": str(method.needs),
+        "needs": str(method.needs) if method.needs else "nothing",
         "stores": method.stores,
         "knows_task": method.knows_task,
         "adapt_on": run.adapt_on,

@@ -11,7 +11,7 @@ from bench.zoo.experts import Expert, experts_of
 from corruptions.base import Shift, parse_shifts
 from corruptions.cache import missing
 from methods import METHODS
-from methods.config import Config
+from methods.config import BaseConfig
 from results.store import Store
 from tasks import Task, load, suite, world_of
 from tasks.datamodule import SuiteData, image_cache
@@ -76,7 +76,7 @@ def candidates(run: Run) -> list[str]:
     return [canonical(candidate) for candidate in config.candidates(fixed)]
 
 
-def canonical(config: Config) -> str:
+def canonical(config: BaseConfig) -> str:
     """A config as JSON with sorted keys."""
     return json.dumps(config.as_dict(), sort_keys=True)
 

@@ -1,7 +1,8 @@
 """The main job: plan, make what is missing, measure, show."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,16 +12,16 @@ from bench.config import Run, Sweep, digest
 from bench.engines import Engine, engine
 from bench.errors import DamagedFileError
 from bench.evaluate import evaluate
-from bench.files import write_json
+from bench.external import image_tower
+from bench.files import read_json, sha256_of, write_json
 from bench.plan import Plan, candidates, chosen, count_images, inspect, requests, resolve
-from bench.progress import Stages
+from bench.progress import Advance, Stages
 from bench.tune import tune
 from bench.zoo.experts import build as build_experts
-from bench.zoo.experts import make
 from corruptions.base import Shift
 from corruptions.cache import path_of, precompute, prune
 from results.store import Store
-from tasks import Task, load
+from tasks import TASKS, Task, load
 from tasks.build import folder as task_folder
 from tasks.datamodule import image_cache
 
@@ -39,12 +40,41 @@ def run_sweep(
         DamagedFileError: a result file is damaged and ``force`` is not given.
         UserError: see :func:`bench.plan.resolve`.
     """
-    store, plan = Store(out), resolve(sweep)
+    return execute(resolve(sweep), out, jobs, force, dry_run, console)
+
+
+def run_weights(
+    sweep: Sweep, weights: Path, title: str, out: Path, *, jobs: int, console: Console
+) -> tuple[Plan, Stages]:
+    """Measure weights that were merged elsewhere on the cells of ``sweep``.
+
+    Raises:
+        UserError: the file cannot be read, does not fit the encoder, or holds NaN.
+    """
+    plan = resolve(sweep)
+    plan.encoder.vit.require_fit(image_tower(weights), str(weights))
+    (run,) = plan.runs
+    config = json.dumps({"path": str(weights.resolve())})
+    run = replace(
+        run, method=title, config=config, weights=sha256_of(weights)[:16], seed=0, version=1
+    )
+    plan.runs = [run]
+    return execute(plan, out, jobs, force=False, dry_run=False, console=console)
+
+
+def execute(
+    plan: Plan, out: Path, jobs: int, force: bool, dry_run: bool, console: Console
+) -> tuple[Plan, Stages]:
+    """Do what a resolved plan lacks."""
+    store = Store(out)
     clear_damaged(plan.runs, store, force)
     inspect(plan, store, force)
     show(plan, jobs, console)
     stages = Stages(console)
-    if dry_run or not plan.num_todo:
+    if dry_run:
+        return plan, stages
+    if not plan.num_todo:
+        record(plan, stages, out)
         return plan, stages
     with engine(min(jobs, 64)) as workers:
         prepare(plan, workers, stages)
@@ -98,11 +128,7 @@ def licences(tasks: Sequence[Task]) -> str:
 
 def prepare(plan: Plan, workers: Engine, stages: Stages) -> None:
     """Data, experts, images: make what the missing cells need."""
-    missing = [(task,) for task in plan.tasks if not (task_folder(task) / "labels.npy").exists()]
-    if missing:
-        with stages.stage("data", f"{len(missing)} tasks to build", len(missing)) as advance:
-            for count, _ in enumerate(workers.run(build_task, [(t.name,) for (t,) in missing]), 1):
-                advance(count)
+    build_data(plan.tasks, workers, stages)
     if plan.experts:
         plan.encoder.heads(plan.tasks)
         total = len(plan.experts) * plan.encoder.recipe.steps
@@ -116,14 +142,21 @@ def prepare(plan: Plan, workers: Engine, stages: Stages) -> None:
             corrupt(plan, workers.jobs, advance)
 
 
+def build_data(tasks: Sequence[Task], workers: Engine, stages: Stages) -> None:
+    """Build the tasks that are missing, side by side."""
+    missing = [(task.name,) for task in tasks if not (task_folder(task) / "labels.npy").exists()]
+    if missing:
+        with stages.stage("data", f"{len(missing)} tasks to build", len(missing)) as advance:
+            for count, _ in enumerate(workers.run(build_task, missing), 1):
+                advance(count)
+
+
 def build_task(name: str) -> None:
     """Build one task (a unit of work)."""
-    from tasks import TASKS
-
     load(TASKS[name], "test")
 
 
-def corrupt(plan: Plan, jobs: int, advance) -> None:
+def corrupt(plan: Plan, jobs: int, advance: Advance) -> None:
     """Fill the cache of corrupted images and keep it within its budget."""
     done, asked, seed = 0, requests(plan), plan.sweep.data_seed
 
@@ -172,12 +205,16 @@ def measure(
 
 def record(plan: Plan, stages: Stages, out: Path) -> None:
     """Write which runs and shifts make up the sweep, for tables to find."""
+    sweep = asdict(plan.sweep)
+    path = out / "sweeps" / f"{plan.sweep.name}-{digest((sweep, plan.runs[0].weights))}.json"
+    before = read_json(path) if path.exists() else {}
     value = {
+        "kind": "weights" if plan.runs[0].weights else "sweep",
         "name": plan.sweep.name,
-        "sweep": asdict(plan.sweep),
+        "sweep": sweep | {"encoder": plan.encoder.name},
         "runs": [run.id for run in plan.runs],
         "shifts": [shift.key for shift in plan.shifts],
-        "seconds": stages.seconds,
+        "seconds": before.get("seconds", {}) | stages.seconds,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    write_json(out / "sweeps" / f"{plan.sweep.name}-{digest(asdict(plan.sweep))}.json", value)
+    write_json(path, value)

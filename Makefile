@@ -1,0 +1,29 @@
+# Two commands do all: `make sweep` and `make test`. Everything lands in .venv and the data folder.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: sweep test lint clean
+
+sweep: .venv/.run
+	$(BIN)/python -m bench sweep main
+
+test: .venv/.dev lint
+	$(BIN)/python -m pytest
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.venv/.run: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+.venv/.dev: .venv/.run pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache

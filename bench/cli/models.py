@@ -1,0 +1,84 @@
+"""``python -m bench merge``, ``evaluate`` and ``check``."""
+
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bench.cli.options import OUT, Jobs, Limit, Out, Shifts, Suite
+from bench.cli.sweeping import Wandb, chosen_sweep
+from bench.engines import default_jobs
+from bench.errors import UserError
+from bench.leaderboard import leaderboard
+from bench.sweep import run_weights
+from methods import METHODS
+from methods import merge as merge_states
+from methods.config import BaseConfig
+from methods.weights import load_checkpoint, save_checkpoint
+
+
+def merge(
+    method: Annotated[str, typer.Option(help="see: list methods")],
+    base: Annotated[Path, typer.Option(help="the pretrained weights")],
+    expert: Annotated[list[Path], typer.Option(help="one fine-tuned copy; give several")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="a .safetensors file")],
+    settings: Annotated[list[str], typer.Option("--set", help="FIELD=VALUE")] = [],  # noqa: B006
+) -> None:
+    """Merge checkpoints of your own: safetensors, or torch files that hold tensors alone."""
+    if output.suffix != ".safetensors":
+        raise UserError(f"the merged weights are written as safetensors; got {output.name!r}")
+    start = perf_counter()
+    config: BaseConfig = METHODS[method].Config.parse(settings)
+    theta_0, others = load_checkpoint(base)
+    experts = {str(path): load_checkpoint(path)[0] for path in expert}
+    merged = merge_states(method, theta_0, experts, **config.as_dict())
+    facts = {"method": method, "config": str(config.as_dict())}
+    save_checkpoint(output, {**merged, **others}, facts)
+    Console().print(
+        f"merged {len(experts)} experts with {method} {config.as_dict()} into {output} "
+        f"({sum(t.numel() for t in merged.values()):,} entries, {perf_counter() - start:.1f} s)",
+        highlight=False,
+    )
+
+
+def evaluate(
+    weights: Annotated[Path, typer.Option(help="an image tower, or a whole CLIP")],
+    name: Annotated[str, typer.Option(help="as printed in tables; default: the file's name")] = "",
+    sweep: Annotated[str, typer.Option(help="measure the cells of this sweep")] = "main",
+    suite: Suite = "",
+    shifts: Shifts = [],  # noqa: B006
+    limit: Limit = -1,
+    out: Out = OUT,
+    jobs: Jobs = 0,
+) -> None:
+    """Put weights from elsewhere into the tables of a sweep."""
+    changed = chosen_sweep(sweep, suite, None, shifts, None, limit)
+    plan, stages = run_weights(
+        replace(changed, methods=("pretrained",), tune=False),
+        weights,
+        name or weights.stem,
+        out,
+        jobs=jobs or default_jobs(),
+        console=Console(),
+    )
+    leaderboard(plan, stages, out, Console(), Wandb.off.value)
+
+
+def check(method: Annotated[str, typer.Argument(help="see: list methods")]) -> None:
+    """Run the contract that every method must satisfy on one method."""
+    from methods.checks import all_checks
+    from methods.probe import small_checkpoints
+
+    cls, failed = METHODS[method], 0
+    for one in all_checks():
+        try:
+            one(cls, small_checkpoints())
+            verdict = "[green]ok[/]"
+        except AssertionError as reason:
+            verdict, failed = f"[red]{reason}[/]", failed + 1
+        Console().print(f"  {one.__name__.removeprefix('check_'):<44} {verdict}", highlight=False)
+    if failed:
+        raise typer.Exit(1)

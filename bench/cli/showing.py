@@ -1,0 +1,165 @@
+"""``python -m bench table``, ``plot`` and ``sanity``: read results, never measure."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from bench.cli.options import OUT, Methods, Out, words
+from bench.errors import UserError
+from bench.files import atomic
+from bench.leaderboard import method_order, recorded, rows_of
+from results.contrasts import monotone, null_cells, paired
+from results.render import render, renderable
+from results.tables import compare
+
+
+class By(StrEnum):
+    """What a column is."""
+
+    shift = "shift"
+    task = "task"
+    severity = "severity"
+    corruption = "corruption"
+
+
+class Format(StrEnum):
+    """How a table is written."""
+
+    text = "text"
+    md = "md"
+    csv = "csv"
+    latex = "latex"
+
+
+class Kind(StrEnum):
+    """What is drawn."""
+
+    severity = "severity"
+    heatmap = "heatmap"
+
+
+SweepName = Annotated[str, typer.Option("--sweep", help="which sweep; default: the latest")]
+Metric = Annotated[str, typer.Option(help="acc | nll | ece | eval_s")]
+
+
+def selected(out: Path, sweep: str, methods: list[str]) -> pd.DataFrame:
+    """The rows of a sweep, of all methods or of some."""
+    record = recorded(out, sweep)
+    rows = rows_of(out, record["runs"], record["shifts"])
+    wanted = words(methods)
+    if unknown := set(wanted) - set(rows["method"]):
+        known = ", ".join(sorted(set(rows["method"])))
+        raise UserError(f"no results of {', '.join(sorted(unknown))}; there are: {known}")
+    return rows[rows["method"].isin(wanted)] if wanted else rows
+
+
+def table(
+    metric: Metric = "acc",
+    by: By = By.shift,
+    format: Format = Format.text,
+    shift: Annotated[str, typer.Option(help="with --by task: under which shift")] = "clean",
+    methods: Methods = [],  # noqa: B006
+    paired_: Annotated[list[str], typer.Option("--paired", help="two methods, on the same images")] = [],  # noqa: B006
+    sweep: SweepName = "",
+    out: Out = OUT,
+    output: Annotated[Path | None, typer.Option("-o", help="a file; LaTeX adds a .bib")] = None,
+    standalone: Annotated[bool, typer.Option("--standalone", help="LaTeX: a whole document")] = False,
+) -> None:
+    """Print a comparison: means, intervals, drops from clean, normalised accuracy, retention."""
+    rows = selected(out, sweep, methods)
+    if paired_:
+        if len(paired_) != 2:
+            raise UserError(f"--paired takes two methods; got {len(paired_)}")
+        Console().print(_paired(rows, paired_[0], paired_[1], by.value, shift))
+        return
+    result = compare(rows, metric, by.value, shift=shift, order=method_order())
+    if output is not None and format is Format.latex:
+        from results.latex import write
+
+        written = write(result, output, standalone, label=f"tab:{metric}-{by.value}")
+        Console().print(f"wrote {', '.join(map(str, written))}", highlight=False)
+        return
+    if format is Format.text and output is None:
+        console = Console()
+        console.print(renderable(result, min(console.width, 120)))
+        return
+    text = render(result, format.value)
+    if output is None:
+        print(text, end="")
+    else:
+        with atomic(output) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def _paired(rows: pd.DataFrame, a: str, b: str, by: str, shift: str) -> RichTable:
+    """Differences in points with their 95 % limits."""
+    shown = RichTable(by, f"{a} - {b} (points)", "95 % interval, paired", "better", box=None)
+    for column, line in paired(rows, a, b, by, shift).iterrows():
+        limits = f"[{100 * line['low']:+.1f}, {100 * line['high']:+.1f}]"
+        shown.add_row(str(column), f"{100 * line['difference']:+.1f}", limits, line["verdict"])
+    return shown
+
+
+def plot(
+    kind: Annotated[Kind, typer.Argument(help="severity | heatmap")],
+    metric: Metric = "acc",
+    methods: Methods = [],  # noqa: B006
+    sweep: SweepName = "",
+    out: Out = OUT,
+    output: Annotated[Path | None, typer.Option("-o", help="a .png, .pdf or .svg file")] = None,
+) -> None:
+    """Draw accuracy against severity, or methods against corruptions."""
+    from results import plots
+
+    draw = {Kind.severity: plots.severity, Kind.heatmap: plots.heatmap}[kind]
+    figure = draw(selected(out, sweep, methods), metric, order=method_order())
+    path = plots.save(figure, output or Path(f"{kind.value}-{metric}.png"))
+    Console().print(f"wrote {path}", highlight=False)
+
+
+def sanity(sweep: SweepName = "", out: Out = OUT) -> None:
+    """Check a sweep against what must hold: the order of the references, and severities that bite.
+
+    The order on clean images is pretrained < average < the best of the other merges < individual,
+    each step with a paired 95 % interval. Exit code 1 if a step does not hold.
+    """
+    rows, console = selected(out, sweep, []), Console()
+    clean = rows[(rows["corruption"] == "clean") & (rows["metric"] == "acc")]
+    means = clean.groupby("method")["value"].mean()
+    merges = [m for m in means.index if m not in ("pretrained", "average", "individual")]
+    best = max(merges, key=means.__getitem__)
+    holds = True
+    console.print("[bold]order on clean images[/] (paired, 95 %)")
+    for low, high in (("pretrained", "average"), ("average", best), (best, "individual")):
+        line = paired(clean, high, low).iloc[0]
+        holds &= bool(line["low"] > 0)
+        console.print(
+            f"  {low} {100 * means[low]:.1f} < {high} {100 * means[high]:.1f}: "
+            f"{100 * line['difference']:+.1f} [{100 * line['low']:+.1f}, {100 * line['high']:+.1f}]"
+            f"  {'holds' if line['low'] > 0 else 'DOES NOT HOLD'}",
+            highlight=False,
+        )
+    curves = monotone(rows, "individual")
+    console.print("[bold]individual, accuracy by severity[/] (0 = clean)")
+    for name, curve in curves.iterrows():
+        severities = [c for c in curves.columns if isinstance(c, int)]
+        line = " ".join(f"{100 * curve[s]:5.1f}" for s in severities)
+        rise = 100 * curve["largest_rise"]
+        remark = "" if curve["falls"] or len(severities) < 3 else "  DOES NOT FALL"
+        remark += f"  rises by {rise:.1f}" if rise > 1 else ""
+        holds &= not remark
+        console.print(f"  {name:<18} {line}{remark}", highlight=False)
+    console.print("[bold]null cells[/]: the fall of individual from clean is within its interval")
+    for _, cell in null_cells(rows, "individual").iterrows():
+        console.print(
+            f"  {cell['corruption']}@{cell['severity']}: {100 * cell['fall']:+.2f} "
+            f"[{100 * cell['low']:+.2f}, {100 * cell['high']:+.2f}]",
+            highlight=False,
+        )
+    if not holds:
+        raise typer.Exit(1)

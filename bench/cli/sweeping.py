@@ -1,0 +1,101 @@
+"""``python -m bench sweep`` and ``speed``."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from bench.cli.options import OUT, Jobs, Limit, Methods, Out, Settings, Shifts, Suite, words
+from bench.config import Sweep, find_sweep, with_fields
+from bench.engines import default_jobs
+from bench.leaderboard import leaderboard
+from bench.sweep import run_sweep
+
+
+class Wandb(StrEnum):
+    """Where runs are logged."""
+
+    auto = "auto"  # online if logged in, else offline
+    online = "online"
+    offline = "offline"
+    off = "off"
+
+
+Name = Annotated[str, typer.Argument(help="a named sweep (main, smoke, severity) or a TOML file")]
+
+
+def chosen_sweep(
+    name: str,
+    suite: str = "",
+    methods: list[str] | None = None,
+    shifts: list[str] | None = None,
+    seeds: list[int] | None = None,
+    limit: int = -1,
+    settings: list[str] | None = None,
+    **more: Any,
+) -> Sweep:
+    """A named sweep with what the command line changes."""
+    changes: dict[str, Any] = {k: v for k, v in more.items() if v not in (None, "")}
+    if suite:
+        changes["suite"] = suite
+    if methods:
+        changes["methods"] = tuple(words(methods))
+    if shifts:
+        changes["shifts"] = tuple(shifts)
+    if seeds:
+        changes["seeds"] = tuple(seeds)
+    if limit >= 0:
+        changes["limit"] = limit or None
+    if settings:
+        changes["settings"] = tuple(settings)
+    return with_fields(find_sweep(name), changes)
+
+
+def sweep(
+    name: Name = "main",
+    suite: Suite = "",
+    methods: Methods = [],  # noqa: B006
+    shifts: Shifts = [],  # noqa: B006
+    seeds: Annotated[list[int], typer.Option(help="of the methods")] = [],  # noqa: B006
+    expert_seed: Annotated[int, typer.Option(help="which set of experts")] = -1,
+    limit: Limit = -1,
+    settings: Settings = [],  # noqa: B006
+    tune: Annotated[bool, typer.Option(help="search declared grids on val")] = True,
+    constants: Annotated[str, typer.Option(help="imagenet-c | cifar10-c")] = "",
+    placement: Annotated[str, typer.Option(help="input | native")] = "",
+    out: Out = OUT,
+    jobs: Jobs = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and stop")] = False,
+    force: Annotated[bool, typer.Option("--force", help="measure again what is there")] = False,
+    wandb: Annotated[Wandb, typer.Option(help="log runs")] = Wandb.auto,
+) -> None:
+    """Run a comparison; what is finished is not run again. Ends in a leaderboard."""
+    changed = chosen_sweep(
+        name, suite, methods, shifts, seeds, limit, settings,
+        constants=constants, placement=placement,
+        expert_seed=expert_seed if expert_seed >= 0 else None,
+        tune=tune if not tune else None,
+    )  # fmt: skip
+    console = Console()
+    plan, stages = run_sweep(
+        changed, out, jobs=jobs or default_jobs(), force=force, dry_run=dry_run, console=console
+    )
+    if dry_run:
+        return
+    leaderboard(plan, stages, out, console, wandb.value)
+
+
+def speed(
+    name: Name = "main",
+    suite: Suite = "",
+    limit: Limit = -1,
+    out: Annotated[Path | None, typer.Option(help="kept results; default: a temporary folder")] = None,
+    jobs: Jobs = 0,
+) -> None:
+    """Time `sweep --force --no-tune` against the bare forward passes it makes, in one run."""
+    from bench.speed import compare
+
+    changed = chosen_sweep(name, suite, limit=limit, tune=False)
+    compare(changed, out, jobs or default_jobs(), Console())

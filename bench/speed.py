@@ -1,0 +1,82 @@
+"""How much of a sweep is forward passes: the sweep's wall time over the bare passes it makes."""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from bench.config import Run, Sweep
+from bench.engines import Engine, engine
+from bench.errors import UserError
+from bench.evaluate import build
+from bench.plan import Plan, inspect, resolve
+from bench.progress import Stages
+from bench.sweep import prepare
+from bench.zoo.clip import normalise
+from corruptions.base import Shift
+from results.store import Store
+from tasks import suite
+from tasks.datamodule import BATCH, SuiteData
+
+
+def bare(runs: list[Run], shift: Shift) -> float:
+    """Seconds of forward passes alone: merged models, images in memory, nothing counted."""
+    methods = [build(run, run.config)[0] for run in runs]
+    data = SuiteData(suite(runs[0].suite), [shift], limit=runs[0].limit)
+    images = {
+        task.name: normalise(torch.from_numpy(np.array(data.pixels(task, "test", shift))))
+        for task in data.tasks
+    }
+    start = perf_counter()
+    with torch.inference_mode():
+        for name, stack in images.items():
+            for batch in stack.split(BATCH):
+                for method in methods:
+                    method.predict(batch, name)
+    return perf_counter() - start
+
+
+def compare(sweep: Sweep, out: Path | None, jobs: int, console: Console) -> None:
+    """Run the bare passes, the sweep, and the bare passes again; print the ratio.
+
+    The sweep runs as a user runs it, in a process of its own, from the interpreter's start to the
+    leaderboard. The bare passes are those of the same cells on as many workers, without starting
+    them, loading data, merging, measuring or storing.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        target = out or Path(folder)
+        plan = inspect(resolve(sweep), Store(target), force=True)
+        with engine(jobs) as workers:
+            prepare(plan, workers, Stages(console))
+            before = _bare_seconds(plan, workers)
+            whole = _sweep_seconds(sweep, target, jobs)
+            after = _bare_seconds(plan, workers)
+    passes = (before + after) / 2
+    console.print(
+        f"bare forward passes {before:.1f} s before, {after:.1f} s after; "
+        f"sweep --force --no-tune {whole:.1f} s; ratio {whole / passes:.2f} "
+        f"[{whole / max(before, after):.2f}, {whole / min(before, after):.2f}] on {jobs} jobs",
+        highlight=False,
+    )
+
+
+def _bare_seconds(plan: Plan, workers: Engine) -> float:
+    """Sum over units, shared among the workers."""
+    units = [(plan.runs, shift) for shift in plan.shifts]
+    return sum(seconds for _, seconds in workers.run(bare, units)) / workers.jobs
+
+
+def _sweep_seconds(sweep: Sweep, out: Path, jobs: int) -> float:
+    start = perf_counter()
+    command = [sys.executable, "-m", "bench", "sweep", sweep.name, "--force", "--no-tune",
+               "--jobs", str(jobs), "--out", str(out), "--suite", sweep.suite,
+               "--limit", str(sweep.limit or 0)]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"the timed sweep failed: {done.stderr.strip().splitlines()[-1]}")
+    return perf_counter() - start

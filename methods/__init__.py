@@ -1,0 +1,12 @@
+"""Merging methods. A file dropped into this folder registers itself; nothing else to edit."""
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
+
+from methods.base import METHODS, Checkpoints, MergingMethod, Needs, Paper  # noqa: E402
+from methods.merging import merge  # noqa: E402
+
+__all__ = ["METHODS", "Checkpoints", "MergingMethod", "Needs", "Paper", "merge"]

@@ -1,0 +1,198 @@
+"""The interface that every merging method implements, and what it is given."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.errors import UserError
+from bench.registry import Registry
+from bench.seeds import seed_of
+from methods.config import BaseConfig
+from methods.support import Guarded, Needs, Support
+from methods.vit import ViT, encode_plain
+from methods.weights import Weights
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where a method comes from."""
+
+    cite: str  # BibTeX key, used by the LaTeX tables
+    arxiv: str  # arXiv id
+    where: str  # the section, equation or algorithm that merge() implements
+    year: int
+
+
+NO_PAPER = Paper("", "", "a reference point", 0)
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """K experts fine-tuned from one pretrained encoder. Read-only for every method.
+
+    Raises:
+        UserError: there is no expert, or one that does not fit the base or the architecture.
+    """
+
+    vit: ViT | None  # None: weights of any model, to be merged but not run
+    base: Weights  # theta_0
+    experts: Mapping[str, Weights]  # task -> theta_t, in suite order
+    heads: Mapping[str, Tensor]  # task -> [C, D], logit scale times unit rows; frozen
+
+    def __post_init__(self) -> None:
+        if not self.experts:
+            raise UserError("there is nothing to merge: give at least one expert")
+        if self.vit:
+            self.vit.require_fit(self.base, "the base")
+        for name, expert in self.experts.items():
+            self.base.require_same(expert, f"expert {name} does not fit the base")
+
+    @property
+    def task_vectors(self) -> list[Weights]:
+        """tau_t = theta_t - theta_0, in suite order."""
+        return [expert - self.base for expert in self.experts.values()]
+
+
+class Held(nn.Module):
+    """Tensors kept by a method, as buffers that follow it to its device. Call it to read them."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]):
+        super().__init__()
+        self.names = list(tensors)
+        for i, name in enumerate(tensors):
+            key = f"{i}/{name.replace('.', '/')}"  # no dots, and never the name of an attribute
+            self.register_buffer(key, tensors[name].detach().float().clone())
+
+    def forward(self) -> dict[str, Tensor]:
+        """Name -> tensor."""
+        return dict(zip(self.names, self.buffers(), strict=True))
+
+
+class Methods(Registry[type["MergingMethod"]]):
+    """The registry of methods; it tells each class the name that it is registered under."""
+
+    def add(self, name: str, item: type["MergingMethod"]) -> type["MergingMethod"]:
+        if "Config" not in vars(item):
+            names = {"__module__": item.__module__, "__qualname__": f"{item.__qualname__}.Config"}
+            own = type("Config", (item.Config,), {"__doc__": item.Config.__doc__, **names})
+            item.Config = own  # type: ignore[misc,assignment]
+        item.name = item.Config.method = name
+        return super().add(name, item)
+
+
+METHODS = Methods("method")
+
+
+class MergingMethod(LightningModule, ABC):
+    """Turns K experts into one model for all tasks.
+
+    ``build`` calls ``prepare``, then ``merge``. A method that learns also overrides
+    ``adapt_loss``, which a Trainer minimises on unlabelled images; evaluation calls ``predict``.
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(BaseConfig):
+        """No settings."""
+
+    name: ClassVar[str]  # set by registration: the file's name
+    title: ClassVar[str]  # as printed in tables
+    paper: ClassVar[Paper]
+    version: ClassVar[int] = 1  # raise it when results change: stored ones are then not reused
+    lone_expert_at: ClassVar[Mapping[str, Any] | None] = None  # settings, if there are any, at
+    # which one expert alone comes out as it went in
+
+    cfg: Any  # the subclass's own Config
+    vit: ViT
+    heads: Held
+    models: nn.ModuleDict  # "all", or one entry per task
+
+    def __init__(self, cfg: BaseConfig | None = None, seed: int = 0):
+        super().__init__()
+        self.cfg = self.Config() if cfg is None else cfg
+        self.seed = seed
+        self.save_hyperparameters({"method": self.name, "seed": seed, **self.cfg.as_dict()})
+
+    # -- what a method overrides -------------------------------------------------------------
+
+    @property
+    def needs(self) -> Needs:
+        """What it looks at besides weights."""
+        return Needs.NOTHING
+
+    @property
+    def stores(self) -> str:
+        """What has to be kept to run it, in words."""
+        return "one model"
+
+    @property
+    def knows_task(self) -> bool:
+        """Whether ``features`` depends on the task's name, beyond the choice of the head."""
+        return False
+
+    def prepare(self, ckpts: Checkpoints, support: Support) -> None:
+        """Collect statistics, create trainable parameters. By default nothing."""
+
+    @abstractmethod
+    def merge(self, ckpts: Checkpoints) -> Weights | Mapping[str, Weights]:
+        """The merged weights, or one set per task. Must not modify ``ckpts``."""
+
+    def features(self, images: Tensor, task: str) -> Tensor:
+        """Encode ``images`` of ``task``, not normalised.  ``[B, 3, H, W] -> [B, D]``."""
+        model = self.models[task if self.knows_task else "all"]
+        return encode_plain(images, model(), self.vit)
+
+    def adapt_loss(self, images: Mapping[str, Tensor]) -> Tensor:
+        """Unsupervised loss on one unlabelled batch per task. Scalar."""
+        raise NotImplementedError(f"{self.name} does not adapt")
+
+    # -- what the harness calls --------------------------------------------------------------
+
+    def build(self, ckpts: Checkpoints, support: Support | None = None) -> Self:
+        """Prepare and merge. Returns ``self``, ready to predict (or to adapt)."""
+        if ckpts.vit is None:
+            raise UserError(f"{self.name} cannot run without an architecture; give Checkpoints.vit")
+        self.vit, self.heads = ckpts.vit, Held(ckpts.heads)
+        self.prepare(ckpts, Guarded(support, self.needs, self.name))
+        self.hold(self.merge(ckpts))
+        return self.eval()
+
+    def hold(self, merged: Weights | Mapping[str, Weights]) -> None:
+        """Evaluate merged weights and keep them (again, when a method has learned others)."""
+        sets = {"all": merged} if isinstance(merged, Weights) else merged
+        self.models = nn.ModuleDict({task: Held(weights) for task, weights in sets.items()})
+
+    def predict(self, images: Tensor, task: str) -> Tensor:
+        """Class logits.  ``[B, 3, H, W] -> [B, C_task]``."""
+        return F.normalize(self.features(images, task), dim=-1) @ self.heads()[task].T
+
+    @property
+    def adapts(self) -> bool:
+        """Whether a Trainer has to run it between ``build`` and ``predict``."""
+        return type(self).adapt_loss is not MergingMethod.adapt_loss
+
+    @property
+    def num_stored(self) -> int:
+        """Numbers kept by a built method: weights and learned parts, without the heads."""
+        heads = {id(tensor) for tensor in self.heads.buffers()}
+        kept = [*self.parameters(), *self.buffers()]
+        return sum(tensor.numel() for tensor in kept if id(tensor) not in heads)
+
+    def generator(self, *parts: object) -> torch.Generator:
+        """Random numbers that depend on the method, its seed and ``parts``, and on nothing else."""
+        return torch.Generator().manual_seed(seed_of(self.name, self.seed, *parts))
+
+    def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
+        """One adaptation step; the batch holds images only, so labels cannot leak."""
+        return self.adapt_loss(batch)
+
+    def test_step(
+        self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0
+    ) -> Tensor:
+        """Logits of one batch of one task; counting them is the harness's work."""
+        return self.predict(batch["images"], batch["task"])

@@ -1,0 +1,217 @@
+"""The contract, executable: what every registered method keeps.
+
+``tests/test_methods.py`` runs each check on each method; ``python -m bench check NAME`` runs
+them on one. A method that cannot keep one says so in ``EXEMPT``, with the reason.
+"""
+
+import json
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import FrozenInstanceError, fields, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from methods.base import METHODS, NO_PAPER, Checkpoints, MergingMethod
+from methods.config import TUNING_BUDGET
+from methods.probe import TASKS, VIT, Recorder, images, logits, small_checkpoints
+from methods.support import Needs
+from methods.vit import PlainOps, encode
+from methods.weights import Weights
+
+Check = Callable[[type[MergingMethod], Checkpoints], None]
+
+EXEMPT: dict[tuple[str, str], str] = {}  # (method, check) -> reason
+
+
+def all_checks() -> list[Check]:
+    """Every ``check_*`` function of this module, in order of definition."""
+    return [fn for name, fn in globals().items() if name.startswith("check_")]
+
+
+def cases() -> Iterator[tuple[str, Check]]:
+    """Every (method, check) pair."""
+    yield from ((name, check) for name in METHODS for check in all_checks())
+
+
+def built(cls: type[MergingMethod], ckpts: Checkpoints) -> dict[str, Tensor]:
+    """What the method computes on the probe images, at its default settings."""
+    return logits(cls().build(ckpts, Recorder()))
+
+
+def assert_same(got: dict[str, Tensor], want: dict[str, Tensor], why: str) -> None:
+    """Equal logits on every task, up to float32 round-off."""
+    for task in got:
+        gap = (got[task] - want[task]).abs().max().item()
+        assert gap < 1e-4, f"{why}: logits of {task} differ by up to {gap:.2g}"
+
+
+def of_weights(ckpts: Checkpoints, weights: Weights) -> dict[str, Tensor]:
+    """What one set of weights computes on the probe images."""
+    features = F.normalize(encode(images(), PlainOps(weights), VIT), dim=-1)
+    return {task: features @ head.T for task, head in ckpts.heads.items()}
+
+
+# -- the checks ----------------------------------------------------------------------------------
+
+
+def check_says_where_it_comes_from(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
+    """The formula in the docstring, a title, a paper and the place in it; named as its file."""
+    assert "=" in (cls.__doc__ or ""), f"{cls.__name__}: the docstring's first line is the formula"
+    assert cls.name == cls.__module__.rpartition(".")[2], "the registered name is the file's name"
+    assert cls.title
+    paper = cls.paper
+    assert paper == NO_PAPER or all((paper.cite, paper.arxiv, paper.where, paper.year)), paper
+
+
+def check_settings_have_defaults_and_are_frozen(
+    cls: type[MergingMethod], ckpts: Checkpoints
+) -> None:
+    """``Config()`` works, cannot be changed, and survives being written as JSON and as text."""
+    cfg = cls.Config()
+    assert cls.Config.make(json.loads(json.dumps(cfg.as_dict()))) == cfg
+    assert cls.Config.parse([f"{k}={v}" for k, v in cfg.as_dict().items()]) == cfg
+    for field in fields(cfg):
+        try:
+            setattr(cfg, field.name, None)
+        except FrozenInstanceError:
+            continue
+        raise AssertionError(f"{cls.__name__}.Config.{field.name} can be reassigned")
+
+
+def check_grid_is_within_the_budget(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
+    """At most 32 candidates, all different and all valid."""
+    candidates = [cfg.as_dict() for cfg in cls.Config().candidates()]
+    assert len(candidates) <= TUNING_BUDGET, f"{len(candidates)} candidates"
+    assert all(candidates.count(cfg) == 1 for cfg in candidates), "a candidate comes twice"
+
+
+def check_logits_have_one_column_per_class(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
+    """``[8, C_task]``, finite."""
+    for task, values in built(cls, ckpts).items():
+        assert values.shape == (8, TASKS[task]), (task, values.shape)
+        assert values.isfinite().all(), task
+
+
+def check_leaves_checkpoints_alone(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
+    """Building and loading change neither the base, nor an expert, nor a head."""
+    before = small_checkpoints()
+    method = cls().build(ckpts, Recorder())
+    method.load_state_dict({name: t + 1 for name, t in method.state_dict().items()})
+    for name, expert in {"base": ckpts.base, **ckpts.experts}.items():
+        old = before.experts.get(name, before.base)
+        assert torch.equal(expert.flat(), old.flat()), f"{name} was changed"
+    assert all(torch.equal(ckpts.heads[task], before.heads[task]) for task in TASKS)
+
+
+def check_depends_on_its_seed_alone(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
+    """Bit for bit the same again; the global generator is neither read nor moved."""
+    results = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        state = torch.get_rng_state()
+        results.append(built(cls, ckpts))
+        assert torch.equal(state, torch.get_rng_state()), "draws from the global generator"
+    assert all(torch.equal(results[0][task], results[1][task]) for task in TASKS)
+
+
+def check_still_experts_change_nothing(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
+    """If no expert moved, the merged model is the pretrained model."""
+    still = replace(ckpts, experts=dict.fromkeys(ckpts.experts, ckpts.base))
+    assert_same(built(cls, still), of_weights(ckpts, ckpts.base), "no expert moved")
+
+
+def check_lone_expert_comes_out(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
+    """One expert works; at the settings declared for that it comes out as it went in."""
+    task, expert = next(iter(ckpts.experts.items()))
+    alone = replace(ckpts, experts={task: expert}, heads={task: ckpts.heads[task]})
+    cls().build(alone, Recorder())
+    if cls.lone_expert_at is not None:
+        method = cls(cls.Config.make(cls.lone_expert_at)).build(alone, Recorder())
+        assert_same(logits(method), of_weights(alone, expert), "a lone expert")
+
+
+def check_task_order_does_not_matter(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
+    """Merging is a function of the set of experts."""
+    back = replace(ckpts, experts=dict(reversed(list(ckpts.experts.items()))))
+    assert_same(built(cls, back), built(cls, ckpts), "experts in another order")
+
+
+def check_predict_ignores_its_neighbours(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
+    """An image gets the same logits alone and in a batch, and predicting changes nothing."""
+    method = cls().build(ckpts, Recorder())
+    with torch.no_grad():
+        alone = {t: torch.cat([method.predict(x[None], t) for x in images()]) for t in TASKS}
+    assert_same(logits(method), alone, "images alone and in a batch")
+
+
+def check_knows_the_task_only_if_it_says_so(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
+    """Two task names give the same features, unless ``knows_task``: then they do not."""
+    method = cls().build(ckpts, Recorder())
+    with torch.no_grad():
+        first, second, _ = (method.features(images(), task) for task in TASKS)
+    same = torch.allclose(first, second, atol=1e-5)
+    assert same != method.knows_task, f"knows_task is {method.knows_task}"
+
+
+def check_follows_its_device(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
+    """Every tensor it holds is a buffer or a parameter, so that ``.to`` moves it.
+
+    Tested with a dtype in place of a device: a tensor left behind fails on any machine.
+    """
+    method = cls().build(ckpts, Recorder()).double()
+    for task in TASKS:
+        assert method.predict(images().double(), task).dtype == torch.float64
+
+
+def check_state_survives(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
+    """A state dict carries all of it: loaded into a method built from others, it predicts alike."""
+    method, other = cls().build(ckpts, Recorder()), cls().build(ckpts, Recorder())
+    for tensor in [*other.buffers(), *other.parameters()]:
+        tensor.data.zero_()
+    other.load_state_dict(method.state_dict())
+    assert_same(logits(other), logits(method), "a state dict, loaded")
+
+
+def check_stores_what_it_says(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
+    """``stores`` says it in words, ``num_stored`` counts at least one model."""
+    method = cls().build(ckpts, Recorder())
+    assert method.stores
+    assert method.num_stored >= ckpts.base.num_entries
+
+
+def check_touches_only_what_it_needs(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
+    """It sees what it declares (the build guards that) and declares nothing that it leaves."""
+    method, support = cls(), Recorder()
+    method.build(ckpts, support)
+    gives = method.needs & (Needs.IMAGES | Needs.VAL_LABELS)
+    left = gives & ~support.seen
+    assert not left or method.adapts, f"declares {left}, but never looks"
+
+
+def check_adapts_only_on_what_it_needs(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
+    """``adapt_loss`` is finite and goes with a declared need for images."""
+    method = cls().build(ckpts, Recorder())
+    if method.adapts:
+        assert method.needs & (Needs.IMAGES | Needs.TEST_STREAM), "adapts, but declares no images"
+        assert method.adapt_loss(dict.fromkeys(TASKS, images())).isfinite()
+
+
+def check_holds_one_tensor_of_each(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
+    """Merging reads the experts tensor by tensor: at most one of each is alive at a time."""
+    alive: Counter[str] = Counter()
+
+    def metered(task: str, expert: Weights) -> Weights:
+        def read(name: str) -> Tensor:
+            tensor = expert[name].clone()
+            alive[task] += 1
+            assert alive[task] == 1, f"two tensors of expert {task} at once, at {name}"
+            weakref.finalize(tensor, alive.subtract, [task])
+            return tensor
+
+        return Weights.lazy({name: expert.shape(name) for name in expert}, read)
+
+    experts = {task: metered(task, expert) for task, expert in ckpts.experts.items()}
+    cls().build(replace(ckpts, experts=experts), Recorder())

@@ -1,0 +1,54 @@
+"""A very small zoo for tests: random experts, images, and a support that remembers."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from methods.base import Checkpoints, MergingMethod
+from methods.support import Needs
+from methods.vit import ViT, init_weights
+
+VIT = ViT(image_size=32, patch_size=16, width=32, layers=2, heads=2, output_dim=16)
+TASKS = {"two": 2, "three": 3, "four": 4}  # task -> classes
+
+
+def small_checkpoints() -> Checkpoints:
+    """Three experts at random distances from a random base, made anew: a check may spoil them."""
+    random = torch.Generator().manual_seed(0)
+    base = init_weights(VIT, random)
+    experts = {task: (base + 0.3 * init_weights(VIT, random)).materialise() for task in TASKS}
+    heads = {
+        task: 10 * F.normalize(torch.randn(count, VIT.output_dim, generator=random), dim=-1)
+        for task, count in TASKS.items()
+    }
+    return Checkpoints(VIT, base, experts, heads)
+
+
+def images() -> Tensor:
+    """Eight probe images.  ``[8, 3, 32, 32]``."""
+    return torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+class Recorder:
+    """A support that gives probe images, and remembers what was asked of it."""
+
+    def __init__(self) -> None:
+        self.seen = Needs.NOTHING
+
+    def images(self, task: str) -> Iterator[Tensor]:
+        """See :class:`methods.support.Support`."""
+        self.seen |= Needs.IMAGES
+        yield images()
+
+    def labelled(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """See :class:`methods.support.Support`."""
+        self.seen |= Needs.VAL_LABELS
+        yield images(), torch.arange(8) % TASKS[task]
+
+
+def logits(method: MergingMethod) -> dict[str, Tensor]:
+    """What a built method computes on the probe images."""
+    with torch.no_grad():
+        return {task: method.predict(images(), task) for task in method.heads.names}

@@ -1,0 +1,69 @@
+"""What a method may look at besides weights: declared, and held to it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Flag, auto
+from typing import Protocol
+
+from torch import Tensor
+
+from bench.errors import UserError
+
+
+class Needs(Flag):
+    """What a method looks at besides weights, before or while it is evaluated.
+
+    >>> str(Needs.NOTHING), str(Needs.IMAGES | Needs.TASK_IDS)
+    ('weights only', 'unlabelled images, task ids')
+    """
+
+    NOTHING = 0
+    IMAGES = auto()  # unlabelled images of the adapt split
+    TASK_IDS = auto()  # which task an image of the adapt split comes from, as a thing to learn
+    VAL_LABELS = auto()  # labelled images of the val split
+    TEST_STREAM = auto()  # the unlabelled test images themselves
+
+    def __str__(self) -> str:
+        return ", ".join(_TEXT[need] for need in self) or "weights only"
+
+
+_TEXT = {
+    Needs.IMAGES: "unlabelled images",
+    Needs.TASK_IDS: "task ids",
+    Needs.VAL_LABELS: "validation labels",
+    Needs.TEST_STREAM: "test stream",
+}
+
+
+class Support(Protocol):
+    """The images that a method may see before it is evaluated, normalised, in fixed order."""
+
+    def images(self, task: str) -> Iterator[Tensor]:
+        """Unlabelled batches of the adapt split.  ``[B, 3, H, W]``."""
+
+    def labelled(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of the val split with their labels.  ``[B, 3, H, W], [B]``."""
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A :class:`Support` that gives what a method declared to need, and nothing else."""
+
+    support: Support | None
+    needs: Needs
+    method: str
+
+    def images(self, task: str) -> Iterator[Tensor]:
+        """See :class:`Support`."""
+        return self._allowed(Needs.IMAGES).images(task)
+
+    def labelled(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """See :class:`Support`."""
+        return self._allowed(Needs.VAL_LABELS).labelled(task)
+
+    def _allowed(self, need: Needs) -> Support:
+        if need not in self.needs:
+            raise PermissionError(f"{self.method} reads {need} but declares: {self.needs}")
+        if self.support is None:
+            raise UserError(f"{self.method} needs {need}; build it with a support that has them")
+        return self.support

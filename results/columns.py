@@ -1,0 +1,152 @@
+"""What stands in the columns of a table, and how rows are chosen by name."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from bench.errors import UserError
+from bench.registry import Registry
+from results.entries import shift_text
+from results.grid import Grid, Shift
+from results.schema import COLUMNS, LEVELS, PROTOCOL
+
+BY = ("shift", "task", "severity", "corruption")
+MEAN = "mean"
+
+
+class Span(NamedTuple):
+    """The cells that one column of a table averages over: positions in a grid."""
+
+    tasks: tuple[int, ...]
+    shifts: tuple[int, ...]
+
+
+def spans(grid: Grid, by: str, shift: str = "clean") -> dict[str, Span]:
+    """Columns by name, in the order of the table.
+
+    ``shift``: clean, then L1 L2 L3 where the whole protocol was measured at that severity, then
+    every other shift for itself. ``task``: one per task and their mean, under ``shift``.
+    ``severity``: 0 (clean) to 5, means over corruptions. ``corruption``: clean and one per
+    corruption, means over severities.
+
+    Raises:
+        UserError: no such table, no such shift, or the columns would average over different
+            corruptions or severities.
+    """
+    if by not in BY:
+        raise UserError(f"no table by {by!r}; choose one of {', '.join(BY)}")
+    every = tuple(range(len(grid.tasks)))
+    if by == "task":
+        positions = tuple(grid.shifts.index(one) for one in _shifts_named(grid.shifts, shift))
+        columns = {task: Span((t,), positions) for t, task in enumerate(grid.tasks)}
+        return columns | {MEAN: Span(every, positions)}
+    groups = {"shift": _levels, "severity": _severities, "corruption": _corruptions}[by](grid)
+    return {name: Span(every, tuple(positions)) for name, positions in groups.items()}
+
+
+def select(rows: pd.DataFrame, shift: Sequence[str] = (), **wanted: Sequence) -> pd.DataFrame:
+    """Keep the rows with any of the wanted values in each of the named columns.
+
+    Args:
+        rows: a frame of the columns in ``results.schema``.
+        shift: ``clean``, ``L1``, ``gaussian_noise`` or ``gaussian_noise@3``.
+        wanted: column -> values, e.g. ``method=["ties"], limit=[100]``; an empty list keeps all.
+
+    Raises:
+        UnknownNameError: no row has that value; the message lists the values there are.
+        UserError: no row is left.
+    """
+    keep = pd.Series(True, index=rows.index)
+    for column, values in wanted.items():
+        if column not in COLUMNS:
+            raise UserError(f"rows have no column {column!r}; known: {', '.join(COLUMNS)}")
+        for value in values:
+            _require(column, str(value), map(str, rows[column].unique()))
+        if values:
+            keep &= rows[column].astype(str).isin([str(value) for value in values])
+    if shift:
+        measured = [
+            Shift(str(name), int(severity))
+            for name, severity in rows[["corruption", "severity"]].drop_duplicates().values
+        ]
+        named = {str(one) for text in shift for one in _shifts_named(measured, text)}
+        texts = map(shift_text, rows["corruption"], rows["severity"])
+        keep &= pd.Series([text in named for text in texts], index=rows.index, dtype=bool)
+    if not keep.any():
+        raise UserError("no row is left of these results; choose fewer filters")
+    return rows[keep]
+
+
+def _require(kind: str, name: str, known: Iterable[str]) -> None:
+    registry: Registry[str] = Registry(kind)
+    for item in sorted(known):
+        registry.add(item, item)
+    registry[name]
+
+
+def _shifts_named(measured: Sequence[Shift], text: str) -> list[Shift]:
+    """``L2`` -> the protocol at severity 2; ``contrast`` -> all its severities; else the one."""
+    if text in LEVELS:
+        found = [Shift(name, LEVELS[text]) for name in PROTOCOL]
+        if lacking := [str(one) for one in found if one not in measured]:
+            raise UserError(
+                f"{text} needs {len(found)} shifts; {len(lacking)} were not measured, "
+                f"e.g. {lacking[0]}; finish the sweep"
+            )
+        return found
+    found = [one for one in measured if text in (one.corruption, str(one))]
+    if not found:
+        _require("measured shift", text, {str(one) for one in measured} | set(LEVELS))
+    return found
+
+
+def _levels(grid: Grid) -> dict[str, list[int]]:
+    groups = {} if grid.clean is None else {"clean": [grid.clean]}
+    for level, severity in LEVELS.items():
+        protocol = [Shift(name, severity) for name in PROTOCOL]
+        if all(one in grid.shifts for one in protocol):
+            groups[level] = [grid.shifts.index(one) for one in protocol]
+    shown = {position for positions in groups.values() for position in positions}
+    others = [i for i in range(len(grid.shifts)) if i not in shown]
+    return groups | {str(grid.shifts[i]): [i] for i in others}
+
+
+def _severities(grid: Grid) -> dict[str, list[int]]:
+    groups: dict[str, list[int]] = defaultdict(list)
+    for i, one in sorted(enumerate(grid.shifts), key=lambda pair: pair[1].severity):
+        groups[str(one.severity)].append(i)
+    _require_equal(
+        {
+            f"severity {name}": {grid.shifts[i].corruption for i in group}
+            for name, group in groups.items()
+            if name != "0"
+        }
+    )
+    return dict(groups)
+
+
+def _corruptions(grid: Grid) -> dict[str, list[int]]:
+    groups: dict[str, list[int]] = defaultdict(list)
+    for i, one in enumerate(grid.shifts):
+        groups[one.corruption].append(i)
+    _require_equal(
+        {
+            name: {f"severity {grid.shifts[i].severity}" for i in group}
+            for name, group in groups.items()
+            if name != "clean"
+        }
+    )
+    return dict(groups)
+
+
+def _require_equal(members: dict[str, set[str]]) -> None:
+    """Refuse columns that average over different things."""
+    every = set().union(*members.values()) if members else set()
+    for name, group in members.items():
+        if lacking := sorted(every - group):
+            raise UserError(
+                f"{name} lacks {len(lacking)} of {len(every)} that other columns average over, "
+                f"e.g. {lacking[0]}; finish the sweep or filter the shifts"
+            )

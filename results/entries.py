@@ -1,0 +1,140 @@
+"""Who stands in a table: one entry per method, or per variant of it, in a fixed order."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from bench.errors import UserError
+from results.schema import CEILING, FLOOR
+
+CELL = ["task", "corruption", "severity", "constants", "placement", "seed", "expert_seed"]
+ADAPT_ON = {
+    "adapt": "clean images kept apart for it",
+    "test": "the clean test images",
+    "shifted": "the shifted test images",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One line of a table."""
+
+    key: str  # unique, e.g. "ties" or "ties[keep=0.1]"
+    method: str
+    title: str  # as printed, e.g. "TIES" or "TIES [keep=0.1]"
+    cite: str
+    tuned: bool
+    config: str  # canonical JSON; "" if it differs between the sets of experts
+    allowance: str  # what the method saw or stores beyond the usual; "" if nothing
+
+    @property
+    def is_reference(self) -> bool:
+        """Floor or ceiling: shown for orientation, not ranked."""
+        return self.method in (FLOOR, CEILING)
+
+
+def with_entries(
+    rows: pd.DataFrame, order: Sequence[str] = ()
+) -> tuple[pd.DataFrame, tuple[Entry, ...]]:
+    """Name the line of the table that each row belongs to, in a new column ``entry``.
+
+    A method is one entry, whatever was tuned for each set of experts. Only where it was measured
+    twice on the same cell (a grid of constants, tuned and not tuned) does it fall apart into
+    variants, named by what differs.
+
+    Args:
+        rows: of one metric.
+        order: methods to put first, in this order. The others follow: pretrained, average, those
+            between by the year in their citation key, individual last.
+
+    Raises:
+        UserError: a cell was measured twice and nothing tells the two apart.
+    """
+    rows = rows.assign(variant="", entry=rows["method"])
+    for telling in (_adapted_on, _tuned, _constants):  # a split that is not needed is not made
+        for _, group in rows.groupby("entry", sort=False):
+            if group.duplicated(CELL).any():
+                rows.loc[group.index, "variant"] += telling(group)
+        rows["entry"] = rows["method"] + (" [" + rows["variant"].str[2:] + "]").where(
+            rows["variant"] != "", ""
+        )
+    twice = rows.duplicated(["entry", *CELL])
+    if twice.any():
+        first = rows[twice].iloc[0]
+        same = rows[(rows["entry"] == first["entry"]) & (rows[CELL] == first[CELL]).all(axis=1)]
+        raise UserError(
+            f"{first['entry']} was measured {len(same)} times on task={first['task']} "
+            f"shift={shift_text(first['corruption'], first['severity'])}, in runs "
+            f"{sorted(set(same['run_id']))}; keep one (delete the other's folder in cells/)"
+        )
+    entries = [_entry(str(key), group) for key, group in rows.groupby("entry", sort=False)]
+    return rows, tuple(sorted(entries, key=lambda entry: _rank(entry, order)))
+
+
+def shift_text(corruption: str, severity: int) -> str:
+    """Write a shift as people type it.
+
+    >>> shift_text("gaussian_noise", 3), shift_text("clean", 0)
+    ('gaussian_noise@3', 'clean')
+    """
+    return f"{corruption}@{severity}" if severity else corruption
+
+
+def _adapted_on(group: pd.DataFrame) -> pd.Series:
+    if group["adapt_on"].nunique() == 1:
+        return group["adapt_on"].map(lambda _: "")
+    return group["adapt_on"].map(lambda on: f", adapted on {on or 'nothing'}")
+
+
+def _tuned(group: pd.DataFrame) -> pd.Series:
+    if group["tuned"].nunique() == 1:
+        return group["tuned"].map(lambda _: "")
+    return group["tuned"].map(lambda tuned: ", tuned" if tuned else ", default")
+
+
+def _constants(group: pd.DataFrame) -> pd.Series:
+    """``", keep=0.1"``: those constants that differ within the group."""
+    configs = {text: json.loads(text) for text in group["config"].unique()}
+    keys = dict.fromkeys(key for config in configs.values() for key in config)
+    differ = [key for key in keys if len({repr(c.get(key)) for c in configs.values()}) > 1]
+    names = {text: "".join(f", {k}={c.get(k)}" for k in differ) for text, c in configs.items()}
+    return group["config"].map(names)
+
+
+def _entry(key: str, group: pd.DataFrame) -> Entry:
+    first = group.iloc[0]
+    suffix = key[len(first["method"]) :]
+    return Entry(
+        key=key,
+        method=first["method"],
+        title=first["title"] + suffix,
+        cite=first["cite"],
+        tuned=bool(group["tuned"].any()),
+        config=first["config"] if group["config"].nunique() == 1 else "",
+        allowance=_allowance(first),
+    )
+
+
+def _allowance(row: pd.Series) -> str:
+    """Everything that a reader must know before comparing this method with a plain merge."""
+    parts = []
+    if row["needs"] not in ("", "nothing"):
+        parts.append(f"sees {row['needs']}")
+    if row["adapt_on"]:
+        parts.append(f"adapts on {ADAPT_ON.get(row['adapt_on'], row['adapt_on'])}")
+    if row["knows_task"]:
+        parts.append("is told the task of each image")
+    if row["stores"] not in ("", "one model"):
+        parts.append(f"stores {row['stores']}")
+    return ", ".join(parts)
+
+
+def _rank(entry: Entry, order: Sequence[str]) -> tuple[int, int, str]:
+    if entry.method in order:
+        return 0, list(order).index(entry.method), entry.key
+    year = re.search(r"(?:19|20)\d\d", entry.cite)
+    usual = {FLOOR: 1, "average": 2, CEILING: 4}
+    return usual.get(entry.method, 3), int(year[0]) if year else 9999, entry.key

@@ -1,0 +1,121 @@
+"""How W&B is reached, if at all: mode, key, settings and folders. Nobody is ever asked."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from netrc import NetrcParseError, netrc
+from pathlib import Path
+from ssl import SSLError
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlparse
+from urllib.request import Request, urlopen
+
+from bench.errors import UserError
+
+CHOICES = ("auto", "online", "offline", "off")
+HOST = "api.wandb.ai"  # the name under which a key may stand in the netrc file
+PATIENCE = 15  # seconds to wait for the service, once per sweep
+UPLOAD = 60  # seconds to wait for the data of one run to be uploaded
+
+
+def mode(choice: str = "auto") -> str:
+    """Decide between ``online``, ``offline`` and ``off``, without asking anybody.
+
+    ``auto`` is online when an API key stands in ``WANDB_API_KEY`` or the netrc file and
+    ``WANDB_MODE`` does not say otherwise, else offline.
+
+    Raises:
+        UserError: no such choice, or ``online`` without an API key.
+    """
+    if choice not in CHOICES:
+        raise UserError(f"--wandb is one of {', '.join(CHOICES)}; got {choice!r}")
+    if choice in ("offline", "off"):
+        return choice
+    wished = os.environ.get("WANDB_MODE", "online")
+    if choice == "auto" and wished != "online":
+        return "off" if wished == "disabled" else "offline"
+    if api_key():
+        return "online"
+    if choice == "online":
+        raise UserError("no W&B API key; run `wandb login`, set WANDB_API_KEY, or take offline")
+    return "offline"
+
+
+def settings(mode: str) -> Any:
+    """Quiet, quick and private: no console capture, no system metrics, no source code."""
+    import wandb
+
+    wanted: dict[str, Any] = {
+        "mode": mode,
+        "api_key": api_key() if mode == "online" else None,
+        "silent": True,
+        "console": "off",
+        "disable_git": True,
+        "disable_job_creation": True,
+        "save_code": False,
+        "symlink": False,
+        "init_timeout": PATIENCE,
+        "finish_timeout": UPLOAD,
+        "finish_timeout_raises": True,
+        "x_disable_stats": True,
+        "x_disable_meta": True,
+        "x_save_requirements": False,
+    }
+    known = wandb.Settings.model_fields  # some are younger than the oldest version we allow
+    return wandb.Settings(**{name: value for name, value in wanted.items() if name in known})
+
+
+def unreachable() -> str:
+    """Why no answer comes from the service; empty if one does, whatever it says."""
+    import wandb
+
+    url = os.environ.get("WANDB_BASE_URL") or wandb.setup().settings.base_url
+    try:
+        with urlopen(Request(url, method="HEAD"), timeout=PATIENCE):
+            return ""
+    except HTTPError:
+        return ""  # an answer
+    except URLError as error:
+        return "" if isinstance(error.reason, SSLError) else f"{url}: {error.reason}"
+    except OSError as error:
+        return f"{url}: {error}"
+
+
+def api_key() -> str | None:
+    """From ``WANDB_API_KEY`` or the netrc file, where ``wandb login`` puts it; never by asking."""
+    if key := os.environ.get("WANDB_API_KEY"):
+        return key
+    path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
+    if not path.is_file():
+        return None
+    import wandb
+
+    service = os.environ.get("WANDB_BASE_URL") or wandb.setup().settings.base_url
+    hosts = [urlparse(service).netloc, *([] if "WANDB_BASE_URL" in os.environ else [HOST])]
+    try:
+        found = [netrc(path).authenticators(host) for host in hosts]
+    except (NetrcParseError, OSError):
+        return None  # wandb cannot read it either: not logged in
+    return next((entry[2] for entry in found if entry), None)
+
+
+@contextmanager
+def contained(folder: Path, mode: str) -> Iterator[None]:
+    """Point every folder of wandb's to ``folder``, unless the user chose one; undone afterwards."""
+    names: dict[str, object] = {
+        "WANDB_SILENT": "true",
+        "WANDB_DIR": folder,
+        "WANDB_CACHE_DIR": folder / "wandb" / "cache",
+        "WANDB_DATA_DIR": folder / "wandb" / "data",
+        "WANDB_ARTIFACT_DIR": folder / "wandb" / "artifacts",
+    }
+    if mode != "online":  # online, the user's own settings (host, team) are read
+        names["WANDB_CONFIG_DIR"] = folder / "wandb" / "config"
+    set_here = {name: str(value) for name, value in names.items() if name not in os.environ}
+    os.environ.update(set_here)
+    try:
+        yield
+    finally:
+        for name in set_here:
+            os.environ.pop(name, None)

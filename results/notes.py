@@ -1,0 +1,85 @@
+"""What every table says about itself, so that nobody has to guess."""
+
+from collections.abc import Sequence
+
+from results.columns import MEAN
+from results.grid import Grid
+from results.schema import LEVELS, METRICS, PROTOCOL, WORLDS
+from results.statistics import LEVEL
+
+PLACEMENTS = {"input": "at the model's input size", "native": "at the size of the source"}
+MANY = 8  # so many corruptions are named, more are not
+
+
+def notes_of(grid: Grid, by: str, columns: Sequence[str], shift: str) -> dict[str, str]:
+    """Sentences by what they are about; a format leaves out those it has no use for.
+
+    Keys: world, metric, images, interval, drop, levels, shifts, summary, constants.
+    """
+    spec, setting = METRICS[grid.metric], grid.setting
+    shifted = [one for one in grid.shifts if one.severity and (by != "task" or shift != "clean")]
+    levels = [name for name in columns if name in LEVELS] or [shift] * (shift in LEVELS)
+    notes = {"world": f"World: {WORLDS.get(setting['world'], setting['world'])}."}
+    arrow = "higher" if spec.higher_is_better else "lower"
+    unit = f" in {spec.unit}" if spec.unit else ""
+    notes["metric"] = f"{spec.title}{unit}, {arrow} is better; {_averaged(grid, by, shift)}."
+    notes["images"] = _images(grid)
+    if grid.metric == "acc":
+        notes["interval"] = (
+            f"+-: {100 * LEVEL:.0f} % Wilson interval over images (tasks as strata, longer side)."
+        )
+        if shifted and grid.clean is not None:
+            notes["drop"] = "Signed: change from clean, relative, in %."
+        if by == "shift" and grid.ceiling is not None:
+            notes["summary"] = (
+                "norm.: % of the individual experts' accuracy on clean, task by task; "
+                "ret.: the same under each shift."
+            )
+    if levels:
+        severities = ", ".join(str(LEVELS[name]) for name in levels)
+        notes["levels"] = (
+            f"{', '.join(levels)}: mean over {len(PROTOCOL)} corruptions ({', '.join(PROTOCOL)}) "
+            f"at severity {severities}; levels are ours."
+        )
+    if shifted:
+        names = list(dict.fromkeys(one.corruption for one in shifted))
+        which = "" if levels or len(names) > MANY else f" ({', '.join(names)})"
+        place = PLACEMENTS.get(setting["placement"], setting["placement"])
+        notes["shifts"] = f"Corruptions{which}: constants of {setting['constants']}, {place}."
+    notes["constants"] = _constants(grid)
+    return notes
+
+
+def _averaged(grid: Grid, by: str, shift: str) -> str:
+    tasks = f"mean over {len(grid.tasks)} tasks" if len(grid.tasks) > 1 else grid.tasks[0]
+    if by == "task":
+        return (
+            f"under {shift}, {MEAN} = {tasks}" if shift != "clean" else f"clean, {MEAN} = {tasks}"
+        )
+    severities = sorted({str(one.severity) for one in grid.shifts if one.severity})
+    extra = {
+        "severity": " and corruptions",
+        "corruption": f" and severities {', '.join(severities)}",
+    }
+    return f"{tasks}{extra.get(by, '')}"
+
+
+def _images(grid: Grid) -> str:
+    low, high = int(grid.counts.min()), int(grid.counts.max())
+    images = f"{high:,}" if low == high else f"{low:,} to {high:,}"
+    text = f"{images} images a task and shift"
+    seeds = sorted({seed for seed, _ in grid.seeds})
+    experts = sorted({seed for _, seed in grid.seeds})
+    text += f"; {_named('seed', seeds)}, {_named('expert seed', experts)}"
+    return f"{text}{'; seeds are averaged first' if len(grid.seeds) > 1 else ''}."
+
+
+def _named(what: str, values: list[int]) -> str:
+    return f"{what}{'s' if len(values) > 1 else ''} {', '.join(map(str, values))}"
+
+
+def _constants(grid: Grid) -> str:
+    tuned = [entry.title for entry in grid.entries if entry.tuned]
+    if not tuned:
+        return "Constants of methods: declared defaults."
+    return f"Constants tuned on val: {', '.join(tuned)}; declared defaults for the others."

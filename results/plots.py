@@ -1,0 +1,207 @@
+"""Figures: accuracy against severity, and a heatmap of methods against corruptions.
+
+Each function takes the rows and returns a matplotlib figure; ``save`` writes PNG, PDF or SVG.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+
+from bench.errors import UserError
+from bench.files import atomic
+from bench.seeds import seed_of
+from results.entries import Entry
+from results.schema import CEILING, FLOOR, WORLDS
+from results.tables import Table, compare
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FORMATS = ("png", "pdf", "svg")
+GREY = "#666666"
+
+
+class Look(NamedTuple):
+    """How a method is drawn, in every figure."""
+
+    colour: str
+    marker: str
+    dash: str
+
+
+# Okabe and Ito's colours, which people with colour-blindness can tell apart; a shape as well.
+PALETTE = ("#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#B2A400")
+SHAPES = "osD^vP*X"
+LOOKS: Mapping[str, Look] = {
+    FLOOR: Look(GREY, "s", ":"),
+    "average": Look(PALETTE[5], "o", "-"),
+    "task_arithmetic": Look(PALETTE[0], "s", "-"),
+    "ties": Look(PALETTE[2], "D", "-"),
+    "adamerging": Look(PALETTE[1], "^", "-"),
+    "twin_merging": Look(PALETTE[4], "v", "-"),
+    "bd_merging": Look(PALETTE[3], "P", "-"),
+    "bmm": Look(PALETTE[6], "X", "-"),
+    CEILING: Look("#000000", "o", "--"),
+}
+
+
+def look_of(entry: Entry) -> Look:
+    """Colour, marker and dash of a line: the same whatever else is in the figure.
+
+    Methods that have no look of their own get one by name; a variant keeps its method's colour
+    and gets a marker of its own.
+    """
+    seed = seed_of("look", entry.method)
+    default = Look(PALETTE[seed % len(PALETTE)], SHAPES[seed // 7 % len(SHAPES)], "-.")
+    look = LOOKS.get(entry.method, default)
+    if entry.key == entry.method:
+        return look
+    return look._replace(marker=SHAPES[seed_of("look", entry.key) % len(SHAPES)])
+
+
+def severity(rows: pd.DataFrame, metric: str = "acc", order: Sequence[str] = ()) -> "Figure":
+    """Mean over tasks and corruptions against severity, a line per method, 95 % bands.
+
+    Raises:
+        UserError: the cells are unequal, or there is only one severity.
+    """
+    table = compare(rows, metric, by="severity", order=order)
+    if len(table.columns) < 2:
+        raise UserError(
+            f"a severity plot needs two severities or more; got {', '.join(table.columns)}"
+        )
+    figure, axes = _figure(7.2, 4.4)
+    scale = table.spec.scale
+    x = [int(name) for name in table.columns]
+    ends = {}
+    for entry in table.entries:
+        look = look_of(entry)
+        cells = [table.cells[entry.key, name] for name in table.columns]
+        y = [cell.value * scale for cell in cells]
+        band = [[cell.low * scale for cell in cells], [cell.high * scale for cell in cells]]
+        axes.fill_between(x, *band, color=look.colour, alpha=0.12, linewidth=0)
+        axes.plot(
+            x, y, look.dash, color=look.colour, marker=look.marker, markersize=5, linewidth=1.6
+        )
+        ends[entry] = y[-1]
+    _label_ends(axes, ends, x[-1])
+    axes.set_xticks(x, ["clean" if one == 0 else str(one) for one in x])
+    axes.set_xlabel("severity")
+    axes.set_ylabel(f"{table.spec.title.lower()} ({table.spec.unit})")
+    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    bands = "; bands: 95 % Wilson interval over images" if metric == "acc" else ""
+    _title(axes, table, f"mean over tasks and corruptions{bands}")
+    return figure
+
+
+def heatmap(rows: pd.DataFrame, metric: str = "acc", order: Sequence[str] = ()) -> "Figure":
+    """Methods against corruptions (mean over tasks and severities), a number in every field.
+
+    Raises:
+        UserError: the cells are unequal.
+    """
+    table = compare(rows, metric, by="corruption", order=order)
+    scale = table.spec.scale
+    values = [
+        [table.cells[entry.key, name].value * scale for name in table.columns]
+        for entry in table.entries
+    ]
+    figure, axes = _figure(2.6 + 0.72 * len(table.columns), 1.6 + 0.36 * len(table.entries))
+    best_first = "viridis" if table.spec.higher_is_better else "viridis_r"
+    image = axes.imshow(values, cmap=best_first, aspect="auto")
+    low, high = image.get_clim()
+    for i, row in enumerate(values):
+        for j, value in enumerate(row):
+            bright = (value - low) / ((high - low) or 1)
+            dark_text = bright > 0.6 if table.spec.higher_is_better else bright < 0.4
+            text = f"{value:.{table.spec.decimals}f}"
+            ink = "black" if dark_text else "white"
+            axes.text(j, i, text, ha="center", va="center", fontsize=8, color=ink)
+    axes.set_xticks(range(len(table.columns)), [_plain(name) for name in table.columns])
+    axes.tick_params(axis="x", labelrotation=35)
+    for label in axes.get_xticklabels():
+        label.set(ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(table.entries)), [_plain(entry.title) for entry in table.entries])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xticks([j + 0.5 for j in range(len(table.columns) - 1)], minor=True)
+    axes.set_yticks([i + 0.5 for i in range(len(table.entries) - 1)], minor=True)
+    axes.grid(which="minor", color="white", linewidth=1.5)
+    axes.tick_params(which="minor", length=0)
+    _title(axes, table, "mean over tasks and severities")
+    return figure
+
+
+def save(figure: "Figure", path: Path) -> Path:
+    """Write the figure, all or nothing, in the format that the file's name ends with.
+
+    Raises:
+        UserError: a format that is not offered.
+    """
+    import matplotlib
+
+    form = path.suffix.lstrip(".").lower()
+    if form not in FORMATS:
+        raise UserError(f"a figure is written as {', '.join(FORMATS)}; got {path.name!r}")
+    # No date and no random ids in the file: the same rows give the same bytes.
+    dates: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
+    with matplotlib.rc_context({"svg.hashsalt": path.stem}), atomic(path) as temporary:
+        figure.savefig(temporary, format=form, dpi=200, metadata=dates.get(form, {}))
+    return path
+
+
+def _figure(width: float, height: float) -> tuple["Figure", Any]:
+    """A figure of its own: no global state, no window."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _label_ends(axes: Any, ends: Mapping[Entry, float], x: float) -> None:
+    """Name each line at its end; names keep a distance, and a hair leads to the line."""
+    low, high = axes.get_ylim()
+    for entry, place in zip(ends, _apart(list(ends.values()), (high - low) / 18), strict=True):
+        colour = look_of(entry).colour
+        axes.annotate(
+            _plain(entry.title),
+            xy=(x, ends[entry]),
+            xytext=(1.02, place),
+            textcoords=axes.get_yaxis_transform(),
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6},
+            va="center",
+            fontsize=9,
+            color=colour,
+        )
+
+
+def _apart(places: list[float], gap: float) -> list[float]:
+    """Move numbers as little as a sweep up and one down need to keep them ``gap`` apart.
+
+    >>> _apart([1.0, 5.0, 1.0], gap=1.0)
+    [0.5, 5.0, 1.5]
+    """
+    order = sorted(range(len(places)), key=places.__getitem__)
+    up = [places[i] for i in order]
+    down = up.copy()
+    for i in range(1, len(order)):
+        up[i] = max(up[i], up[i - 1] + gap)
+        down[-1 - i] = min(down[-1 - i], down[-i] - gap)
+    moved = dict(zip(order, [(a + b) / 2 for a, b in zip(up, down, strict=True)], strict=True))
+    return [moved[i] for i in range(len(places))]
+
+
+def _title(axes: Any, table: Table, mean: str) -> None:
+    world = WORLDS.get(table.setting["world"], table.setting["world"])
+    unit = f", {table.spec.unit}" if table.spec.unit else ""
+    title = _plain(f"{table.title} ({world}){unit}\n{mean}")
+    axes.set_title(title, fontsize=10, loc="left")
+
+
+def _plain(text: str) -> str:
+    r"""Keep matplotlib from reading ``$...$`` as mathematics."""
+    return text.replace("$", r"\$")

@@ -1,0 +1,176 @@
+"""The one row type of the benchmark: one number, and everything needed to know what it means."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from bench.errors import UserError
+from bench.registry import Registry
+
+
+class Column(NamedTuple):
+    """What one column holds."""
+
+    kind: str  # "text" | "integer" | "number" | "truth" | "bytes"
+    meaning: str
+
+
+COLUMNS: dict[str, Column] = {
+    "run_id": Column("text", "hash of everything that decides the value, except the shift"),
+    "sweep": Column("text", "name of the sweep that measured it"),
+    "world": Column("text", "pocket | toy | vision: where pictures and encoder come from"),
+    "suite": Column("text", "e.g. pocket8"),
+    "encoder": Column("text", "e.g. pocket-vit, ViT-B-32"),
+    "method": Column("text", "registry name"),
+    "title": Column("text", "the method's name as tables print it"),
+    "cite": Column("text", "BibTeX key of the method's paper; empty if there is none"),
+    "config": Column("text", "canonical JSON of the method's constants"),
+    "tuned": Column("truth", "whether the constants were chosen on val (else declared defaults)"),
+    "needs": Column("text", "data the method saw beyond weights; 'nothing' if none"),
+    "stores": Column("text", "what has to be kept to predict, e.g. 'one model'"),
+    "knows_task": Column("truth", "whether predict is told the task of each image"),
+    "adapt_on": Column("text", "adapt | test | shifted; empty for methods that do not adapt"),
+    "seed": Column("integer", "the method's seed"),
+    "expert_seed": Column("integer", "which set of experts"),
+    "limit": Column("integer", "at most so many test images a task; 0 = all of them"),
+    "task": Column("text", "registry name"),
+    "corruption": Column("text", "registry name, or 'clean'"),
+    "severity": Column("integer", "1..5; 0 for clean"),
+    "constants": Column("text", "imagenet-c | cifar10-c: whose corruption constants"),
+    "placement": Column("text", "input | native: corrupted after or before resizing"),
+    "metric": Column("text", "a name in METRICS"),
+    "value": Column("number", "in the metric's natural unit: shares in [0, 1], nats, seconds"),
+    "n": Column("integer", "images counted, not assumed"),
+    "hits": Column("bytes", "one bit per image, right or wrong; for acc alone, else empty"),
+}
+
+WORLDS = {
+    "pocket": "pocket, not CLIP",
+    "toy": "toy, synthetic",
+    "vision": "vision, CLIP",
+}
+
+FLOOR, CEILING = "pretrained", "individual"  # the two references that every table is read against
+
+PROTOCOL = (
+    "motion_blur",
+    "impulse_noise",
+    "gaussian_noise",
+    "pixelate",
+    "spatter",
+    "contrast",
+    "jpeg_compression",
+)  # the seven corruptions of the AdaMerging protocol
+LEVELS = {"L1": 1, "L2": 2, "L3": 3}  # a level = the whole protocol at this severity
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """How a measured quantity is named, printed and ranked."""
+
+    title: str
+    unit: str  # as printed behind a number or in a caption; "" if none
+    scale: float = 1.0  # printed = stored * scale
+    decimals: int = 1
+    higher_is_better: bool = True
+
+
+METRICS: Registry[Metric] = Registry("metric")
+METRICS.add("acc", Metric(title="Accuracy", unit="%", scale=100))
+METRICS.add(
+    "nll", Metric(title="Negative log-likelihood", unit="nats", decimals=3, higher_is_better=False)
+)
+METRICS.add(
+    "ece",
+    Metric(title="Expected calibration error", unit="%", scale=100, higher_is_better=False),
+)
+METRICS.add("eval_s", Metric(title="Time to predict", unit="s", decimals=2, higher_is_better=False))
+
+
+def pack(hits: np.ndarray) -> bytes:
+    """Pack ``[N]`` right-or-wrong answers, one bit each, first image first.
+
+    >>> pack(np.array([True, False, True])).hex()
+    'a0'
+    """
+    return np.packbits(np.asarray(hits, dtype=bool)).tobytes()
+
+
+def unpack(packed: bytes, n: int) -> np.ndarray:
+    """Give back the ``bool [n]`` that :func:`pack` was given."""
+    return np.unpackbits(np.frombuffer(packed, np.uint8), count=n).astype(bool)
+
+
+_CASTS: dict[str, Any] = {"text": str, "integer": np.int64, "number": np.float64, "truth": bool}
+
+
+def check(rows: pd.DataFrame) -> pd.DataFrame:
+    """Put the columns in order and of one type; refuse rows that contradict themselves.
+
+    ``limit`` may be missing (= all images); nothing else may.
+
+    Raises:
+        UserError: columns are missing or unknown, a value has the wrong type, a clean row has a
+            severity (or the reverse), or the bits per image do not add up to the accuracy.
+    """
+    missing, unknown = set(COLUMNS) - set(rows), set(rows) - set(COLUMNS)
+    if missing or unknown:
+        raise UserError(
+            f"rows need {len(COLUMNS)} columns: missing {sorted(missing)}, "
+            f"unknown {sorted(unknown)}; see results/schema.py"
+        )
+    rows = rows[list(COLUMNS)].reset_index(drop=True)
+    rows["limit"] = pd.to_numeric(rows["limit"], errors="coerce").fillna(0)
+    for name, column in COLUMNS.items():
+        if column.kind != "bytes":
+            rows[name] = _cast(rows[name], column)
+    for name in rows["metric"].unique():
+        METRICS[name]
+    _refuse(
+        rows,
+        (rows["corruption"] == "clean") != (rows["severity"] == 0),
+        "clean has severity 0 and nothing else has",
+    )
+    _refuse(rows, ~rows["severity"].between(0, 5), "severity is 0..5")
+    _refuse(rows, rows["n"] <= 0, "n is at least one image")
+    _refuse(rows, ~np.isfinite(rows["value"]), "value is a finite number")
+    accuracy = rows["metric"] == "acc"
+    _refuse(rows, ~accuracy & (rows["hits"].map(len) > 0), "only acc carries hits")
+    wrong = [not _adds_up(*row) for row in rows[["hits", "n", "value"]].itertuples(index=False)]
+    _refuse(rows, accuracy & np.array(wrong, bool), "hits are n bits and their share is the value")
+    return rows
+
+
+def _cast(values: pd.Series, column: Column) -> pd.Series:
+    if values.isna().any():
+        raise UserError(
+            f"column {values.name!r} has {values.isna().sum()} missing values; "
+            f"it means: {column.meaning}"
+        )
+    try:
+        cast = values.astype(_CASTS[column.kind])
+    except (TypeError, ValueError) as error:
+        raise UserError(f"column {values.name!r} holds {column.kind}s: {error}") from error
+    if column.kind != "number" and not (same := cast == values).all():  # 1.5 -> 1, "no" -> True
+        raise UserError(
+            f"column {values.name!r} holds {column.kind}s; got {values[~same].iloc[0]!r}"
+        )
+    return cast
+
+
+def _refuse(rows: pd.DataFrame, wrong: pd.Series, rule: str) -> None:
+    if wrong.any():
+        first = rows[wrong].iloc[0]
+        got = {key: first[key] for key in ("method", "task", "corruption", "severity", "metric")}
+        got |= {"value": float(first["value"]), "n": int(first["n"])}
+        raise UserError(f"{int(wrong.sum())} rows break a rule ({rule}), e.g. {got}")
+
+
+def _adds_up(hits: bytes, n: int, value: float) -> bool:
+    if not hits:
+        return True  # a published number: the answers to single images are not known
+    if len(hits) != (n + 7) // 8:
+        return False
+    return abs(int(np.unpackbits(np.frombuffer(hits, np.uint8)).sum()) - value * n) < 0.01

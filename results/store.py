@@ -1,0 +1,123 @@
+"""A folder of results: one parquet file per run and shift; a file that exists is finished.
+
+``cells/<run_id>/<shift>.parquet`` holds every task of one shift, ``cells/<run_id>/run.json`` what
+belongs to the whole run (how the constants were tuned, seconds to merge, peak memory, parameters
+stored). Files are never rewritten in place, so a killed sweep loses at most the shift in flight
+and two sweeps may share one folder.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bench.errors import DamagedFileError, UserError
+from bench.files import atomic, read_json, write_json
+from results.schema import check
+
+
+class Store:
+    """Finished measurements under ``folder``.
+
+    Args:
+        folder: the results folder; it is made when something is first written.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def path(self, run_id: str, shift_key: str) -> Path:
+        """Where the measurements of one run under one shift lie, or will lie."""
+        return self.folder / "cells" / run_id / f"{shift_key}.parquet"
+
+    def has(self, run_id: str, shift_key: str) -> bool:
+        """Whether this part of the run is done, and so can be skipped."""
+        return self.path(run_id, shift_key).exists()
+
+    def write(self, run_id: str, shift_key: str, rows: pd.DataFrame) -> Path:
+        """Save all tasks of one shift, all or nothing.
+
+        Raises:
+            UserError: the rows break the schema, belong to another run or to several shifts, or
+                the disk is full.
+        """
+        rows = check(rows)
+        found = sorted(set(rows["run_id"]))
+        if found != [run_id]:
+            raise UserError(f"rows of run {found} cannot be saved as run {run_id!r}")
+        if len(shifts := rows[["corruption", "severity"]].drop_duplicates()) != 1:
+            raise UserError(f"one file holds one shift; got {shifts.values.tolist()}")
+        path = self.path(run_id, shift_key)
+        table = pa.Table.from_pandas(rows, preserve_index=False)
+        with atomic(path) as temporary:
+            pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+        return path
+
+    def read(self, run_ids: Iterable[str] | None = None) -> pd.DataFrame:
+        """Every measurement, or those of ``run_ids``; in the order of run and file name.
+
+        Raises:
+            UserError: there is none.
+            DamagedFileError: a file is truncated or altered.
+        """
+        chosen = self.run_ids() if run_ids is None else list(dict.fromkeys(run_ids))
+        paths = [path for run_id in chosen for path in self._files(run_id)]
+        if not paths:
+            raise UserError(f"no results in {self.folder}; run `python -m bench sweep` first")
+        return pa.concat_tables([_load(path) for path in paths]).to_pandas()
+
+    def run_ids(self) -> list[str]:
+        """Every run that has at least one finished shift, sorted."""
+        return sorted({path.parent.name for path in self.folder.glob("cells/*/*.parquet")})
+
+    def shift_keys(self, run_id: str) -> list[str]:
+        """The finished shifts of one run, sorted."""
+        return [path.stem for path in self._files(run_id)]
+
+    def damaged(self) -> list[Path]:
+        """Every file that cannot be read back; delete them (``--force`` does) to measure again."""
+        return [path for run_id in self.run_ids() for path in self._files(run_id) if _bad(path)]
+
+    def write_run(self, run_id: str, facts: dict[str, Any]) -> Path:
+        """Save what belongs to the whole run rather than to a cell."""
+        path = self.folder / "cells" / run_id / "run.json"
+        write_json(path, facts)
+        return path
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        """What :meth:`write_run` saved.
+
+        Raises:
+            UserError: nothing was saved for this run.
+            DamagedFileError: the file is not JSON.
+        """
+        path = self.folder / "cells" / run_id / "run.json"
+        if not path.exists():
+            raise UserError(f"no {path}; run `python -m bench sweep` first")
+        facts: dict[str, Any] = read_json(path)
+        return facts
+
+    def _files(self, run_id: str) -> list[Path]:
+        return sorted((self.folder / "cells" / run_id).glob("[!.]*.parquet"))
+
+
+def _load(path: Path) -> pa.Table:
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            table = file.read()
+    except (OSError, pa.ArrowException) as error:
+        raise DamagedFileError(f"{path} is damaged; `--force` measures it again") from error
+    if set(table["run_id"].unique().to_pylist()) != {path.parent.name}:
+        raise DamagedFileError(f"{path} holds rows of another run; `--force` measures it again")
+    return table
+
+
+def _bad(path: Path) -> bool:
+    try:
+        _load(path)
+    except DamagedFileError:
+        return True
+    return False

@@ -1,0 +1,89 @@
+"""One run or one comparison as flat dictionaries and frames: what W&B is given to show."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from results.entries import shift_text
+from results.schema import METRICS
+from results.tables import Table, compare
+
+
+def steps(curves: Mapping[str, Sequence[float]]) -> Iterator[dict[str, float]]:
+    """Curves as one dictionary per step; a curve that is over is left out.
+
+    >>> list(steps({"loss": [3.0, 2.0], "lr": [0.1]}))
+    [{'adapt/loss': 3.0, 'adapt/lr': 0.1}, {'adapt/loss': 2.0}]
+    """
+    for step in range(max(map(len, curves.values()), default=0)):
+        yield {f"adapt/{name}": v[step] for name, v in curves.items() if step < len(v)}
+
+
+def by_severity(rows: pd.DataFrame) -> dict[int, dict[str, float]]:
+    """Severity -> ``by_severity/acc/contrast`` etc.: means over tasks; clean is severity 0."""
+    means = rows.groupby(["severity", "metric", "corruption"])["value"].mean()
+    found: dict[int, dict[str, float]] = {}
+    for (severity, metric, corruption), value in means.items():
+        found.setdefault(int(severity), {})[f"by_severity/{metric}/{corruption}"] = float(value)
+    return found
+
+
+def cells(rows: pd.DataFrame) -> dict[str, float]:
+    """``cell/acc/contrast@3/mnist`` -> value, for every measurement."""
+    return {
+        f"cell/{metric}/{shift_text(corruption, severity)}/{task}": float(value)
+        for metric, corruption, severity, task, value in rows[
+            ["metric", "corruption", "severity", "task", "value"]
+        ].itertuples(index=False)
+    }
+
+
+def means(rows: pd.DataFrame) -> dict[str, float]:
+    """``acc/L2``, ``acc/L2/low``, ``acc/L2/high``, ``acc/L2/drop``: the columns of the tables."""
+    found = {}
+    for metric in rows["metric"].unique():
+        table = compare(rows, metric)
+        for (_, column), cell in table.cells.items():
+            numbers = {"": cell.value, "/low": cell.low, "/high": cell.high, "/drop": cell.drop}
+            for suffix, number in numbers.items():
+                if not math.isnan(number):
+                    found[f"{metric}/{column}{suffix}"] = number
+    return found
+
+
+def costs(facts: Mapping[str, Any]) -> dict[str, float]:
+    """``cost/merge_s`` etc.: the plain numbers among what belongs to the whole run."""
+    return {
+        f"cost/{name}": value
+        for name, value in facts.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+def wide(table: Table) -> pd.DataFrame:
+    """A line per method, numbers as printed (percent for shares), what it was allowed last."""
+    scale = METRICS[table.metric].scale
+    lines = []
+    for entry in table.entries:
+        line: dict[str, Any] = {"method": entry.title}
+        for name in table.columns:
+            cell = table.cells[entry.key, name]
+            line[table.header(name)] = cell.value * scale
+            if not math.isnan(cell.margin):
+                line[f"{table.header(name)} +-"] = cell.margin * scale
+        for name, shares in table.summary.items():
+            line[table.header(name)] = 100 * shares[entry.key]
+        lines.append(line | {"tuned": entry.tuned, "allowance": entry.allowance})
+    return pd.DataFrame(lines)
+
+
+def safe_id(text: str) -> str:
+    """Keep what a W&B run id may hold.
+
+    >>> safe_id("main-pocket8/ties:0")
+    'main-pocket8-ties-0'
+    """
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text)

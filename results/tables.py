@@ -1,0 +1,213 @@
+"""From tidy rows to a comparison table: what each number is, not how it is printed."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from results.columns import Span, spans
+from results.entries import Entry
+from results.grid import Grid, arrange
+from results.notes import notes_of
+from results.schema import METRICS, Metric
+from results.statistics import Interval, effective_n, mean_interval
+
+NAN = math.nan
+
+
+class Cell(NamedTuple):
+    """One entry in one column. NaN where a quantity does not exist."""
+
+    value: float  # mean over tasks, shifts and seeds, in the metric's natural unit
+    low: float = NAN  # limits of the interval over images
+    high: float = NAN
+    drop: float = NAN  # relative fall of the mean from clean
+    normalised: float = NAN  # accuracy here over individual's on clean, per task, then mean
+    retention: float = NAN  # accuracy over individual's at the same task and shift, then mean
+
+    @property
+    def margin(self) -> float:
+        """The longer side of the interval: what stands behind a +-."""
+        return max(self.high - self.value, self.value - self.low)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A comparison, ready to be printed in any format."""
+
+    metric: str
+    by: str
+    title: str
+    entries: tuple[Entry, ...]
+    columns: tuple[str, ...]
+    cells: dict[tuple[str, str], Cell]  # (entry key, column)
+    summary: dict[str, dict[str, float]]  # "normalised" | "retention" -> entry key -> share
+    setting: dict[str, str]  # world, suite, encoder, limit, constants, placement
+    notes: dict[str, str]  # what a reader must know; key = what it is about
+
+    @property
+    def spec(self) -> Metric:
+        """How the metric is named, printed and ranked."""
+        return METRICS[self.metric]
+
+    @property
+    def allowances(self) -> dict[str, int]:
+        """What methods saw beyond the usual -> number of the mark that says so, from 0."""
+        found = dict.fromkeys(entry.allowance for entry in self.entries if entry.allowance)
+        return {text: number for number, text in enumerate(found)}
+
+    def header(self, column: str) -> str:
+        """What stands above a column or a summary."""
+        if self.by == "severity":
+            return "clean" if column == "0" else f"severity {column}"
+        return {"normalised": "norm.", "retention": "ret."}.get(column, column)
+
+    def printed(self, value: float) -> str:
+        """Write a number of this metric, e.g. 0.8127 as ``81.3``.
+
+        ``-`` where there is no number.
+        """
+        if math.isnan(value):
+            return "-"
+        return f"{value * self.spec.scale:.{self.spec.decimals}f}"
+
+    def ranks(self, column: str) -> dict[str, int]:
+        """Entry key -> 1 (best) or 2 (second) of a column or summary, **as printed**.
+
+        Equal prints share a rank. References are not ranked, nor is anything where fewer than two
+        entries compete.
+        """
+        sign = -1 if self.spec.higher_is_better or column in self.summary else 1
+        printed = {
+            entry.key: sign * float(text)
+            for entry in self.entries
+            if not entry.is_reference and (text := self._text(entry.key, column)) != "-"
+        }
+        best = sorted(set(printed.values()))[:2] if len(printed) > 1 else []
+        return {key: best.index(value) + 1 for key, value in printed.items() if value in best}
+
+    def frame(self) -> pd.DataFrame:
+        """Every number, unrounded: one row per entry and column."""
+        return pd.DataFrame(
+            [
+                {
+                    **{"entry": entry.key, "method": entry.method, "title": entry.title},
+                    **{"column": column, "metric": self.metric},
+                    **self.cells[entry.key, column]._asdict(),
+                }
+                for entry in self.entries
+                for column in self.columns
+            ]
+        )
+
+    def _text(self, key: str, column: str) -> str:
+        if column in self.summary:
+            return as_percent(self.summary[column][key])
+        return self.printed(self.cells[key, column].value)
+
+
+def as_percent(share: float) -> str:
+    """Write a share as a percentage with one decimal; ``-`` where there is none.
+
+    >>> as_percent(0.0734), as_percent(NAN)
+    ('7.3', '-')
+    """
+    return "-" if math.isnan(share) else f"{100 * share:.1f}"
+
+
+def compare(
+    rows: pd.DataFrame,
+    metric: str = "acc",
+    by: str = "shift",
+    *,
+    shift: str = "clean",
+    order: Sequence[str] = (),
+) -> Table:
+    """Compare methods on the same cells.
+
+    Args:
+        rows: a frame of the columns in ``results.schema``.
+        metric: a name in ``METRICS``.
+        by: what the columns are: ``shift``, ``task``, ``severity`` or ``corruption``.
+        shift: for ``by="task"``, under which shift (``clean``, ``L2``, ``contrast@3``).
+        order: methods to put first, in this order.
+
+    Raises:
+        UserError: the methods were not measured on the same cells, or there are none.
+    """
+    grid = arrange(rows, metric, order)
+    columns = spans(grid, by, shift)
+    return Table(
+        metric=metric,
+        by=by,
+        title=f"{METRICS[metric].title} on {grid.setting['suite']} with {grid.setting['encoder']}",
+        entries=grid.entries,
+        columns=tuple(columns),
+        cells={
+            (entry.key, name): _cell(grid, e, span)
+            for e, entry in enumerate(grid.entries)
+            for name, span in columns.items()
+        },
+        summary=_summary(grid) if by == "shift" else {},
+        setting=grid.setting,
+        notes=notes_of(grid, by, tuple(columns), shift),
+    )
+
+
+def _cell(grid: Grid, e: int, span: Span) -> Cell:
+    interval = _interval(grid, e, span)
+    if grid.metric != "acc":
+        return Cell(interval.value, interval.low, interval.high)
+    where = np.ix_(span.tasks, span.shifts)
+    drop = normalised = retention = NAN
+    if grid.clean is not None and span.shifts != (grid.clean,):
+        clean = grid.means[e, list(span.tasks), grid.clean].mean()
+        drop = 1 - interval.value / clean if clean else NAN
+    if grid.ceiling is not None:
+        retention = _ratio(grid.means[e][where], grid.means[grid.ceiling][where])
+        if grid.clean is not None:
+            on_clean = grid.means[grid.ceiling, list(span.tasks), grid.clean]
+            normalised = _ratio(grid.means[e][where].mean(axis=1), on_clean)
+    return Cell(*interval, drop=drop, normalised=normalised, retention=retention)
+
+
+def _interval(grid: Grid, e: int, span: Span) -> Interval:
+    """Mean over a span with its interval over images; only accuracy keeps single answers."""
+    shares = grid.means[e][np.ix_(span.tasks, span.shifts)].mean(axis=1)  # [T]
+    if grid.metric != "acc":
+        return Interval(float(shares.mean()), NAN, NAN)
+    counts = grid.counts[list(span.tasks)].astype(float)
+    if grid.has_hits(e):
+        repeats = len(span.shifts) * len(grid.seeds)
+        scores = [grid.scores(e, task, span.shifts) for task in span.tasks]
+        shares = np.array([score.mean() for score in scores])  # exact, where values were float32
+        counts = np.array([effective_n(score, repeats) for score in scores])
+    return mean_interval(shares.clip(0, 1).tolist(), counts.tolist())
+
+
+def _ratio(above: np.ndarray, below: np.ndarray) -> float:
+    """Mean of ratios; NaN if any has nothing below the line."""
+    return float((above / below).mean()) if (below > 0).all() else NAN
+
+
+def _summary(grid: Grid) -> dict[str, dict[str, float]]:
+    """Two shares of what the individual experts reach: on clean images, and on shifted ones."""
+    if grid.metric != "acc" or grid.ceiling is None:
+        return {}
+    every = tuple(range(len(grid.tasks)))
+    shifted = tuple(i for i in range(len(grid.shifts)) if i != grid.clean)
+    wanted = {"normalised": (grid.clean,) if grid.clean is not None else (), "retention": shifted}
+    return {
+        name: {
+            entry.key: _ratio(
+                grid.means[e][np.ix_(every, shifts)],
+                grid.means[grid.ceiling][np.ix_(every, shifts)],
+            )
+            for e, entry in enumerate(grid.entries)
+        }
+        for name, shifts in wanted.items()
+        if shifts
+    }
