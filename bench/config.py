@@ -90,12 +90,15 @@ def read_sweep(path: Path) -> Sweep:
 def with_fields(sweep: Sweep, values: Mapping[str, Any]) -> Sweep:
     """``sweep`` with some fields replaced; lists become tuples."""
     known = {f.name: getattr(sweep, f.name) for f in fields(sweep)}
+    new: dict[str, Any] = {}
     for name, value in values.items():
         if name not in known:
             raise UserError(f"a sweep has no field {name!r}; it has: {', '.join(known)}")
-        if isinstance(known[name], tuple) and not isinstance(value, (list, tuple)):
-            raise UserError(f"{name} is a list; got {value!r}")
-    new = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        new[name] = tuple(value) if isinstance(value, list) else value
+        wanted = int if name == "limit" else type(known[name])
+        if type(new[name]) is not wanted and not (name == "limit" and value is None):
+            kind = "a list" if wanted is tuple else f"of type {wanted.__name__}"
+            raise UserError(f"{name} of a sweep is {kind}; got {value!r}")
     return replace(sweep, **new)
 
 

@@ -72,7 +72,13 @@ class Scorer(Callback):
         self.labels: dict[Cell, list[Tensor]] = defaultdict(list)
 
     def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         for member, logits in outputs.items():
             cell = (member, batch["task"], batch["shift"])
@@ -115,7 +121,9 @@ def _checkpoints(encoder: str, tasks: tuple[str, ...], expert_seed: int) -> Chec
 
 def build(run: Run, config: str) -> tuple[MergingMethod, Cost]:
     """The method of ``run`` with ``config`` (canonical JSON), merged."""
-    ckpts = _checkpoints(run.encoder, tuple(task.name for task in suite(run.suite)), run.expert_seed)
+    ckpts = _checkpoints(
+        run.encoder, tuple(task.name for task in suite(run.suite)), run.expert_seed
+    )
     seed_everything(seed_of("method", run.method, run.seed), verbose=False)
     cls = External if run.weights else METHODS[run.method]
     start = perf_counter()
@@ -128,7 +136,9 @@ def build(run: Run, config: str) -> tuple[MergingMethod, Cost]:
 built = lru_cache(maxsize=32)(build)  # once per process
 
 
-def score(members: Mapping[str, MergingMethod], data: SuiteData, split: str) -> tuple[Panel, Scorer]:
+def score(
+    members: Mapping[str, MergingMethod], data: SuiteData, split: str
+) -> tuple[Panel, Scorer]:
     """Show every cell of ``data`` to every member."""
     panel, scorer = Panel(members), Scorer()
     trainer = quiet_trainer(callbacks=[scorer])
@@ -149,7 +159,8 @@ def validate(run: Run, config: str) -> dict[str, float]:
     method, _ = build(run, config)
     _, scorer = score({run.id: method}, data_of(run, []), "val")
     return {
-        task.name: scorer.measure((run.id, task.name, CLEAN.key))["acc"] for task in suite(run.suite)
+        task.name: scorer.measure((run.id, task.name, CLEAN.key))["acc"]
+        for task in suite(run.suite)
     }
 
 
@@ -210,7 +221,8 @@ def _rows(
         "n": len(hits),
     }
     return [
-        facts | {"metric": name, "value": value, "hits": pack(hits.numpy()) if name == "acc" else b""}
+        facts
+        | {"metric": name, "value": value, "hits": pack(hits.numpy()) if name == "acc" else b""}
         for name, value in measured.items()
     ]
 

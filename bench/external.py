@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from methods.base import NO_PAPER, Checkpoints, MergingMethod
-from methods.weights import load_checkpoint
-from methods.weights import Weights, check_finite
+from methods.weights import Weights, check_finite, load_checkpoint
 
 PREFIX = "visual."  # of the image tower in a whole CLIP checkpoint
 

@@ -41,7 +41,9 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; free some space") from error
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; free some space"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

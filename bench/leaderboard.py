@@ -77,4 +77,6 @@ def leaderboard(plan: Plan, stages: Stages, out: Path, console: Console, wandb: 
         mirror(plan, rows, table, stages, out, console, wandb)
     if stages.seconds:
         console.print(f"\ntime: {stages.summary()}", highlight=False)
-    console.print(f"results: {out} (python -m bench table --by task --format latex ...)", style="dim")
+    console.print(
+        f"results: {out} (python -m bench table --by task --format latex ...)", style="dim"
+    )

@@ -37,7 +37,9 @@ def mirror(
     new = [run for run, fingerprint in fingerprints.items() if logged.get(run) != fingerprint]
     if not new:
         return
-    with stages.stage("wandb", f"{len(new)} runs and the comparison, {chosen}", len(new)) as advance:
+    with stages.stage(
+        "wandb", f"{len(new)} runs and the comparison, {chosen}", len(new)
+    ) as advance:
         target = Mirror(out, plan.sweep.name, chosen, say=console.print)
         for count, run in enumerate(new, 1):
             facts = store.run(run)

@@ -136,7 +136,9 @@ def inspect(plan: Plan, store: Store, force: bool = False) -> Plan:
     }
     waiting = {run.id for runs in plan.todo.values() for run in runs}
     plan.to_tune = [
-        run for run in plan.runs if run.tuned and run.id in waiting and (force or not chosen(run, store))
+        run
+        for run in plan.runs
+        if run.tuned and run.id in waiting and (force or not chosen(run, store))
     ]
     if waiting:
         experts = experts_of(plan.encoder.name, plan.tasks, plan.sweep.expert_seed)

@@ -36,14 +36,13 @@ class Stages:
             TimeRemainingColumn(),
         )
         silent = not self.console.is_terminal
-        with Progress(
-            *columns, console=self.console, transient=True, disable=silent
-        ) as progress:
+        with Progress(*columns, console=self.console, transient=True, disable=silent) as progress:
             bar = progress.add_task(f"{name:<9}{what}", total=total)
             yield lambda done: progress.update(bar, completed=done)
         self.seconds[name] = perf_counter() - start
         self.console.print(
-            f"  [green]done[/]  {name:<9}{what}  [dim]{self.seconds[name]:.1f} s[/]", highlight=False
+            f"  [green]done[/]  {name:<9}{what}  [dim]{self.seconds[name]:.1f} s[/]",
+            highlight=False,
         )
 
     def summary(self) -> str:

@@ -18,7 +18,6 @@ from bench.plan import Plan, candidates, chosen, count_images, inspect, requests
 from bench.progress import Advance, Stages
 from bench.tune import tune
 from bench.zoo.experts import build as build_experts
-from corruptions.base import Shift
 from corruptions.cache import path_of, precompute, prune
 from results.store import Store
 from tasks import TASKS, Task, load
@@ -133,9 +132,7 @@ def prepare(plan: Plan, workers: Engine, stages: Stages) -> None:
         plan.encoder.heads(plan.tasks)
         total = len(plan.experts) * plan.encoder.recipe.steps
         with stages.stage("experts", f"{len(plan.experts)} to fine-tune", total) as advance:
-            build_experts(
-                plan.encoder.name, plan.tasks, plan.sweep.expert_seed, workers, advance
-            )
+            build_experts(plan.encoder.name, plan.tasks, plan.sweep.expert_seed, workers, advance)
     plan.encoder.heads(plan.tasks)
     if count_images(plan):
         with stages.stage("images", f"{plan.images:,} to corrupt", plan.images) as advance:

@@ -37,7 +37,7 @@ class Checkpoints:
     """K experts fine-tuned from one pretrained encoder. Read-only for every method.
 
     Raises:
-        UserError: there is no expert, or one that does not fit the base or the architecture.
+        UserError: there is no expert, or one without a head, or weights that do not fit.
     """
 
     vit: ViT | None  # None: weights of any model, to be merged but not run
@@ -50,6 +50,8 @@ class Checkpoints:
             raise UserError("there is nothing to merge: give at least one expert")
         if self.vit:
             self.vit.require_fit(self.base, "the base")
+            if odd := sorted(self.experts.keys() - self.heads.keys()):
+                raise UserError(f"experts without a head: {', '.join(odd)}; give one per task")
         for name, expert in self.experts.items():
             self.base.require_same(expert, f"expert {name} does not fit the base")
 

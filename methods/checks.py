@@ -159,11 +159,18 @@ def check_knows_the_task_only_if_it_says_so(cls: type[MergingMethod], ckpts: Che
 def check_follows_its_device(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
     """Every tensor it holds is a buffer or a parameter, so that ``.to`` moves it.
 
-    Tested with a dtype in place of a device: a tensor left behind fails on any machine.
+    Tested without a device: products refuse a tensor of another dtype, sums one of no device.
     """
     method = cls().build(ckpts, Recorder()).double()
-    for task in TASKS:
-        assert method.predict(images().double(), task).dtype == torch.float64
+    for options in ({"dtype": torch.float64}, {"device": "meta"}):
+        method.to(**options)
+        for task in TASKS:
+            try:
+                found = method.predict(images().double().to(**options), task)
+            except RuntimeError as error:
+                raise AssertionError(f"a tensor was left behind: {error}") from error
+            assert found.dtype == torch.float64
+            assert found.device == method.device
 
 
 def check_state_survives(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
@@ -185,7 +192,10 @@ def check_stores_what_it_says(cls: type[MergingMethod], ckpts: Checkpoints) -> N
 def check_touches_only_what_it_needs(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
     """It sees what it declares (the build guards that) and declares nothing that it leaves."""
     method, support = cls(), Recorder()
-    method.build(ckpts, support)
+    try:
+        method.build(ckpts, support)
+    except PermissionError as error:
+        raise AssertionError(str(error)) from error
     gives = method.needs & (Needs.IMAGES | Needs.VAL_LABELS)
     left = gives & ~support.seen
     assert not left or method.adapts, f"declares {left}, but never looks"

@@ -121,7 +121,7 @@ def _entry(key: str, group: pd.DataFrame) -> Entry:
 def _allowance(row: pd.Series) -> str:
     """Everything that a reader must know before comparing this method with a plain merge."""
     parts = []
-    if row["needs"] not in ("", "nothing"):
+    if row["needs"] not in ("", "nothing", "weights only"):
         parts.append(f"sees {row['needs']}")
     if row["adapt_on"]:
         parts.append(f"adapts on {ADAPT_ON.get(row['adapt_on'], row['adapt_on'])}")

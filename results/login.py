@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from netrc import NetrcParseError, netrc
 from pathlib import Path
 from ssl import SSLError
@@ -105,6 +105,7 @@ def contained(folder: Path, mode: str) -> Iterator[None]:
     """Point every folder of wandb's to ``folder``, unless the user chose one; undone afterwards."""
     names: dict[str, object] = {
         "WANDB_SILENT": "true",
+        "WANDB_ERROR_REPORTING": "false",  # sends nothing to anybody but the user's project
         "WANDB_DIR": folder,
         "WANDB_CACHE_DIR": folder / "wandb" / "cache",
         "WANDB_DATA_DIR": folder / "wandb" / "data",
@@ -119,3 +120,11 @@ def contained(folder: Path, mode: str) -> Iterator[None]:
     finally:
         for name in set_here:
             os.environ.pop(name, None)
+
+
+def stop_service() -> None:
+    """End wandb's own process; the next run starts another."""
+    import wandb
+
+    with suppress(Exception):  # it may have died already, which is as good
+        wandb.teardown()

@@ -4,15 +4,15 @@ Offline unless logged in, and then too if the service cannot be reached: there i
 and a sweep never fails because a network is away. Everything lies under the folder given.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from bench.errors import UserError
-from results.login import UPLOAD, contained, mode, settings, unreachable
+from results.login import contained, mode, settings, stop_service, unreachable
 from results.summaries import by_severity, cells, costs, means, safe_id, steps, wide
 from results.tables import Table
 
@@ -68,7 +68,8 @@ class Mirror:
         first = rows.iloc[0]
         name = f"{first['method']} seed {first['seed']} experts {first['expert_seed']}"
         tags = [first["world"], first["suite"], first["method"]]
-        with self._run(f"{self.sweep}-{first['run_id']}", name, "run", tags) as logger:
+
+        def write(logger: "WandbLogger") -> None:
             logger.log_hyperparams(dict(facts))
             logger.experiment.define_metric("adapt/*", step_metric="adapt/step")
             for step, values in enumerate(steps(curves or {})):
@@ -79,22 +80,27 @@ class Mirror:
             logger.log_table("cells", CELL_COLUMNS, rows[CELL_COLUMNS].values.tolist())
             logger.experiment.summary.update(cells(rows) | means(rows) | costs(facts))
 
+        self._write(f"{self.sweep}-{first['run_id']}", name, "run", tags, write)
+
     def log_comparison(self, table: Table, name: str = "comparison") -> None:
         """Write a comparison as two W&B tables: as printed, and one line per number."""
         if self.mode == "off":
             return
         identity = f"{self.sweep}-{name}-{table.metric}-{table.by}"
         tags = [table.setting["world"], table.setting["suite"], "comparison"]
-        with self._run(identity, f"{self.sweep} {name}", "comparison", tags) as logger:
+
+        def write(logger: "WandbLogger") -> None:
             logger.log_hyperparams({"title": table.title, "notes": table.notes, **table.setting})
             logger.log_table(name, dataframe=wide(table))
             logger.log_table(f"{name}_numbers", dataframe=table.frame())
             logger.experiment.summary.update(
                 {
-                    f"{table.metric}/{key}/{column}": cell.value
-                    for (key, column), cell in table.cells.items()
+                    f"{table.metric}/{key}/{at}": cell.value
+                    for (key, at), cell in table.cells.items()
                 }
             )
+
+        self._write(identity, f"{self.sweep} {name}", "comparison", tags, write)
 
     def advice(self) -> str:
         """One line: where the runs are, and how to upload those that are offline."""
@@ -105,53 +111,54 @@ class Mirror:
         runs = self.folder / "wandb" / "offline-run-*"
         return f"W&B: {self.num_logged} runs logged offline; upload: wandb sync {runs}"
 
-    @contextmanager
-    def _run(
-        self, identity: str, name: str, job: str, tags: Sequence[str]
-    ) -> Iterator["WandbLogger"]:
-        """A run that ends with the block, within the folder."""
-        from lightning.pytorch.loggers import WandbLogger
-
+    def _write(
+        self,
+        identity: str,
+        name: str,
+        job: str,
+        tags: Sequence[str],
+        write: Callable[["WandbLogger"], None],
+    ) -> None:
+        """Write one run; if anything goes wrong online, once more and from then on offline."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot write {self.folder}: {error.strerror or error}") from error
+        who = {"id": safe_id(identity), "name": name, "job_type": job, "tags": list(tags)}
         with contained(self.folder, self.mode):
-            run = self._start(id=safe_id(identity), name=name, job_type=job, tags=list(tags))
+            if self.mode == "online" and (why := unreachable()):
+                self._go_offline(why)
             try:
-                yield WandbLogger(experiment=run)
-            except BaseException:
-                run.finish(exit_code=1)
-                raise
-            try:
-                run.finish()
-            except TimeoutError:
-                self._go_offline(f"no upload within {UPLOAD} s")
+                self._once(who, write)
+            except Exception as error:
+                if self.mode != "online":
+                    raise
+                self._go_offline(str(error) or type(error).__name__)
+                stop_service()  # it still holds the id of the run that failed
+                self._once(who, write)
         self.num_logged += 1
 
-    def _start(self, **who: Any) -> Any:
-        """Start a run; offline, and from then on, if the service cannot be reached."""
+    def _once(self, who: dict[str, Any], write: Callable[["WandbLogger"], None]) -> None:
         import wandb
+        from lightning.pytorch.loggers import WandbLogger
 
-        if self.mode == "online" and (why := unreachable()):
-            self._go_offline(why)
+        run = wandb.init(
+            dir=self.folder,
+            project=self.project,
+            entity=self.entity,
+            group=self.sweep,
+            resume="allow" if self.mode == "online" else None,
+            reinit="create_new",  # leaves a run of the user's own alone
+            settings=settings(self.mode),
+            **who,
+        )
         try:
-            return wandb.init(
-                dir=self.folder,
-                project=self.project,
-                entity=self.entity,
-                group=self.sweep,
-                resume="allow" if self.mode == "online" else None,
-                reinit="create_new",  # leaves a run of the user's own alone
-                settings=settings(self.mode),
-                **who,
-            )
-        except Exception as error:
-            if self.mode != "online":
-                raise
-            self._go_offline(str(error))
-            wandb.teardown()  # its service still holds the id of the run that failed
-            return self._start(**who)
+            write(WandbLogger(experiment=run))
+        except BaseException:
+            with suppress(Exception):  # what went wrong first is what matters
+                run.finish(exit_code=1)
+            raise
+        run.finish()
 
     def _go_offline(self, why: str) -> None:
         self.mode = "offline"

@@ -3,6 +3,7 @@
 import gzip
 import io
 from functools import lru_cache
+from importlib import import_module
 from pickle import Unpickler, UnpicklingError
 from typing import Any
 
@@ -32,7 +33,7 @@ class _ArraysOnly(Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module.replace("_core", "core"), name) == ("numpy.core.multiarray", "_reconstruct"):
-            return np._core.multiarray._reconstruct
+            return import_module("numpy._core.multiarray")._reconstruct
         if (module, name) in {("numpy", "ndarray"), ("numpy", "dtype")}:
             return getattr(np, name)
         raise UnpicklingError(f"refused to load {module}.{name} from a data file")

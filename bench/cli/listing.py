@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from corruptions.base import CORRUPTIONS, LEVELS, PROTOCOL
@@ -36,8 +37,8 @@ def methods() -> list[dict[str, Any]]:
                 "needs": str(method.needs),
                 "stores": method.stores,
                 "knows task": method.knows_task,
-                "settings": " ".join(f"{k}={v}" for k, v in method.cfg.as_dict().items()),
-                "tuned": " ".join(method.cfg.grid),
+                "settings": ", ".join(f"{k}={v}" for k, v in method.cfg.as_dict().items()),
+                "tuned on val": ", ".join(method.cfg.grid),
             }
         )
     return found
@@ -98,16 +99,31 @@ def list_(
     elif as_markdown:
         print(markdown(rows))
     else:
-        shown = Table(*rows[0], header_style="bold", box=None, pad_edge=False)
-        for row in rows:
-            shown.add_row(*("yes" if v is True else "" if v is False else str(v) for v in row.values()))
-        Console().print(shown)
+        console = Console()
+        console.print(grid(rows), width=min(console.width, 110))
+
+
+def grid(rows: list[dict[str, Any]]) -> Table:
+    """Names on the left, what is known of each on the right."""
+    shown = Table.grid(padding=(0, 2, 1, 0))
+    shown.add_column(style="bold", no_wrap=True)
+    shown.add_column()
+    for row in rows:
+        lines = [f"[dim]{key}[/] {escape(text)}" for key, text in texts(row).items() if text]
+        shown.add_row(row["name"], "\n".join(lines))
+    return shown
+
+
+def texts(row: dict[str, Any]) -> dict[str, str]:
+    """Everything but the name, as a person reads it."""
+    words = {True: "yes", False: ""}
+    return {k: words.get(v, str(v)) if isinstance(v, bool) else str(v) for k, v in row.items()
+            if k != "name"}  # fmt: skip
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
     """A GitHub table."""
     lines = ["| " + " | ".join(rows[0]) + " |", "|" + " --- |" * len(rows[0])]
     for row in rows:
-        cells = ("yes" if v is True else "" if v is False else str(v) for v in row.values())
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append("| " + " | ".join([row["name"], *texts(row).values()]) + " |")
     return "\n".join(lines)

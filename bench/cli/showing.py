@@ -64,11 +64,15 @@ def table(
     format: Format = Format.text,
     shift: Annotated[str, typer.Option(help="with --by task: under which shift")] = "clean",
     methods: Methods = [],  # noqa: B006
-    paired_: Annotated[list[str], typer.Option("--paired", help="two methods, on the same images")] = [],  # noqa: B006
+    paired_: Annotated[
+        list[str], typer.Option("--paired", help="two methods, on the same images")
+    ] = [],  # noqa: B006
     sweep: SweepName = "",
     out: Out = OUT,
     output: Annotated[Path | None, typer.Option("-o", help="a file; LaTeX adds a .bib")] = None,
-    standalone: Annotated[bool, typer.Option("--standalone", help="LaTeX: a whole document")] = False,
+    standalone: Annotated[
+        bool, typer.Option("--standalone", help="LaTeX: a whole document")
+    ] = False,
 ) -> None:
     """Print a comparison: means, intervals, drops from clean, normalised accuracy, retention."""
     rows = selected(out, sweep, methods)

@@ -91,7 +91,9 @@ def speed(
     name: Name = "main",
     suite: Suite = "",
     limit: Limit = -1,
-    out: Annotated[Path | None, typer.Option(help="kept results; default: a temporary folder")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="kept results; default: a temporary folder")
+    ] = None,
     jobs: Jobs = 0,
 ) -> None:
     """Time `sweep --force --no-tune` against the bare forward passes it makes, in one run."""

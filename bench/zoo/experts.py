@@ -15,8 +15,7 @@ from bench.seeds import seed_of
 from bench.zoo.encoders import ENCODERS
 from bench.zoo.finetune import finetune
 from methods.base import Checkpoints
-from methods.weights import save_checkpoint
-from methods.weights import Weights
+from methods.weights import Weights, save_checkpoint
 from tasks import TASKS, Task
 
 

@@ -63,6 +63,8 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
 class Expert(LightningModule):
     """The tower's parameters, trained by cross-entropy on the task's zero-shot head."""
 
+    head: Tensor
+
     def __init__(self, vit: ViT, base: Weights, head: Tensor, recipe: FineTune):
         super().__init__()
         self.vit, self.recipe, self.names = vit, recipe, list(base)

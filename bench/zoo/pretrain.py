@@ -45,7 +45,7 @@ class Recipe:
 
 
 class Steps(Dataset[dict[str, Tensor]]):
-    """The batches: step ``s`` draws from ``rng_of("pretrain", seed, s)``, so a resumed run agrees."""
+    """The batches: step ``s`` draws from ``rng_of("pretrain", seed, s)``, to resume exactly."""
 
     def __init__(self, tasks: Sequence[Task], recipe: Recipe):
         self.recipe = recipe
@@ -59,7 +59,10 @@ class Steps(Dataset[dict[str, Tensor]]):
         )
         starts = np.cumsum([0, *counts])
         self.captioned = np.concatenate(
-            [s + np.arange(max(1, int(n * recipe.share))) for s, n in zip(starts, counts, strict=False)]
+            [
+                s + np.arange(max(1, int(n * recipe.share)))
+                for s, n in zip(starts, counts, strict=False)
+            ]
         )
 
     def __len__(self) -> int:
@@ -166,8 +169,6 @@ def pretrain(recipe: Recipe, folder: Path, out: Path) -> Path:
     )
     last = folder / "last.ckpt"
     batches = DataLoader(Steps(tasks, recipe), batch_size=None, shuffle=False)
-    trainer.fit(
-        module, batches, ckpt_path=str(last) if last.exists() else None, weights_only=True
-    )
+    trainer.fit(module, batches, ckpt_path=str(last) if last.exists() else None, weights_only=True)
     save_model(module.model, module.vocabulary, out, asdict(recipe))
     return out

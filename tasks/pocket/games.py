@@ -42,7 +42,7 @@ def _play(game: str, split: int) -> list[np.ndarray]:
     console = ale_py.ALEInterface()
     console.setInt("random_seed", seed % 2**31)
     console.setFloat("repeat_action_probability", 0.25)
-    console.loadROM(roms.get_rom_path(game))
+    console.loadROM(str(roms.get_rom_path(game)))
     rng = np.random.default_rng(seed)
     actions = console.getMinimalActionSet()
     crops: list[np.ndarray] = []

@@ -60,9 +60,10 @@ def _nifti(data: bytes) -> np.ndarray:
     """The volume of a gzipped NIfTI-1 file, scaled to uint8."""
     raw = gzip.decompress(data)
     shape = struct.unpack("<8h", raw[40:56])[1:4]
-    kind = {2: np.uint8, 4: "<i2", 16: "<f4", 64: "<f8"}[struct.unpack("<h", raw[70:72])[0]]
+    kinds: dict[int, str] = {2: "u1", 4: "<i2", 16: "<f4", 64: "<f8"}
+    kind = kinds[struct.unpack("<h", raw[70:72])[0]]
     start = int(struct.unpack("<f", raw[108:112])[0])
-    flat = np.frombuffer(raw, kind, count=int(np.prod(shape)), offset=start)
+    flat = np.frombuffer(raw, np.dtype(kind), count=int(np.prod(shape)), offset=start)
     volume = flat.reshape(shape, order="F").astype(np.float32)
     return (volume / volume.max() * 255).astype(np.uint8)
 

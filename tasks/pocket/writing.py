@@ -150,7 +150,9 @@ def scripts() -> Pool:
             images.append(_draw_word(fitting[i], script, rng))
             labels.append(label)
     targets = np.array(labels)
-    return Pool(shrink(images), targets, by_class(targets, key="scripts", shares=(0.69, 0.08, 0.08, 0.15)))
+    return Pool(
+        shrink(images), targets, by_class(targets, key="scripts", shares=(0.69, 0.08, 0.08, 0.15))
+    )
 
 
 def language() -> Pool:

@@ -1,0 +1,147 @@
+"""Intervals, against closed forms, SciPy, and simulated experiments."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from results.statistics import (
+    Interval,
+    bootstrap_interval,
+    effective_n,
+    mean_interval,
+    paired_interval,
+    wilson,
+)
+
+Z = 1.959963984540054
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 10), (1, 10), (5, 10), (10, 10), (437, 500), (999, 1000)])
+@pytest.mark.parametrize("level", [0.9, 0.95, 0.99])
+def test_wilson_agrees_with_scipy(k: int, n: int, level: float) -> None:
+    expected = stats.binomtest(k, n).proportion_ci(confidence_level=level, method="wilson")
+    assert wilson(k, n, level) == pytest.approx(tuple(expected), abs=1e-12)
+
+
+def test_wilson_by_hand() -> None:
+    # k = n = 10, z = 1.96: centre = (1 + z^2/20) / (1 + z^2/10), low = n / (n + z^2) = 10 / 13.8415
+    low, high = wilson(10, 10)
+    assert low == pytest.approx(10 / (10 + Z**2))
+    assert high == 1.0
+
+
+def test_wilson_limits_solve_the_score_equation() -> None:
+    k, n = 37.5, 60.0  # fractions occur: seeds are averaged, and n may be an effective number
+    for p in wilson(k, n):
+        assert (p - k / n) ** 2 == pytest.approx(Z**2 * p * (1 - p) / n)
+
+
+@pytest.mark.parametrize(("k", "n"), [(-1, 10), (11, 10), (0, 0)])
+def test_wilson_refuses_impossible_counts(k: int, n: int) -> None:
+    with pytest.raises(ValueError, match="wilson needs"):
+        wilson(k, n)
+
+
+def test_effective_n_of_single_answers_is_n() -> None:
+    scores = (np.random.default_rng(0).random(200) < 0.7).astype(float)
+    assert effective_n(scores, repeats=1) == pytest.approx(200)
+    assert effective_n(np.ones(50), repeats=7) == 50
+    assert effective_n(np.zeros(50), repeats=7) == 50
+
+
+def test_effective_n_lies_between_copies_and_fresh_images() -> None:
+    rng = np.random.default_rng(1)
+    hits = rng.random((4_000, 7)) < 0.7
+    independent = effective_n(hits.mean(axis=1), repeats=7)  # 7 answers per image, unrelated
+    assert independent == pytest.approx(28_000, rel=0.05)
+    copies = np.repeat(hits[:, :1], 7, axis=1).mean(axis=1)  # 7 times the same answer
+    assert effective_n(copies, repeats=7) == pytest.approx(4_000)
+    assert effective_n(np.full(10, 0.5), repeats=2) == 20  # no variance left: the upper bound
+
+
+def test_mean_of_one_task_is_wilson() -> None:
+    assert mean_interval([0.8], [50]) == pytest.approx((0.8, *wilson(40, 50)))
+
+
+def test_mean_of_two_tasks_by_hand() -> None:
+    # 8 of 10 and 30 of 40: margins are the halves of the root of the summed squared distances.
+    (low_a, high_a), (low_b, high_b) = wilson(8, 10), wilson(30, 40)
+    below = np.hypot(0.8 - low_a, 0.75 - low_b) / 2
+    above = np.hypot(high_a - 0.8, high_b - 0.75) / 2
+    found = mean_interval([0.8, 0.75], [10, 40])
+    assert found == pytest.approx((0.775, 0.775 - below, 0.775 + above))
+    assert found.margin == pytest.approx(max(below, above))
+
+
+def test_mean_interval_covers_the_truth_as_often_as_it_says() -> None:
+    """2,000 experiments with 4 tasks of 60 images; 95 % +- 3 standard errors."""
+    rng = np.random.default_rng(2)
+    truth = np.array([0.97, 0.9, 0.7, 0.5])
+    shares = rng.binomial(60, truth, size=(2_000, 4)) / 60
+    found = np.array([mean_interval(row, [60] * 4) for row in shares])
+    covered = ((found[:, 1] <= truth.mean()) & (truth.mean() <= found[:, 2])).mean()
+    assert covered == pytest.approx(0.95, abs=3 * (0.95 * 0.05 / 2_000) ** 0.5)
+
+
+def test_interval_of_repeated_answers_covers_the_truth() -> None:
+    """Images of different difficulty, each answered 7 times: naive n * 7 would cover 60 %."""
+    rng = np.random.default_rng(3)
+    covered = {"effective": 0, "naive": 0}
+    for _ in range(600):
+        difficulty = rng.beta(1.4, 0.6, size=100)  # mean 0.7
+        scores = (rng.random((100, 7)) < difficulty[:, None]).mean(axis=1)
+        for name, n in (("effective", effective_n(scores, 7)), ("naive", 700.0)):
+            _, low, high = mean_interval([scores.mean()], [n])
+            covered[name] += low <= 0.7 <= high
+    assert covered["effective"] / 600 == pytest.approx(0.95, abs=0.03)
+    assert covered["naive"] / 600 < 0.8
+
+
+def test_paired_interval_is_the_normal_interval_of_the_differences() -> None:
+    d = np.random.default_rng(4).integers(-1, 2, size=80).astype(float)
+    se = d.std(ddof=1) / np.sqrt(80)
+    expected = stats.norm.interval(0.95, loc=d.mean(), scale=se)
+    assert paired_interval([d])[1:] == pytest.approx(expected)
+
+
+def test_paired_interval_stratifies_by_task() -> None:
+    rng = np.random.default_rng(5)
+    parts = [rng.normal(0.1, 0.3, 50), rng.normal(-0.3, 0.1, 200)]
+    # var = (s1^2 / 50 + s2^2 / 200) / 4: the gap between the tasks adds nothing
+    se = np.sqrt(parts[0].var(ddof=1) / 50 + parts[1].var(ddof=1) / 200) / 2
+    mean = (parts[0].mean() + parts[1].mean()) / 2
+    assert paired_interval(parts) == pytest.approx((mean, mean - Z * se, mean + Z * se))
+
+
+def test_pairing_is_narrower_than_two_separate_intervals() -> None:
+    rng = np.random.default_rng(6)
+    hard = rng.random(500)
+    a, b = (hard < 0.80).astype(float), (hard < 0.77).astype(float)  # b is right where a is
+    paired = paired_interval([a - b])
+    unpaired = np.hypot(*(mean_interval([x.mean()], [500]).margin for x in (a, b)))
+    assert paired.margin < unpaired / 2
+    assert paired.low > 0
+
+
+def test_bootstrap_agrees_with_resampling_images_one_by_one() -> None:
+    rng = np.random.default_rng(7)
+    parts = [rng.integers(-1, 2, size=40).astype(float), rng.choice([-0.5, 0.0, 1.0], size=70)]
+    draws = np.zeros(20_000)
+    for d in parts:  # independent way: draw the images themselves
+        draws += d[rng.integers(0, len(d), size=(20_000, len(d)))].mean(axis=1) / 2
+    found = bootstrap_interval(parts, np.random.default_rng(8))
+    assert found.value == pytest.approx(np.mean([d.mean() for d in parts]))
+    assert found[1:] == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.006)
+
+
+def test_bootstrap_is_close_to_the_closed_form_and_repeatable() -> None:
+    parts = [np.random.default_rng(t).integers(-1, 2, size=300).astype(float) for t in range(4)]
+    first = bootstrap_interval(parts, np.random.default_rng(9))
+    assert first == bootstrap_interval(parts, np.random.default_rng(9))
+    assert first[1:] == pytest.approx(paired_interval(parts)[1:], abs=0.003)
+
+
+def test_a_method_against_itself_is_no_difference() -> None:
+    nothing = [np.zeros(30), np.zeros(20)]
+    assert paired_interval(nothing) == Interval(0, 0, 0)
+    assert bootstrap_interval(nothing, np.random.default_rng(0)) == Interval(0, 0, 0)
