@@ -39,6 +39,7 @@ class Task:
     sizes: tuple[int, int, int, int]  # images in train, adapt, val, test
     pixels: str  # first 16 hex digits of the sha256 of images and labels
     build: Callable[[], Pool]
+    rights: str = ""  # licences of what does not come from a wheel
     note: str = ""  # what a reader must know before quoting a number
     version: int = 1
 
@@ -55,7 +56,8 @@ class Task:
     @property
     def licence(self) -> str:
         """The licences of the sources."""
-        return "; ".join(dict.fromkeys(WHEELS[name].licence for name in self.wheels)) or "none"
+        named = [*(WHEELS[name].licence for name in self.wheels), self.rights]
+        return "; ".join(dict.fromkeys(filter(None, named)))
 
     @property
     def non_commercial(self) -> bool:

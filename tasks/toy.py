@@ -43,6 +43,7 @@ for _name, _classes, _pixels in (
             classes=tuple(f"direction {k}" for k in range(_classes)),
             template="stripes in {}",
             wheels=(),
+            rights="made here",
             sizes=COUNTS,
             pixels=_pixels,
             build=partial(_stripes, _name, _classes),

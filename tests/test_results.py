@@ -190,9 +190,9 @@ def test_columns_by_shift_collapse_whole_levels_only() -> None:
 def test_columns_refuse_to_average_over_different_corruptions() -> None:
     shifts = [*CLEAN, ("contrast", 1), ("contrast", 3), ("fog", 1)]
     grid = arrange(make_rows(["ties"], ["mnist"], shifts, n=10))
-    with pytest.raises(UserError, match="severity 3 lacks 1 of 2 .* e.g. fog"):
+    with pytest.raises(UserError, match=r"severity 3 lacks 1 of 2 .* e\.g\. fog"):
         spans(grid, "severity")
-    with pytest.raises(UserError, match="fog lacks 1 of 2 .* e.g. severity 3"):
+    with pytest.raises(UserError, match=r"fog lacks 1 of 2 .* e\.g\. severity 3"):
         spans(grid, "corruption")
     with pytest.raises(UserError, match="no table by 'colour'; choose one of shift, task"):
         spans(grid, "colour")

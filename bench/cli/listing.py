@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bench.leaderboard import method_order
 from corruptions.base import CORRUPTIONS, LEVELS, PROTOCOL
 from methods import METHODS
 from tasks import SUITES, TASKS, suite
@@ -27,8 +28,8 @@ class What(StrEnum):
 def methods() -> list[dict[str, Any]]:
     """Every method with its paper and what it may see."""
     found = []
-    for name, cls in METHODS.items():
-        method = cls()
+    for name in method_order():
+        cls, method = METHODS[name], METHODS[name]()
         found.append(
             {
                 "name": name,
@@ -55,7 +56,7 @@ def tasks() -> list[dict[str, Any]]:
             "licence": task.licence,
             "note": task.note,
         }
-        for task in TASKS.values()
+        for task in map(TASKS.__getitem__, dict.fromkeys([*SUITES["pocket20"], *TASKS]))
     ]
 
 

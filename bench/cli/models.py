@@ -77,7 +77,7 @@ def check(method: Annotated[str, typer.Argument(help="see: list methods")]) -> N
         try:
             one(cls, small_checkpoints())
             verdict = "[green]ok[/]"
-        except AssertionError as reason:
+        except (AssertionError, PermissionError, UserError) as reason:
             verdict, failed = f"[red]{reason}[/]", failed + 1
         Console().print(f"  {one.__name__.removeprefix('check_'):<44} {verdict}", highlight=False)
     if failed:

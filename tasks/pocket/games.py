@@ -88,6 +88,7 @@ TASKS.add(
         sizes=(4000, 500, 500, 1000),
         pixels="4b0d76136abbda9a",
         build=games,
-        note="frames of the ROMs inside ale-py (GPL-2.0; rights in the ROMs are unclear)",
+        rights="ale-py, GPL-2.0; rights in the ROMs are unclear",
+        note="frames of random play in the emulator of ale-py",
     ),
 )
