@@ -3,21 +3,23 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
 
-from bench.config import Run, Sweep, digest
+from bench.config import Sweep
 from bench.engines import Engine, engine
 from bench.errors import DamagedFileError
 from bench.evaluate import evaluate
 from bench.external import image_tower
-from bench.files import read_json, sha256_of, write_json
+from bench.files import sha256_of
 from bench.plan import Plan, candidates, chosen, count_images, inspect, requests, resolve
 from bench.progress import Advance, Stages
+from bench.records import record
 from bench.tune import tune
 from bench.zoo.experts import build as build_experts
+from bench.zoo.experts import damaged as damaged_experts
+from bench.zoo.experts import experts_of
 from corruptions.cache import path_of, precompute, prune
 from results.store import Store
 from tasks import TASKS, Task, load
@@ -66,31 +68,35 @@ def execute(
 ) -> tuple[Plan, Stages]:
     """Do what a resolved plan lacks."""
     store = Store(out)
-    clear_damaged(plan.runs, store, force)
+    clear_damaged(plan, store, force)
     inspect(plan, store, force)
     show(plan, jobs, console)
     stages = Stages(console)
     if dry_run:
         return plan, stages
-    if not plan.num_todo:
-        record(plan, stages, out)
-        return plan, stages
-    with engine(min(jobs, 64)) as workers:
-        prepare(plan, workers, stages)
-        configs = choose(plan, store, workers, stages)
-        measure(plan, configs, store, workers, stages)
-    record(plan, stages, out)
+    record(plan, out, {})
+    if plan.num_todo:
+        with engine(jobs) as workers:
+            prepare(plan, workers, stages)
+            configs = choose(plan, store, workers, stages)
+            measure(plan, configs, store, workers, stages)
+        record(plan, out, stages.seconds)
     return plan, stages
 
 
-def clear_damaged(runs: Sequence[Run], store: Store, force: bool) -> None:
-    """Refuse damaged result files of this sweep, or delete them."""
-    folders = {run.id for run in runs}
+def clear_damaged(plan: Plan, store: Store, force: bool) -> None:
+    """Refuse damaged results and experts of this sweep, or delete them.
+
+    Raises:
+        DamagedFileError: there are some, and ``force`` is not given.
+    """
+    folders = {run.id for run in plan.runs}
     damaged = [path for path in store.damaged() if path.parent.name in folders]
+    damaged += damaged_experts(experts_of(plan.encoder.name, plan.tasks, plan.sweep.expert_seed))
     if damaged and not force:
         raise DamagedFileError(
-            f"{len(damaged)} result files are damaged, e.g. {damaged[0]}; "
-            "run again with --force to measure them again"
+            f"{damaged[0]} is damaged, {len(damaged)} such files in all; "
+            "run again with --force to make them anew"
         )
     for path in damaged:
         path.unlink()
@@ -198,20 +204,3 @@ def measure(
     with stages.stage("evaluate", what, plan.num_todo * tested) as advance:
         for _ in workers.run(evaluate, units, advance):
             pass
-
-
-def record(plan: Plan, stages: Stages, out: Path) -> None:
-    """Write which runs and shifts make up the sweep, for tables to find."""
-    sweep = asdict(plan.sweep)
-    path = out / "sweeps" / f"{plan.sweep.name}-{digest((sweep, plan.runs[0].weights))}.json"
-    before = read_json(path) if path.exists() else {}
-    value = {
-        "kind": "weights" if plan.runs[0].weights else "sweep",
-        "name": plan.sweep.name,
-        "sweep": sweep | {"encoder": plan.encoder.name},
-        "runs": [run.id for run in plan.runs],
-        "shifts": [shift.key for shift in plan.shifts],
-        "seconds": before.get("seconds", {}) | stages.seconds,
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    write_json(path, value)

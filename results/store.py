@@ -56,8 +56,10 @@ class Store:
             pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
         return path
 
-    def read(self, run_ids: Iterable[str] | None = None) -> pd.DataFrame:
-        """Every measurement, or those of ``run_ids``; in the order of run and file name.
+    def read(
+        self, run_ids: Iterable[str] | None = None, shift_keys: Iterable[str] | None = None
+    ) -> pd.DataFrame:
+        """Every measurement, or those of some runs and shifts; in the order of run and file name.
 
         Raises:
             UserError: there is none.
@@ -65,6 +67,9 @@ class Store:
         """
         chosen = self.run_ids() if run_ids is None else list(dict.fromkeys(run_ids))
         paths = [path for run_id in chosen for path in self._files(run_id)]
+        if shift_keys is not None:
+            wanted = set(shift_keys)
+            paths = [path for path in paths if path.stem in wanted]
         if not paths:
             raise UserError(f"no results in {self.folder}; run `python -m bench sweep` first")
         return pa.concat_tables([_load(path) for path in paths]).to_pandas()

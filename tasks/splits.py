@@ -28,13 +28,13 @@ def by_group(groups: Iterable[object], *, shares: Sequence[float] = SHARES) -> n
 
     Tasks that name their groups alike (two label sets over one map) share the split.
     """
-    edges = np.cumsum(shares)[:-1]
+    edges, names = np.cumsum(shares)[:-1], list(groups)
     known: dict[object, int] = {}
-    for group in groups:
+    for group in names:
         if group not in known:
             digest = blake2b(str(group).encode(), digest_size=8).digest()
             known[group] = int(np.searchsorted(edges, int.from_bytes(digest, "big") / 2**64))
-    return np.array([known[group] for group in groups], np.int8)
+    return np.array([known[group] for group in names], np.int8)
 
 
 def near_duplicates(images: np.ndarray, *, cosine: float = 0.93) -> np.ndarray:

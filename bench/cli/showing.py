@@ -12,7 +12,8 @@ from rich.table import Table as RichTable
 from bench.cli.options import OUT, Methods, Out, words
 from bench.errors import UserError
 from bench.files import atomic
-from bench.leaderboard import method_order, recorded, rows_of
+from bench.leaderboard import method_order
+from bench.records import recorded, rows_of
 from results.contrasts import monotone, null_cells, paired
 from results.render import render, renderable
 from results.tables import compare
@@ -49,8 +50,7 @@ Metric = Annotated[str, typer.Option(help="acc | nll | ece | eval_s")]
 
 def selected(out: Path, sweep: str, methods: list[str]) -> pd.DataFrame:
     """The rows of a sweep, of all methods or of some."""
-    record = recorded(out, sweep)
-    rows = rows_of(out, record["runs"], record["shifts"])
+    rows = rows_of(out, recorded(out, sweep))
     wanted = words(methods)
     if unknown := set(wanted) - set(rows["method"]):
         known = ", ".join(sorted(set(rows["method"])))

@@ -10,6 +10,7 @@ from filelock import FileLock
 from lightning import seed_everything
 
 from bench.engines import Engine, Watch, step_done
+from bench.errors import DamagedFileError
 from bench.files import home, read_json, sha256_of, write_json
 from bench.seeds import seed_of
 from bench.zoo.encoders import ENCODERS
@@ -73,6 +74,19 @@ def make(expert: Expert) -> None:
             "sha256": sha256_of(expert.path),
         }
         write_json(expert.manifest, facts)
+
+
+def damaged(experts: Sequence[Expert]) -> list[Path]:
+    """Files of finished experts that cannot be read."""
+    found = []
+    for expert in experts:
+        if expert.exists:
+            try:
+                Weights.open(expert.path)
+                expert.facts()
+            except DamagedFileError:
+                found.append(expert.path)
+    return found
 
 
 def experts_of(encoder: str, tasks: Sequence[Task], seed: int) -> list[Expert]:

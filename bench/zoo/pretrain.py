@@ -32,7 +32,7 @@ class Recipe:
     """Knobs of the pretraining."""
 
     suite: str = "pocket20"  # whose train splits are seen
-    steps: int = 3000
+    steps: int = 4000
     pairs: int = 192  # pictures a step, two views each
     captions: int = 64  # pictures with precise captions a step
     share: float = 0.03  # of each task's train split that has precise captions, in (0, 1]

@@ -1,0 +1,69 @@
+"""Which runs and shifts make up a sweep: written when it starts, read by tables."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.config import digest
+from bench.errors import UserError
+from bench.files import read_json, write_json
+from bench.plan import Plan
+from results.store import Store
+
+
+def record(plan: Plan, out: Path, seconds: dict[str, float]) -> None:
+    """Write what the sweep consists of, and the time that its stages took so far."""
+    sweep, weights = asdict(plan.sweep), plan.runs[0].weights
+    path = out / "sweeps" / f"{plan.sweep.name}-{digest((sweep, weights))}.json"
+    before = read_json(path) if path.exists() else {}
+    value = {
+        "kind": "weights" if weights else "sweep",
+        "name": plan.sweep.name,
+        "sweep": sweep | {"encoder": plan.encoder.name},
+        "runs": [run.id for run in plan.runs],
+        "shifts": [shift.key for shift in plan.shifts],
+        "seconds": before.get("seconds", {}) | seconds,
+        "started": datetime.now(UTC).isoformat(),
+    }
+    write_json(path, value)
+
+
+def recorded(out: Path, name: str = "") -> dict[str, Any]:
+    """The latest sweep in a folder, or the latest of that name.
+
+    Runs of weights from elsewhere that were measured on the same cells are part of it.
+
+    Raises:
+        UserError: there is none.
+    """
+    records = [read_json(path) for path in sorted((out / "sweeps").glob("[!.]*.json"))]
+    fitting = [r for r in records if r["kind"] == "sweep" and name in ("", r["name"])]
+    if not fitting:
+        known = ", ".join(sorted({record["name"] for record in records})) or "none"
+        wanted = f"sweep {name!r}" if name else "sweep"
+        raise UserError(
+            f"no {wanted} in {out} (there: {known}); "
+            "run `python -m bench sweep` first, or give --out"
+        )
+    latest = max(fitting, key=lambda record: record["started"])
+    return latest | {"runs": latest["runs"] + _evaluated(records, latest)}
+
+
+def _evaluated(records: list[dict[str, Any]], sweep: dict[str, Any]) -> list[str]:
+    cells = ("suite", "encoder", "limit", "data_seed")
+    return [
+        run
+        for record in records
+        if record["kind"] == "weights"
+        and set(record["shifts"]) >= set(sweep["shifts"])
+        and all(record["sweep"][key] == sweep["sweep"][key] for key in cells)
+        for run in record["runs"]
+    ]
+
+
+def rows_of(out: Path, record: dict[str, Any]) -> pd.DataFrame:
+    """The measurements of a recorded sweep; of an unfinished one, those that are there."""
+    return Store(out).read(record["runs"], record["shifts"])

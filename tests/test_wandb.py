@@ -1,0 +1,140 @@
+"""The W&B mirror, through the real client: offline runs are read back from their files."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bench.errors import UserError
+from results.tables import compare
+from results.wandb import Mirror, mode
+from tests.frames import make_rows
+from tests.wandb_file import log_out, one, runs
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_logged_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    log_out(monkeypatch, tmp_path)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def service() -> Iterator[None]:
+    """W&B's own process ends with this file's tests."""
+    yield
+    import wandb
+
+    wandb.teardown()
+
+
+@pytest.fixture(scope="module")
+def rows() -> pd.DataFrame:
+    shifts = [("clean", 0), ("contrast", 1), ("contrast", 3)]
+    return make_rows(["ties", "average", "individual"], ["mnist", "letters"], shifts, n=40)
+
+
+def test_a_run_is_logged_whole(tmp_path, rows: pd.DataFrame) -> None:
+    mirror = Mirror(tmp_path, "main", mode("auto"))
+    facts = {"method": "ties", "tuning": {"choice": {"scale": 0.3}}, "merge_s": 1.5, "params": 123}
+    mirror.log_run(facts, one(rows, "ties"), {"loss": [3.0, 2.0, 1.0], "lr": [0.1]})
+    (run,) = runs(tmp_path).values()
+    assert run.run.project == "mergeshift"
+    assert run.run.run_group == "main"
+    assert run.run.run_id == "main-pocket8-ties-0"
+    assert run.run.display_name == "ties seed 0 experts 0"
+    assert list(run.run.tags) == ["pocket", "pocket8", "ties"]
+    assert run.exit_code == 0
+    assert {name: run.config[name] for name in facts} == facts
+    assert run.summary["cost/merge_s"] == 1.5
+    assert run.summary["cost/params"] == 123
+
+    expected = compare(one(rows, "ties")).cells
+    assert run.summary["acc/clean"] == pytest.approx(expected["ties", "clean"].value)
+    assert run.summary["acc/contrast@3/drop"] == pytest.approx(expected["ties", "contrast@3"].drop)
+    assert run.summary["acc/clean/low"] == pytest.approx(expected["ties", "clean"].low)
+    for row in one(rows, "ties").itertuples():
+        shift = f"{row.corruption}@{row.severity}" if row.severity else "clean"
+        assert run.summary[f"cell/{row.metric}/{shift}/{row.task}"] == pytest.approx(row.value)
+
+
+def test_curves_have_their_own_axes(tmp_path, rows: pd.DataFrame) -> None:
+    mirror = Mirror(tmp_path, "main", "offline")
+    mirror.log_run({}, one(rows, "ties"), {"loss": [3.0, 2.0], "lr": [0.1]})
+    (run,) = runs(tmp_path).values()
+    steps = {metric.glob_name or metric.name: metric.step_metric for metric in run.metrics}
+    assert steps["adapt/*"] == "adapt/step"
+    assert steps["by_severity/*"] == "severity"
+    losses = [(h["adapt/step"], h["adapt/loss"]) for h in run.history if "adapt/loss" in h]
+    assert losses == [(0, 3.0), (1, 2.0)]
+    means = one(rows, "ties").groupby(["metric", "severity", "corruption"])["value"].mean()
+    name = "by_severity/acc/contrast"
+    logged = {h["severity"]: h[name] for h in run.history if name in h}
+    assert logged == {s: pytest.approx(means["acc", s, "contrast"]) for s in (1, 3)}
+
+
+def test_the_table_of_cells_is_the_rows(tmp_path, rows: pd.DataFrame) -> None:
+    Mirror(tmp_path, "main", "offline").log_run({}, one(rows, "average"))
+    (run,) = runs(tmp_path).values()
+    expected = one(rows, "average")[["task", "corruption", "severity", "metric", "value", "n"]]
+    pd.testing.assert_frame_equal(
+        run.table("cells"), expected.reset_index(drop=True), check_dtype=False
+    )
+
+
+def test_a_sweep_ends_in_a_comparison(tmp_path, rows: pd.DataFrame) -> None:
+    mirror = Mirror(tmp_path, "main sweep/1", "offline")
+    for method in ("ties", "individual"):
+        mirror.log_run({}, one(rows, method))
+    table = compare(rows)
+    mirror.log_comparison(table)
+    found = runs(tmp_path)
+    assert {run.run.run_group for run in found.values()} == {"main sweep/1"}
+    run = found["main sweep/1 comparison"]
+    assert run.run.run_id == "main-sweep-1-comparison-acc-shift"
+    assert run.run.job_type == "comparison"
+    assert run.config["title"] == table.title
+    assert run.config["world"] == "pocket"
+    wide = run.table("comparison").set_index("method")
+    assert list(wide.index) == [entry.title for entry in table.entries]
+    cell = table.cells["ties", "contrast@3"]
+    assert wide.loc["TIES-Merging", "contrast@3"] == pytest.approx(100 * cell.value)
+    assert wide.loc["TIES-Merging", "contrast@3 +-"] == pytest.approx(100 * cell.margin)
+    assert wide.loc["TIES-Merging", "norm."] == pytest.approx(
+        100 * table.summary["normalised"]["ties"]
+    )
+    assert len(run.table("comparison_numbers")) == len(table.cells)
+    assert run.summary["acc/ties/clean"] == pytest.approx(table.cells["ties", "clean"].value)
+    command = f"wandb sync {tmp_path}/wandb/offline-run-*"
+    assert mirror.advice() == f"W&B: 3 runs logged offline; upload: {command}"
+
+
+def test_nothing_is_written_elsewhere_and_nothing_printed(
+    tmp_path, rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    before = dict(os.environ)
+    Mirror(tmp_path / "out", "main", "offline").log_run({}, one(rows, "ties"))
+    assert dict(os.environ) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "work"]  # no home, no netrc
+    assert not list(work.iterdir())
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["wandb"]
+    printed = capfd.readouterr()
+    assert printed.out + printed.err == ""
+
+
+def test_off_does_nothing(tmp_path, rows: pd.DataFrame) -> None:
+    mirror = Mirror(tmp_path / "out", "main", "off")
+    mirror.log_run({}, one(rows, "ties"))
+    mirror.log_comparison(compare(rows))
+    assert not (tmp_path / "out").exists()
+    assert mirror.advice() == "W&B: nothing logged"
+
+
+def test_a_folder_that_cannot_be_made_is_a_user_error(tmp_path, rows: pd.DataFrame) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        Mirror(tmp_path / "file" / "out", "main", "offline").log_run({}, one(rows, "ties"))

@@ -1,0 +1,83 @@
+"""Read offline W&B runs back from their files, and be nobody's account meanwhile."""
+
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+KEY = "0123456789" * 4
+
+
+def log_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No account, no home folder, and a failure if anybody is asked anything."""
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked for input"))
+    monkeypatch.setattr("getpass.getpass", lambda *_: pytest.fail("asked for a password"))
+
+
+def records(path: Path) -> Iterator[Any]:
+    """Protobuf records of a ``.wandb`` file: LevelDB's log format after a header of 7 bytes."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, at, parts = path.read_bytes(), 7, b""
+    while at + 7 <= len(data):
+        left = 32_768 - at % 32_768  # a block never holds part of a record's header
+        if left < 7:
+            at += left
+            continue
+        _, length, kind = struct.unpack("<IHB", data[at : at + 7])
+        parts += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or last part
+            record = Record()
+            record.ParseFromString(parts)
+            yield record
+            parts = b""
+
+
+class Run:
+    """What one offline run would upload."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        (path,) = folder.glob("run-*.wandb")
+        self.config: dict[str, Any] = {}
+        self.summary: dict[str, Any] = {}
+        self.history: list[dict[str, Any]] = []
+        self.metrics: list[Any] = []
+        self.exit_code = None
+        for record in records(path):
+            self.config |= _values(record.config.update) | _values(record.run.config.update)
+            self.summary |= _values(record.summary.update)
+            if record.HasField("run"):
+                self.run = record.run
+            if record.HasField("history"):
+                self.history.append(_values(record.history.item))
+            if record.HasField("metric"):
+                self.metrics.append(record.metric)
+            if record.HasField("exit"):
+                self.exit_code = record.exit.exit_code
+
+    def table(self, name: str) -> pd.DataFrame:
+        (path,) = self.folder.glob(f"files/media/table/{name}_[0-9]*.table.json")
+        content = json.loads(path.read_text())
+        return pd.DataFrame(content["data"], columns=content["columns"])
+
+
+def _values(items: Any) -> dict[str, Any]:
+    return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
+
+
+def runs(folder: Path) -> dict[str, Run]:
+    found = [Run(path) for path in folder.glob("wandb/offline-run-*")]
+    return {run.run.display_name: run for run in found}
+
+
+def one(rows: pd.DataFrame, method: str) -> pd.DataFrame:
+    return rows[rows["method"] == method]
