@@ -1,6 +1,7 @@
 """What a sweep is, what a run is, and the sweeps that have a name."""
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -36,6 +37,8 @@ class Sweep:
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
             raise UserError(f"limit is a number of images, at least 1; got {self.limit}")
+        if not self.name or set(self.name) & set("/\\"):
+            raise UserError(f"the name of a sweep is part of a file name; got {self.name!r}")
         if not self.methods or not self.shifts or not self.seeds:
             raise UserError("a sweep needs at least one method, one shift and one seed")
 
@@ -82,7 +85,9 @@ def read_sweep(path: Path) -> Sweep:
             values = tomllib.load(file)
     except FileNotFoundError:
         raise UserError(f"no sweep file {path}; named sweeps: {', '.join(SWEEPS)}") from None
-    except tomllib.TOMLDecodeError as error:
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; give a TOML file") from None
+    except ValueError as error:  # not TOML, or not even text
         raise UserError(f"{path} is not TOML: {error}") from None
     return with_fields(Sweep(name=path.stem), values)
 
@@ -99,6 +104,10 @@ def with_fields(sweep: Sweep, values: Mapping[str, Any]) -> Sweep:
         if type(new[name]) is not wanted and not (name == "limit" and value is None):
             kind = "a list" if wanted is tuple else f"of type {wanted.__name__}"
             raise UserError(f"{name} of a sweep is {kind}; got {value!r}")
+        if wanted is tuple:
+            item = int if name == "seeds" else str
+            if any(type(part) is not item for part in new[name]):
+                raise UserError(f"{name} of a sweep is a list of {item.__name__}; got {value!r}")
     return replace(sweep, **new)
 
 
@@ -136,7 +145,8 @@ class Run:
     @property
     def id(self) -> str:
         """Name of the result folder: a readable start, an exact end."""
-        return f"{self.suite}-{self.method}-{digest(asdict(self))}"
+        readable = re.sub(r"[^\w.-]", "_", f"{self.suite}-{self.method}")
+        return f"{readable}-{digest(asdict(self))}"
 
     @property
     def tuned(self) -> bool:

@@ -1,7 +1,6 @@
 """The generated parts of the README: tables of what is registered, and the file map."""
 
 import ast
-import re
 from pathlib import Path
 
 from bench.cli.listing import markdown, methods, shifts, tasks
@@ -33,8 +32,9 @@ def filled(text: str) -> str:
         "files": file_map(),
     }
     for name, content in parts.items():
-        pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
-        text = re.sub(pattern, lambda m, c=content: f"{m[1]}\n{c}\n\n{m[2]}", text, flags=re.DOTALL)
+        before, rest = text.split(f"<!-- {name} -->\n")
+        after = rest.split(f"<!-- /{name} -->")[1]
+        text = f"{before}<!-- {name} -->\n\n{content}\n\n<!-- /{name} -->{after}"
     return text
 
 

@@ -9,12 +9,15 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import Synchronized
 from typing import Any, Protocol, TypeVar
 
 import torch
+
+from bench.errors import UserError
 
 T = TypeVar("T")
 Unit = tuple[Any, ...]
@@ -89,6 +92,10 @@ class Local:
                     watch(self._counter.value)
                 for future in done:
                     yield futures.pop(future), future.result()
+        except BrokenProcessPool as error:
+            raise UserError(
+                f"a worker was killed ({error}); use fewer jobs: each needs memory"
+            ) from error
         finally:
             for future in futures:
                 future.cancel()

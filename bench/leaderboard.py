@@ -21,8 +21,10 @@ def method_order() -> list[str]:
 
 def leaderboard(plan: Plan, stages: Stages, out: Path, console: Console, wandb: str) -> None:
     """Print the comparison of a finished sweep and mirror it to W&B."""
-    record = recorded(out, "" if plan.runs[0].weights else plan.sweep.name)
-    rows = rows_of(out, record)
+    first = plan.runs[0]
+    rows = rows_of(
+        out, recorded(out, run=first.id) if first.weights else recorded(out, plan.sweep.name)
+    )
     table = compare(rows, order=method_order())
     console.print()
     console.print(renderable(table, min(console.width, 120)))

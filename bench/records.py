@@ -31,16 +31,24 @@ def record(plan: Plan, out: Path, seconds: dict[str, float]) -> None:
     write_json(path, value)
 
 
-def recorded(out: Path, name: str = "") -> dict[str, Any]:
-    """The latest sweep in a folder, or the latest of that name.
+def recorded(out: Path, name: str = "", run: str = "") -> dict[str, Any]:
+    """The latest sweep in a folder, or the latest of that name or with that run.
 
-    Runs of weights from elsewhere that were measured on the same cells are part of it.
+    Runs of weights from elsewhere that were measured on the same cells are part of it; where no
+    such sweep was run, they are a sweep of their own.
 
     Raises:
         UserError: there is none.
     """
     records = [read_json(path) for path in sorted((out / "sweeps").glob("[!.]*.json"))]
-    fitting = [r for r in records if r["kind"] == "sweep" and name in ("", r["name"])]
+    sweeps = [
+        r | {"runs": r["runs"] + _evaluated(records, r)} for r in records if r["kind"] == "sweep"
+    ]
+
+    def fits(r: dict[str, Any]) -> bool:
+        return name in ("", r["name"]) and (not run or run in r["runs"])
+
+    fitting = list(filter(fits, sweeps)) or list(filter(fits, records))
     if not fitting:
         known = ", ".join(sorted({record["name"] for record in records})) or "none"
         wanted = f"sweep {name!r}" if name else "sweep"
@@ -48,8 +56,7 @@ def recorded(out: Path, name: str = "") -> dict[str, Any]:
             f"no {wanted} in {out} (there: {known}); "
             "run `python -m bench sweep` first, or give --out"
         )
-    latest = max(fitting, key=lambda record: record["started"])
-    return latest | {"runs": latest["runs"] + _evaluated(records, latest)}
+    return max(fitting, key=lambda record: record["started"])
 
 
 def _evaluated(records: list[dict[str, Any]], sweep: dict[str, Any]) -> list[str]:

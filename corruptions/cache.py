@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
@@ -12,7 +13,7 @@ from functools import cache
 from hashlib import blake2b
 from importlib.metadata import version
 from itertools import starmap
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from tokenize import TokenError
 
@@ -233,8 +234,18 @@ def _block(
 
 
 def _start_worker() -> None:
-    """Keep OpenCV's own threads out of the other workers' way; leave Ctrl-C to the parent."""
+    """Keep OpenCV's own threads out of the other workers' way; leave Ctrl-C to the parent.
+
+    A worker waits for work for ever, even when its parent was killed: so it watches its parent.
+    """
     import cv2
 
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    if parent := parent_process():
+        parent.join()
+        os._exit(1)

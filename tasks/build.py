@@ -90,7 +90,7 @@ def load(task: Task, split: str) -> Images:
     """One split, built on first use.
 
     Raises:
-        DamagedFileError: a stored array is truncated.
+        DamagedFileError: a stored array is truncated or gone.
     """
     build(task)
     start = sum(task.sizes[: SPLITS.index(split)])
@@ -98,7 +98,7 @@ def load(task: Task, split: str) -> Images:
     try:
         images = np.load(folder(task) / "images.npy", mmap_mode="r", allow_pickle=False)
         labels = np.load(folder(task) / "labels.npy", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, FileNotFoundError) as error:
         raise DamagedFileError(
             f"{folder(task)} is damaged ({error}); delete that folder and run again"
         ) from error

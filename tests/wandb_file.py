@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ def records(path: Path) -> Iterator[Any]:
             at += left
             continue
         _, length, kind = struct.unpack("<IHB", data[at : at + 7])
+        if at + 7 + length > len(data):
+            return  # not written to its end yet
         parts += data[at + 7 : at + 7 + length]
         at += 7 + length
         if kind in (1, 4):  # whole, or last part
@@ -47,22 +50,20 @@ class Run:
     def __init__(self, folder: Path):
         self.folder = folder
         (path,) = folder.glob("run-*.wandb")
+        for _ in range(500):  # W&B's own process may still be writing what has been handed over
+            found = list(records(path))
+            if any(record.HasField("exit") for record in found):
+                break
+            time.sleep(0.02)
+        (self.run,) = (record.run for record in found if record.HasField("run"))
+        (self.exit_code,) = (r.exit.exit_code for r in found if r.HasField("exit"))
         self.config: dict[str, Any] = {}
         self.summary: dict[str, Any] = {}
-        self.history: list[dict[str, Any]] = []
-        self.metrics: list[Any] = []
-        self.exit_code = None
-        for record in records(path):
+        self.history = [_values(r.history.item) for r in found if r.HasField("history")]
+        self.metrics = [record.metric for record in found if record.HasField("metric")]
+        for record in found:
             self.config |= _values(record.config.update) | _values(record.run.config.update)
             self.summary |= _values(record.summary.update)
-            if record.HasField("run"):
-                self.run = record.run
-            if record.HasField("history"):
-                self.history.append(_values(record.history.item))
-            if record.HasField("metric"):
-                self.metrics.append(record.metric)
-            if record.HasField("exit"):
-                self.exit_code = record.exit.exit_code
 
     def table(self, name: str) -> pd.DataFrame:
         (path,) = self.folder.glob(f"files/media/table/{name}_[0-9]*.table.json")

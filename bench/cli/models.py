@@ -57,7 +57,7 @@ def evaluate(
     """Put weights from elsewhere into the tables of a sweep."""
     changed = chosen_sweep(sweep, suite, None, shifts, None, limit)
     plan, stages = run_weights(
-        replace(changed, methods=("pretrained",), tune=False),
+        replace(changed, methods=("pretrained",), seeds=(0,), settings=(), tune=False),
         weights,
         name or weights.stem,
         out,

@@ -8,13 +8,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from bench.errors import DamagedFileError, UserError
-from bench.files import atomic
 from methods.vit import ViT
+from methods.weights import save_checkpoint
 
 POCKET = ViT(image_size=32, patch_size=8, width=128, layers=6, heads=4, output_dim=128)
 CONTEXT = 16  # tokens of a prompt, start and end included
@@ -88,8 +87,7 @@ def save_model(model: Any, vocabulary: Vocabulary, path: Path, recipe: dict[str,
     """Write the model, its vocabulary and the recipe it was made by."""
     tensors = {k: v.contiguous() for k, v in model.state_dict().items() if v.is_floating_point()}
     tensors["token_ids"] = torch.tensor(vocabulary.ids)
-    with atomic(path) as temporary:
-        save_file(tensors, temporary, metadata={"recipe": json.dumps(recipe, sort_keys=True)})
+    save_checkpoint(path, tensors, {"recipe": json.dumps(recipe, sort_keys=True)})
 
 
 def load_model(path: Path = FILE) -> tuple[Any, Vocabulary]:

@@ -6,18 +6,18 @@ from functools import lru_cache
 from hashlib import sha256
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from bench.config import digest
-from bench.files import atomic, home
+from bench.errors import UserError
+from bench.files import home
 from bench.registry import Registry
 from bench.seeds import seed_of
 from bench.zoo.clip import FILE, POCKET, load_model, text_features
 from bench.zoo.finetune import FineTune
 from methods.vit import ViT, init_weights
-from methods.weights import Weights
+from methods.weights import Weights, save_checkpoint
 from tasks import Task
 
 
@@ -46,10 +46,11 @@ class Encoder:
         """Zero-shot heads, cached by encoder and prompts.  task -> ``[C, D]``."""
         prompts = [(task.name, task.prompts) for task in tasks]
         path = home() / "heads" / f"{self.name}-{digest((self.base_hash, prompts))}.safetensors"
-        if not path.exists():
-            with atomic(path) as temporary:
-                save_file(self.make_heads(tasks), temporary)
-        stored = Weights.open(path)
+        try:
+            stored = Weights.open(path)
+        except UserError:  # absent, or damaged: it is a cache
+            save_checkpoint(path, self.make_heads(tasks))
+            stored = Weights.open(path)
         return {task.name: stored[task.name] for task in tasks}
 
 

@@ -1,0 +1,14 @@
+"""The README's generated parts are those of this code."""
+
+from bench.docs import ROOT, filled
+
+
+def test_generated_parts_of_the_readme_are_up_to_date():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert filled(text) == text, "run `python -m bench.docs`"
+
+
+def test_readme_names_the_two_commands():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "make sweep" in text
+    assert "make test" in text
