@@ -48,6 +48,7 @@ def mirror(
             target.log_run(flat(facts), rows[rows["run_id"] == run], curves)
             advance(count)
         target.log_comparison(table)
+    console.print(f"  {target.advice()}", style="dim", highlight=False)
     write_json(logged_path, logged | {run: fingerprints[run] for run in new})
 
 
