@@ -63,8 +63,9 @@ class Here:
     def run(
         self, function: Callable[..., T], units: Iterable[Unit], watch: Watch | None = None
     ) -> Iterator[tuple[Unit, T]]:
+        counter = _Plain(watch) if watch else None  # of all units together
         for unit in units:
-            with one_thread(), _counting(watch):
+            with one_thread(), _counting(counter):
                 result = function(*unit)
             yield unit, result
 
@@ -159,10 +160,10 @@ class _Plain:
 
 
 @contextmanager
-def _counting(watch: Watch | None) -> Iterator[None]:
-    """Send :func:`step_done` to ``watch`` while the block runs."""
+def _counting(counter: _Plain | None) -> Iterator[None]:
+    """Let :func:`step_done` count in ``counter`` while the block runs."""
     global _steps
-    _steps = _Plain(watch) if watch else None  # type: ignore[assignment]
+    _steps = counter  # type: ignore[assignment]
     try:
         yield
     finally:

@@ -28,8 +28,8 @@ def _kilobytes(field: str) -> int:
 def peak_memory() -> Iterator[Peak]:
     """Measure a block: on a GPU what torch allocates there, else the resident set (Linux).
 
-    Elsewhere than on Linux the process's peak cannot be reset: the growth of the peak over the
-    whole life of the process is given, a lower bound.
+    Where the process's peak cannot be reset (not Linux, some sandboxes) the growth of the peak over
+    the whole life of the process is given, a lower bound.
     """
     peak = Peak()
     if torch.cuda.is_available():
@@ -37,8 +37,7 @@ def peak_memory() -> Iterator[Peak]:
         before = torch.cuda.memory_allocated()
         yield peak
         peak.megabytes = (torch.cuda.max_memory_allocated() - before) / 1e6
-    elif _STATUS.exists():
-        _RESET.write_text("5")  # sets the high-water mark to the present size
+    elif _reset():
         held = _kilobytes("VmRSS")
         yield peak
         peak.megabytes = max(0, _kilobytes("VmHWM") - held) / 1e3
@@ -47,4 +46,13 @@ def peak_memory() -> Iterator[Peak]:
 
         held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         yield peak
-        peak.megabytes = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - held) / 1e6
+        peak.megabytes = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - held) / 1e3
+
+
+def _reset() -> bool:
+    """Set the high-water mark to the present size; False where the system does not offer that."""
+    try:
+        _RESET.write_text("5")
+    except OSError:
+        return False
+    return True

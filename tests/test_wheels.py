@@ -33,7 +33,7 @@ class Index(SimpleHTTPRequestHandler):
     asked: list[str] = []
     cut = False  # end every wheel half way
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         self.asked.append(self.path)
         if not (self.cut and self.path.endswith(".whl")):
             return super().do_GET()

@@ -1,5 +1,6 @@
 """``python -m bench merge``, ``evaluate`` and ``check``."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -35,8 +36,10 @@ def merge(
     theta_0, others = load_checkpoint(base)
     experts = {str(path): load_checkpoint(path)[0] for path in expert}
     merged = merge_states(method, theta_0, experts, **config.as_dict())
-    facts = {"method": method, "config": str(config.as_dict())}
-    save_checkpoint(output, {**merged, **others}, facts)
+    facts = json.dumps({"method": method, "config": config.as_dict()}, sort_keys=True)
+    save_checkpoint(
+        output, {**merged, **others}, {"merge": facts}
+    )  # one entry: no order, same file
     Console().print(
         f"merged {len(experts)} experts with {method} {config.as_dict()} into {output} "
         f"({sum(t.numel() for t in merged.values()):,} entries, {perf_counter() - start:.1f} s)",

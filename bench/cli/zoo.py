@@ -1,5 +1,6 @@
 """``python -m bench zoo``: the pretrained encoder and its experts."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.cli.options import Jobs
+from bench.config import digest
 from bench.engines import default_jobs, engine
 from bench.files import home
 from bench.progress import Stages
@@ -68,5 +70,5 @@ def pretrain(
     from bench.zoo.pretrain import Recipe, pretrain
 
     recipe = Recipe(steps=steps, seed=seed)
-    folder = home() / "pretrain" / f"{steps}-{seed}"
+    folder = home() / "pretrain" / digest(asdict(recipe))
     Console().print(f"wrote {pretrain(recipe, folder, output)}", highlight=False)

@@ -94,16 +94,19 @@ def load_model(path: Path = FILE) -> tuple[Any, Vocabulary]:
     """Inverse of :func:`save_model`.
 
     Raises:
-        DamagedFileError: the file is truncated.
+        DamagedFileError: the file is truncated, or holds another model.
     """
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise DamagedFileError(f"{path} is damaged ({error}); restore it with git") from error
-    vocabulary = Vocabulary(tuple(tensors.pop("token_ids").tolist()))
-    model = new_model(vocabulary)
-    missing, unexpected = model.load_state_dict(tensors, strict=False)
+    try:
+        vocabulary = Vocabulary(tuple(tensors.pop("token_ids").tolist()))
+        model = new_model(vocabulary)
+        missing, unexpected = model.load_state_dict(tensors, strict=False)
+    except (KeyError, RuntimeError) as error:  # no vocabulary, or other shapes
+        raise DamagedFileError(f"{path} is not a pocket encoder") from error
     if unexpected or any(not name.endswith("attn_mask") for name in missing):
         raise DamagedFileError(f"{path} is not a pocket encoder: {[*missing, *unexpected][:3]}")
     return model.eval().requires_grad_(False), vocabulary

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from bench.quiet import hush
 from bench.seeds import rng_of
 from bench.zoo.clip import POCKET, Vocabulary, new_model, normalise, save_model
 from methods.vit import PlainOps, encode
@@ -45,10 +46,13 @@ class Recipe:
 
 
 class Steps(Dataset[dict[str, Tensor]]):
-    """The batches: step ``s`` draws from ``rng_of("pretrain", seed, s)``, to resume exactly."""
+    """The batches: step ``s`` draws from ``rng_of("pretrain", seed, s)``, to resume exactly.
 
-    def __init__(self, tasks: Sequence[Task], recipe: Recipe):
-        self.recipe = recipe
+    Lightning begins a resumed epoch at item 0 again: that is step ``first``.
+    """
+
+    def __init__(self, tasks: Sequence[Task], recipe: Recipe, first: int = 0):
+        self.recipe, self.first = recipe, first
         splits = [load(task, "train") for task in tasks]
         offsets = np.cumsum([0, *(task.num_classes for task in tasks)])
         self.images = torch.from_numpy(np.concatenate([split.images for split in splits]))
@@ -68,8 +72,8 @@ class Steps(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return self.recipe.steps
 
-    def __getitem__(self, step: int) -> dict[str, Tensor]:
-        rng = rng_of("pretrain", self.recipe.seed, step)
+    def __getitem__(self, item: int) -> dict[str, Tensor]:
+        rng = rng_of("pretrain", self.recipe.seed, self.first + item)
         seen = torch.from_numpy(rng.integers(0, len(self.images), self.recipe.pairs))
         told = torch.from_numpy(rng.choice(self.captioned, self.recipe.captions))
         return {
@@ -156,6 +160,7 @@ def pretrain(recipe: Recipe, folder: Path, out: Path) -> Path:
 
     A killed run goes on from its last checkpoint.
     """
+    hush()
     seed_everything(recipe.seed, verbose=False)
     tasks = [TASKS[name] for name in SUITES[recipe.suite]]
     module = Pretraining(tasks, recipe)
@@ -168,7 +173,9 @@ def pretrain(recipe: Recipe, folder: Path, out: Path) -> Path:
         enable_model_summary=False,
     )
     last = folder / "last.ckpt"
-    batches = DataLoader(Steps(tasks, recipe), batch_size=None, shuffle=False)
-    trainer.fit(module, batches, ckpt_path=str(last) if last.exists() else None, weights_only=True)
+    resume = str(last) if last.exists() else None
+    done = torch.load(last, weights_only=True)["global_step"] if resume else 0
+    batches = DataLoader(Steps(tasks, recipe, done), batch_size=None, shuffle=False)
+    trainer.fit(module, batches, ckpt_path=resume, weights_only=True)
     save_model(module.model, module.vocabulary, out, asdict(recipe))
     return out

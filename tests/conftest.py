@@ -1,0 +1,92 @@
+"""What every test gets: one thread, a data folder of its own, no W&B service; and helpers."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench import files
+from bench.cli import main
+from bench.config import SWEEPS
+from tests.toy import Outcome, sweep_into
+
+USERS_HOME = os.environ.get("MERGESHIFT_HOME")
+TESTS_HOME = pytest.StashKey[tempfile.TemporaryDirectory]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[TESTS_HOME] = tempfile.TemporaryDirectory(prefix="mergeshift-tests-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    config.stash[TESTS_HOME].cleanup()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before any fixture: tests marked ``data`` read the user's data folder, others a new one."""
+    home = USERS_HOME if item.get_closest_marker("data") else item.config.stash[TESTS_HOME].name
+    if home is None:
+        os.environ.pop("MERGESHIFT_HOME", None)
+    else:
+        os.environ["MERGESHIFT_HOME"] = home
+
+
+@pytest.fixture(autouse=True)
+def calm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread, so that numbers agree and cores stay free; W&B not logged in."""
+    torch.set_num_threads(1)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+
+
+@pytest.fixture
+def command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Outcome]:
+    """Run ``python -m bench ...`` in this process, on a terminal of 120 columns."""
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def run(*words: object) -> Outcome:
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        return Outcome(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of the sweep ``smoke``, undisturbed. Read-only: copy them to change them."""
+    out = tmp_path_factory.mktemp("smoke")
+    sweep_into(out, SWEEPS["smoke"])
+    return out
+
+
+@pytest.fixture
+def fill(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Call it with patterns of paths: the disk that they are written to is full from then on.
+
+    Such a file is written to /dev/full, which refuses every byte as a full disk does, so that the
+    errors are those that the libraries raise. No pattern: there is space again.
+    """
+    full: list[str] = []
+    make = tempfile.mkstemp
+
+    def mkstemp(prefix: str, dir: Path) -> tuple[int, str]:
+        handle, name = make(prefix=prefix, dir=dir)
+        target = str(Path(dir) / prefix.strip("."))
+        if any(fnmatch(target, pattern) for pattern in full):
+            Path(name).unlink()
+            Path(name).symlink_to("/dev/full")
+        return handle, name
+
+    def fill(*patterns: str) -> None:
+        full[:] = patterns
+
+    monkeypatch.setattr(files.tempfile, "mkstemp", mkstemp)
+    return fill
