@@ -68,7 +68,7 @@ def execute(
 ) -> tuple[Plan, Stages]:
     """Do what a resolved plan lacks."""
     store = Store(out)
-    clear_damaged(plan, store, force)
+    clear_damaged(plan, store, force, dry_run)
     inspect(plan, store, force)
     show(plan, jobs, console)
     stages = Stages(console)
@@ -84,8 +84,8 @@ def execute(
     return plan, stages
 
 
-def clear_damaged(plan: Plan, store: Store, force: bool) -> None:
-    """Refuse damaged results and experts of this sweep, or delete them.
+def clear_damaged(plan: Plan, store: Store, force: bool, dry_run: bool) -> None:
+    """Refuse damaged results and experts of this sweep, or delete them (not in a dry run).
 
     Raises:
         DamagedFileError: there are some, and ``force`` is not given.
@@ -98,7 +98,7 @@ def clear_damaged(plan: Plan, store: Store, force: bool) -> None:
             f"{damaged[0]} is damaged, {len(damaged)} such files in all; "
             "run again with --force to make them anew"
         )
-    for path in damaged:
+    for path in damaged if not dry_run else ():
         path.unlink()
 
 

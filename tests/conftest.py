@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from bench import files
 from bench.cli import main
 from bench.config import SWEEPS
+from methods import files as checkpoints
 from tests.toy import Outcome, sweep_into
 
 USERS_HOME = os.environ.get("MERGESHIFT_HOME")
@@ -72,10 +74,11 @@ def fill(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Call it with patterns of paths: the disk that they are written to is full from then on.
 
     Such a file is written to /dev/full, which refuses every byte as a full disk does, so that the
-    errors are those that the libraries raise. No pattern: there is space again.
+    errors are those that the libraries raise; safetensors, which would put a new file in its
+    place, raises what it does on a disk that is full. No pattern: there is space again.
     """
     full: list[str] = []
-    make = tempfile.mkstemp
+    make, save = tempfile.mkstemp, checkpoints.save_file
 
     def mkstemp(prefix: str, dir: Path) -> tuple[int, str]:
         handle, name = make(prefix=prefix, dir=dir)
@@ -88,5 +91,11 @@ def fill(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def fill(*patterns: str) -> None:
         full[:] = patterns
 
+    def save_file(tensors: dict, path: Path, metadata: dict) -> None:
+        if Path(path).is_symlink():
+            raise SafetensorError("I/O error: No space left on device (os error 28)")
+        save(tensors, path, metadata)
+
     monkeypatch.setattr(files.tempfile, "mkstemp", mkstemp)
+    monkeypatch.setattr(checkpoints, "save_file", save_file)
     return fill

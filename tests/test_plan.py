@@ -1,6 +1,7 @@
 """A plan lists what is there, what is missing, and how much that is; it makes nothing."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 from math import prod
@@ -16,6 +17,7 @@ from methods import METHODS
 from methods.config import TUNING_BUDGET
 from results.store import Store
 from tasks import TASKS, suite
+from tests.toy import forget
 
 TOY = Sweep(suite="toy", shifts=("clean", "contrast@5"), limit=24)
 TRAIN, ADAPT, VAL, TEST = 96, 24, 24, 48  # images of every toy task
@@ -27,9 +29,11 @@ def store(tmp_path) -> Store:
 
 
 @pytest.fixture
-def empty_home(tmp_path, monkeypatch) -> Path:
+def empty_home(tmp_path, monkeypatch) -> Iterator[Path]:
     monkeypatch.setenv("MERGESHIFT_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
+    forget()
+    yield tmp_path / "home"
+    forget()
 
 
 def finish(store: Store, made: Plan, shift: Shift, methods: tuple[str, ...]) -> None:
@@ -115,7 +119,7 @@ def test_a_choice_is_made_once(store):
 # -- how much there is to do ---------------------------------------------------------------------
 
 
-def test_predictions_and_images_are_counted(store):
+def test_predictions_and_images_are_counted(empty_home, store):
     made = inspect(resolve(replace(TOY, methods=("average", "individual", "ties"))), store)
     grid = METHODS["ties"].Config().grid
     passes = prod(map(len, grid.values()))

@@ -20,8 +20,8 @@ from methods import METHODS
 from methods.weights import Weights
 from results.schema import unpack
 from results.store import Store
-from tasks import build, suite
-from tests.toy import leftovers, measured, run_ids, stamps, sweep_into
+from tasks import suite
+from tests.toy import forget, leftovers, measured, run_ids, stamps, sweep_into
 
 SMOKE = SWEEPS["smoke"]
 CONTRAST = Shift("contrast", 5)
@@ -51,12 +51,6 @@ def calls(monkeypatch) -> list[tuple[str, str]]:
     monkeypatch.setattr(sweeping, "evaluate", watched)
     monkeypatch.setattr("bench.tune.validate", tried)
     return seen
-
-
-def forget() -> None:
-    """Let this process forget what it has loaded and built."""
-    for cached in (evaluation._checkpoints, evaluation.built, build.load):
-        cached.cache_clear()
 
 
 def flat_experts(seed: int) -> list[torch.Tensor]:

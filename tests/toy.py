@@ -6,10 +6,12 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
+from bench import evaluate
 from bench.config import Sweep
 from bench.plan import resolve
 from bench.sweep import run_sweep
 from results.store import Store
+from tasks import build
 
 KEYS = ["method", "seed", "task", "corruption", "severity", "metric"]
 
@@ -54,6 +56,17 @@ def stamps(folder: Path, pattern: str = "**/*.parquet") -> dict[str, tuple[int, 
         path.relative_to(folder).as_posix(): (path.stat().st_ino, path.stat().st_mtime_ns)
         for path in sorted(folder.glob(pattern))
     }
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    """Path -> content of every file."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def forget() -> None:
+    """Let this process forget what it has loaded and built, as a new one would."""
+    for cached in (evaluate._checkpoints, evaluate.built, build.load):
+        cached.cache_clear()
 
 
 def leftovers(folder: Path) -> list[Path]:

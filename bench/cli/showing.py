@@ -136,6 +136,8 @@ def sanity(sweep: SweepName = "", out: Out = OUT) -> None:
     clean = rows[(rows["corruption"] == "clean") & (rows["metric"] == "acc")]
     means = clean.groupby("method")["value"].mean()
     merges = [m for m in means.index if m not in ("pretrained", "average", "individual")]
+    if not merges:
+        raise UserError("no merge was measured on clean images; see `python -m bench table`")
     best = max(merges, key=means.__getitem__)
     holds = True
     console.print("[bold]order on clean images[/] (paired, 95 %)")

@@ -63,7 +63,7 @@ def show(suite_name: SuiteName = "pocket8", expert_seed: Seed = 0) -> None:
 @app.command("pretrain")
 def pretrain(
     output: Annotated[Path, typer.Option("-o", help="a .safetensors file")],
-    steps: Annotated[int, typer.Option(min=1)] = 4000,
+    steps: Annotated[int, typer.Option(min=1)] = 3000,
     seed: int = 0,
 ) -> None:
     """Pretrain the pocket encoder anew (about half an hour on 2 cores; resumes)."""

@@ -26,7 +26,7 @@ class FineTune:
 
     steps: int = 300
     batch: int = 128
-    lr: float = 1e-3  # peak of the one-cycle schedule
+    lr: float = 8e-4  # peak of the one-cycle schedule
     weight_decay: float = 0.01
     pad: int = 3  # pixels of random translation
     version: int = 1

@@ -33,10 +33,10 @@ class Recipe:
     """Knobs of the pretraining."""
 
     suite: str = "pocket20"  # whose train splits are seen
-    steps: int = 4000
+    steps: int = 3000
     pairs: int = 192  # pictures a step, two views each
     captions: int = 64  # pictures with precise captions a step
-    share: float = 0.03  # of each task's train split that has precise captions, in (0, 1]
+    share: float = 0.015  # of each task's train split that has precise captions, in (0, 1]
     coarse: float = 0.3  # weight of the coarse captions' loss
     temperature: float = 0.2  # of SimCLR
     smoothing: float = 0.05  # of the caption targets
