@@ -1,5 +1,6 @@
 """Peak memory of a block of work."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass

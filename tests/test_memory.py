@@ -1,6 +1,7 @@
 """The peak of a block: what it held at most, above what was held before."""
 
 import resource
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -47,10 +48,12 @@ def test_a_block_that_holds_nothing_has_no_peak_and_its_error_passes():
     assert 0 <= peak.megabytes < 20
 
 
-def test_without_proc_the_growth_of_the_peak_is_given(monkeypatch):
-    """As on macOS, where the figure is in bytes."""
-    monkeypatch.setattr(memory, "_STATUS", Path("/nowhere/status"))
-    grown = iter([300_000_000, 425_000_000])
+@pytest.mark.parametrize(("platform", "unit"), [("darwin", 1), ("linux", 1000)])
+def test_without_proc_the_growth_of_the_peak_is_given(monkeypatch, platform, unit):
+    """macOS gives bytes, Linux kilobytes."""
+    monkeypatch.setattr(memory, "_RESET", Path("/nowhere/clear_refs"))
+    monkeypatch.setattr(sys, "platform", platform)
+    grown = iter([300_000_000 // unit, 425_000_000 // unit])
     monkeypatch.setattr(resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=next(grown)))
     with peak_memory() as peak:
         pass
