@@ -47,7 +47,8 @@ def peak_memory() -> Iterator[Peak]:
 
         held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         yield peak
-        peak.megabytes = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - held) / 1e3
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - held
+        peak.megabytes = grown / (1e6 if sys.platform == "darwin" else 1e3)  # bytes or kilobytes
 
 
 def _reset() -> bool:
