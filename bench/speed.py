@@ -41,7 +41,7 @@ def bare(runs: list[Run], shift: Shift) -> float:
     return perf_counter() - start
 
 
-def compare(sweep: Sweep, out: Path | None, jobs: int, console: Console) -> None:
+def compare(name: str, sweep: Sweep, out: Path | None, jobs: int, console: Console) -> None:
     """Run the bare passes, the sweep, and the bare passes again; print the ratio.
 
     The sweep runs as a user runs it, in a process of its own, from the interpreter's start to the
@@ -54,7 +54,7 @@ def compare(sweep: Sweep, out: Path | None, jobs: int, console: Console) -> None
         with engine(jobs) as workers:
             prepare(plan, workers, Stages(console))
             before = _bare_seconds(plan, workers)
-            whole = _sweep_seconds(sweep, target, jobs)
+            whole = _sweep_seconds(name, sweep, target, jobs)
             after = _bare_seconds(plan, workers)
     passes = (before + after) / 2
     console.print(
@@ -71,9 +71,9 @@ def _bare_seconds(plan: Plan, workers: Engine) -> float:
     return sum(seconds for _, seconds in workers.run(bare, units)) / workers.jobs
 
 
-def _sweep_seconds(sweep: Sweep, out: Path, jobs: int) -> float:
+def _sweep_seconds(name: str, sweep: Sweep, out: Path, jobs: int) -> float:
     start = perf_counter()
-    command = [sys.executable, "-m", "bench", "sweep", sweep.name, "--force", "--no-tune",
+    command = [sys.executable, "-m", "bench", "sweep", name, "--force", "--no-tune",
                "--jobs", str(jobs), "--out", str(out), "--suite", sweep.suite,
                "--limit", str(sweep.limit or 0)]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True)

@@ -1,5 +1,6 @@
 """``python -m bench sweep`` and ``speed``."""
 
+from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,7 +9,7 @@ import typer
 from rich.console import Console
 
 from bench.cli.options import OUT, Jobs, Limit, Methods, Out, Settings, Shifts, Suite, words
-from bench.config import Sweep, find_sweep, with_fields
+from bench.config import Sweep, digest, find_sweep, with_fields
 from bench.engines import default_jobs
 from bench.leaderboard import leaderboard
 from bench.sweep import run_sweep
@@ -50,7 +51,28 @@ def chosen_sweep(
         changes["limit"] = limit or None
     if settings:
         changes["settings"] = tuple(settings)
-    return with_fields(find_sweep(name), changes)
+    found = find_sweep(name)
+    changed = with_fields(found, changes)
+    return changed if changed == found else replace(changed, name=name_of(found, changed))
+
+
+def name_of(found: Sweep, changed: Sweep) -> str:
+    """A sweep that the command line changed has a name of its own.
+
+    >>> name_of(Sweep(name="main"), Sweep(name="main", suite="pocket14", limit=100))
+    'main-pocket14-limit100'
+    """
+    parts = [found.name]
+    if changed.suite != found.suite:
+        parts.append(changed.suite)
+    if changed.limit != found.limit:
+        parts.append(f"limit{changed.limit or 'all'}")
+    if changed.tune != found.tune:
+        parts.append("no-tune")
+    same = replace(changed, suite=found.suite, limit=found.limit, tune=found.tune)
+    if same != found:
+        parts.append(digest(asdict(same))[:6])
+    return "-".join(parts)
 
 
 def sweep(
@@ -100,4 +122,4 @@ def speed(
     from bench.speed import compare
 
     changed = chosen_sweep(name, suite, limit=limit, tune=False)
-    compare(changed, out, jobs or default_jobs(), Console())
+    compare(name, changed, out, jobs or default_jobs(), Console())
