@@ -7,7 +7,6 @@ and normalised once, whoever looks at it. The :class:`Scorer` counts; methods ho
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from functools import lru_cache
 from time import perf_counter
 from typing import Any
@@ -22,17 +21,18 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from bench.config import Run
 from bench.engines import step_done
+from bench.errors import UserError
 from bench.external import External
 from bench.memory import peak_memory
 from bench.quiet import quiet_trainer
+from bench.rows import Cost, cell_rows, facts_of, note
 from bench.seeds import seed_of
 from bench.zoo.clip import normalise
 from bench.zoo.experts import checkpoints
 from corruptions.base import CLEAN, Shift
 from methods import METHODS, Checkpoints, MergingMethod
-from results.schema import pack
 from results.store import Store
-from tasks import TASKS, Task, suite, world_of
+from tasks import TASKS, suite
 from tasks.datamodule import SuiteData
 
 BINS = 15  # of the calibration error, equal width
@@ -105,15 +105,6 @@ class Scorer(Callback):
         }
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What building a method took."""
-
-    merge_s: float
-    peak_mb: float  # of the process above what it held before
-    parameters: int  # stored to predict
-
-
 @lru_cache(maxsize=4)
 def _checkpoints(encoder: str, tasks: tuple[str, ...], expert_seed: int) -> Checkpoints:
     return checkpoints(encoder, [TASKS[name] for name in tasks], expert_seed)
@@ -129,6 +120,8 @@ def build(run: Run, config: str) -> tuple[MergingMethod, Cost]:
     start = perf_counter()
     with peak_memory() as peak:
         method = cls(cls.Config.make(json.loads(config)), run.seed).build(ckpts)
+    if method.adapts:
+        raise UserError(f"{run.method} learns from images, which a sweep does not offer yet")
     cost = Cost(perf_counter() - start, peak.megabytes, method.num_stored)
     return method, cost
 
@@ -177,73 +170,12 @@ def evaluate(runs: Sequence[tuple[Run, str]], shift: Shift, sweep: str, store: S
     data = data_of(runs[0][0], [shift])
     panel, scorer = score({key: method for key, (method, _) in ready.items()}, data, "test")
     for run, config in runs:
-        method, _ = ready[run.id]
-        rows = [
-            row
-            for task in suite(run.suite)
-            for row in _rows(run, config, method, task, shift, sweep, panel, scorer)
-        ]
-        note(run, config, ready[run.id][1], store)
+        method, cost = ready[run.id]
+        facts, rows = facts_of(run, config, method), []
+        for task in data.tasks:
+            cell = (run.id, task.name, shift.key)
+            measured = scorer.measure(cell) | {"eval_s": panel.seconds[cell]}
+            hits = scorer.hits(cell).numpy()
+            rows += cell_rows(facts, task, shift, sweep, hits, measured)
+        note(run, config, cost, store)
         store.write(run.id, shift.key, pd.DataFrame(rows))
-
-
-def note(run: Run, config: str, cost: Cost, store: Store) -> None:
-    """Write what belongs to the whole run, before its first cell counts as finished."""
-    path = store.folder / "cells" / run.id / "run.json"
-    facts = store.run(run.id) if path.exists() else {}
-    if "cost" not in facts or facts["config"] != config:
-        store.write_run(
-            run.id, facts | {"run": asdict(run), "config": config, "cost": asdict(cost)}
-        )
-
-
-def _rows(
-    run: Run,
-    config: str,
-    method: MergingMethod,
-    task: Task,
-    shift: Shift,
-    sweep: str,
-    panel: Panel,
-    scorer: Scorer,
-) -> list[dict[str, Any]]:
-    """One row per metric of one cell."""
-    cell = (run.id, task.name, shift.key)
-    hits = scorer.hits(cell)
-    measured = scorer.measure(cell) | {"eval_s": panel.seconds[cell]}
-    facts = facts_of(run, config, method) | {
-        "sweep": sweep,
-        "task": task.name,
-        "corruption": shift.corruption,
-        "severity": shift.severity,
-        "constants": shift.constants,
-        "placement": shift.placement,
-        "n": len(hits),
-    }
-    return [
-        facts
-        | {"metric": name, "value": value, "hits": pack(hits.numpy()) if name == "acc" else b""}
-        for name, value in measured.items()
-    ]
-
-
-def facts_of(run: Run, config: str, method: MergingMethod) -> dict[str, Any]:
-    """What the rows of a run say about it."""
-    return {
-        "run_id": run.id,
-        "world": world_of(run.suite),
-        "suite": run.suite,
-        "encoder": run.encoder,
-        "method": run.method,
-        "title": run.method if run.weights else method.title,
-        "cite": method.paper.cite,
-        "config": config,
-        "tuned": run.tuned,
-        "needs": str(method.needs) if method.needs else "nothing",
-        "stores": method.stores,
-        "knows_task": method.knows_task,
-        "adapt_on": run.adapt_on,
-        "seed": run.seed,
-        "expert_seed": run.expert_seed,
-        "limit": run.limit or 0,
-    }

@@ -1,9 +1,11 @@
 """Weights that were merged elsewhere, evaluated like any method."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.files import atomic, home, sha256_of
 from methods.base import NO_PAPER, Checkpoints, MergingMethod
 from methods.weights import Weights, check_finite, load_checkpoint
 
@@ -20,14 +22,28 @@ class External(MergingMethod):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(MergingMethod.Config):
-        """Where the weights lie."""
+        """Which weights."""
 
-        path: str = ""  # safetensors, or a torch file of tensors
+        file: str = ""  # in the folder of kept weights, named by its content
 
     cfg: Any
 
     def merge(self, ckpts: Checkpoints) -> Weights:
-        return image_tower(Path(self.cfg.path))
+        return image_tower(folder() / self.cfg.file)
+
+
+def folder() -> Path:
+    """Where evaluated weights are kept."""
+    return home() / "external"
+
+
+def keep(path: Path) -> Path:
+    """Copy a checkpoint to where results can find it again, whatever becomes of ``path``."""
+    kept = folder() / f"{sha256_of(path)[:16]}{path.suffix}"
+    if not kept.exists():
+        with atomic(kept) as temporary:
+            shutil.copyfile(path, temporary)
+    return kept
 
 
 def image_tower(path: Path) -> Weights:

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -28,18 +26,13 @@ def _kilobytes(field: str) -> int:
 
 @contextmanager
 def peak_memory() -> Iterator[Peak]:
-    """Measure a block: on a GPU what torch allocates there, else the resident set (Linux).
+    """Measure a block's resident set: merging is done on the CPU, also where a GPU evaluates.
 
     Where the process's peak cannot be reset (not Linux, some sandboxes) the growth of the peak over
     the whole life of the process is given, a lower bound.
     """
     peak = Peak()
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        yield peak
-        peak.megabytes = (torch.cuda.max_memory_allocated() - before) / 1e6
-    elif _reset():
+    if _reset():
         held = _kilobytes("VmRSS")
         yield peak
         peak.megabytes = max(0, _kilobytes("VmHWM") - held) / 1e3

@@ -35,7 +35,8 @@ def mirror(
         for run, part in rows.groupby("run_id")
     }
     new = [run for run, fingerprint in fingerprints.items() if logged.get(run) != fingerprint]
-    if not new:
+    comparison = digest((chosen, table.frame().to_csv(), plan.sweep.name))
+    if not new and comparison in logged:
         return
     with stages.stage(
         "wandb", f"{len(new)} runs and the comparison, {chosen}", len(new)
@@ -49,7 +50,9 @@ def mirror(
             advance(count)
         target.log_comparison(table)
     console.print(f"  {target.advice()}", style="dim", highlight=False)
-    write_json(logged_path, logged | {run: fingerprints[run] for run in new})
+    write_json(
+        logged_path, logged | {run: fingerprints[run] for run in new} | {comparison: "comparison"}
+    )
 
 
 def flat(facts: dict) -> dict:

@@ -1,5 +1,6 @@
 """Which runs and shifts make up a sweep: written when it starts, read by tables."""
 
+from collections.abc import Collection
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +24,7 @@ def record(plan: Plan, out: Path, seconds: dict[str, float]) -> None:
         "kind": "weights" if weights else "sweep",
         "name": plan.sweep.name,
         "sweep": sweep | {"encoder": plan.encoder.name},
-        "runs": [run.id for run in plan.runs],
+        "runs": {run.id: run.method for run in plan.runs},
         "shifts": [shift.key for shift in plan.shifts],
         "seconds": before.get("seconds", {}) | seconds,
         "started": datetime.now(UTC).isoformat(),
@@ -42,7 +43,7 @@ def recorded(out: Path, name: str = "", run: str = "") -> dict[str, Any]:
     """
     records = [read_json(path) for path in sorted((out / "sweeps").glob("[!.]*.json"))]
     sweeps = [
-        r | {"runs": r["runs"] + _evaluated(records, r)} for r in records if r["kind"] == "sweep"
+        r | {"runs": r["runs"] | _evaluated(records, r)} for r in records if r["kind"] == "sweep"
     ]
 
     def fits(r: dict[str, Any]) -> bool:
@@ -59,18 +60,36 @@ def recorded(out: Path, name: str = "", run: str = "") -> dict[str, Any]:
     return max(fitting, key=lambda record: record["started"])
 
 
-def _evaluated(records: list[dict[str, Any]], sweep: dict[str, Any]) -> list[str]:
-    cells = ("suite", "encoder", "limit", "data_seed")
-    return [
-        run
-        for record in records
-        if record["kind"] == "weights"
-        and set(record["shifts"]) >= set(sweep["shifts"])
-        and all(record["sweep"][key] == sweep["sweep"][key] for key in cells)
-        for run in record["runs"]
-    ]
+def _evaluated(records: list[dict[str, Any]], sweep: dict[str, Any]) -> dict[str, str]:
+    """Runs of weights from elsewhere on the very cells of ``sweep``; the newest of each name."""
+    cells = ("suite", "encoder", "limit", "data_seed", "seeds", "expert_seed")
+    newest: dict[str, str] = {}  # name -> run
+    for record in sorted(records, key=lambda record: record["started"]):
+        if (
+            record["kind"] == "weights"
+            and set(record["shifts"]) >= set(sweep["shifts"])
+            and all(record["sweep"][key] == sweep["sweep"][key] for key in cells)
+        ):
+            newest |= {name: run for run, name in record["runs"].items()}
+    return {run: name for name, run in newest.items()}
 
 
-def rows_of(out: Path, record: dict[str, Any]) -> pd.DataFrame:
-    """The measurements of a recorded sweep; of an unfinished one, those that are there."""
-    return Store(out).read(record["runs"], record["shifts"])
+def rows_of(out: Path, record: dict[str, Any], methods: Collection[str] = ()) -> pd.DataFrame:
+    """The measurements of a recorded sweep, of all methods or of some.
+
+    Raises:
+        UserError: a method is not in the sweep, or is not finished.
+    """
+    known = list(dict.fromkeys(record["runs"].values()))
+    if unknown := [name for name in methods if name not in known]:
+        raise UserError(f"no results of {', '.join(unknown)}; there are: {', '.join(known)}")
+    store, shifts = Store(out), record["shifts"]
+    runs = [run for run, name in record["runs"].items() if name in (methods or known)]
+    missing = [(run, shift) for run in runs for shift in shifts if not store.has(run, shift)]
+    if missing:
+        run, shift = missing[0]
+        raise UserError(
+            f"sweep {record['name']} lacks {len(missing)} of {len(runs) * len(shifts)} cells, "
+            f"e.g. {run} under {shift}; the same `python -m bench` command goes on with it"
+        )
+    return store.read(runs, shifts)

@@ -13,21 +13,20 @@ from rich.console import Console
 from bench.config import Run, Sweep
 from bench.engines import Engine, engine
 from bench.errors import UserError
-from bench.evaluate import build
+from bench.evaluate import build, data_of
 from bench.plan import Plan, inspect, resolve
 from bench.progress import Stages
 from bench.sweep import prepare
 from bench.zoo.clip import normalise
 from corruptions.base import Shift
 from results.store import Store
-from tasks import suite
-from tasks.datamodule import BATCH, SuiteData
+from tasks.datamodule import BATCH
 
 
 def bare(runs: list[Run], shift: Shift) -> float:
     """Seconds of forward passes alone: merged models, images in memory, nothing counted."""
     methods = [build(run, run.config)[0] for run in runs]
-    data = SuiteData(suite(runs[0].suite), [shift], limit=runs[0].limit)
+    data = data_of(runs[0], [shift])
     images = {
         task.name: normalise(torch.from_numpy(np.array(data.pixels(task, "test", shift))))
         for task in data.tasks

@@ -9,10 +9,9 @@ from rich.console import Console
 
 from bench.config import Sweep
 from bench.engines import Engine, engine
-from bench.errors import DamagedFileError
+from bench.errors import DamagedFileError, UserError
 from bench.evaluate import evaluate
-from bench.external import image_tower
-from bench.files import sha256_of
+from bench.external import image_tower, keep
 from bench.plan import Plan, candidates, chosen, count_images, inspect, requests, resolve
 from bench.progress import Advance, Stages
 from bench.records import record
@@ -21,6 +20,7 @@ from bench.zoo.experts import build as build_experts
 from bench.zoo.experts import damaged as damaged_experts
 from bench.zoo.experts import experts_of
 from corruptions.cache import path_of, precompute, prune
+from methods import METHODS
 from results.store import Store
 from tasks import TASKS, Task, load
 from tasks.build import folder as task_folder
@@ -45,22 +45,30 @@ def run_sweep(
 
 
 def run_weights(
-    sweep: Sweep, weights: Path, title: str, out: Path, *, jobs: int, console: Console
+    sweep: Sweep,
+    weights: Path,
+    title: str,
+    out: Path,
+    *,
+    jobs: int,
+    force: bool,
+    console: Console,
 ) -> tuple[Plan, Stages]:
     """Measure weights that were merged elsewhere on the cells of ``sweep``.
 
     Raises:
-        UserError: the file cannot be read, does not fit the encoder, or holds NaN.
+        UserError: the file cannot be read, does not fit the encoder, or holds NaN; or ``title`` is
+            the name of a method.
     """
+    if title in METHODS:
+        raise UserError(f"{title!r} is a method here; give these weights another --name")
     plan = resolve(sweep)
     plan.encoder.vit.require_fit(image_tower(weights), str(weights))
     (run,) = plan.runs
-    config = json.dumps({"path": str(weights.resolve())})
-    run = replace(
-        run, method=title, config=config, weights=sha256_of(weights)[:16], seed=0, version=1
-    )
-    plan.runs = [run]
-    return execute(plan, out, jobs, force=False, dry_run=False, console=console)
+    kept = keep(weights)
+    config, content = json.dumps({"file": kept.name}), kept.stem
+    plan.runs = [replace(run, method=title, config=config, weights=content, seed=0, version=1)]
+    return execute(plan, out, jobs, force, dry_run=False, console=console)
 
 
 def execute(
@@ -69,6 +77,8 @@ def execute(
     """Do what a resolved plan lacks."""
     store = Store(out)
     clear_damaged(plan, store, force, dry_run)
+    if force and not dry_run:
+        forget(plan, store)
     inspect(plan, store, force)
     show(plan, jobs, console)
     stages = Stages(console)
@@ -100,6 +110,14 @@ def clear_damaged(plan: Plan, store: Store, force: bool, dry_run: bool) -> None:
         )
     for path in damaged if not dry_run else ():
         path.unlink()
+
+
+def forget(plan: Plan, store: Store) -> None:
+    """Delete what is to be measured again, so that a forced sweep that is killed goes on right."""
+    for run in plan.runs:
+        for shift in plan.shifts:
+            store.path(run.id, shift.key).unlink(missing_ok=True)
+        store.path(run.id, "run").with_suffix(".json").unlink(missing_ok=True)
 
 
 def show(plan: Plan, jobs: int, console: Console) -> None:

@@ -135,7 +135,7 @@ def prune(folder: Path, budget_bytes: int, keep: Collection[Path] = ()) -> int:
 
 def _todo(requests: Iterable[Request], data_seed: int, folder: Path) -> dict[Path, Request]:
     """What is not in the cache, by path."""
-    digests: dict[int, str] = {}  # id of an array -> its digest; hashed once, not once per shift
+    digests: dict[int, str] = {}  # id of an array -> its digest
     todo: dict[Path, Request] = {}
     for images, shift, task in list(requests):  # a list, for an id is unique while it is held
         if shift == CLEAN or not len(images):

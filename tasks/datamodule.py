@@ -90,6 +90,7 @@ class SuiteData(LightningDataModule):
         self.tasks, self.shifts, self.limit, self.data_seed = tasks, shifts, limit, data_seed
         self.batch, self.adapt_on, self.adapt_shift, self.seed = batch, adapt_on, adapt_shift, seed
         self.adapt_batch, self.adapt_steps = adapt_batch, adapt_steps
+        self._images: dict[tuple[str, str], np.ndarray] = {}
         self._pixels: dict[tuple[str, str, Shift], np.ndarray] = {}
 
     def count(self, task: Task, split: str) -> int:
@@ -112,7 +113,10 @@ class SuiteData(LightningDataModule):
 
     def request(self, task: Task, split: str, shift: Shift) -> Request:
         """What the cache of corrupted images is asked for."""
-        images = load(task, split).first(self.limit if split == "test" else None).images
+        if (task.name, split) not in self._images:  # one array, so that it is hashed once
+            part = load(task, split).first(self.limit if split == "test" else None)
+            self._images[task.name, split] = part.images
+        images = self._images[task.name, split]
         return images, shift, task.name if split == "test" else f"{task.name}/{split}"
 
     def _cells(self, split: str, shifts: Sequence[Shift]) -> DataLoader:

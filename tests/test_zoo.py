@@ -26,6 +26,7 @@ TOY = suite("toy")
 ENCODER = ENCODERS["toy-vit"]
 FIRST = Expert("toy-vit", "toy_two", 0)
 FACTS = {"base", "data", "encoder", "loss", "recipe", "seconds", "seed", "sha256", "task",
+         "tensors",
          "val_accuracy", "val_accuracy_zero_shot"}  # fmt: skip
 
 

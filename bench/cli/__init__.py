@@ -28,6 +28,7 @@ app.command("evaluate")(models.evaluate)
 app.command("check")(models.check)
 app.add_typer(zoo.app, name="zoo")
 
+REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 LISTS = ("--methods", "--shifts", "--seeds", "--set", "--expert", "--paired")
 
 
@@ -60,9 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 2
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EDQUOT):
+        if error.errno not in REFUSED:
             raise
-        sys.stderr.write(f"error: {error.strerror}: {error.filename}; free some space\n")
+        sys.stderr.write(
+            f"error: {error.strerror}: {error.filename}; free some space, or give another folder\n"
+        )
         return 2
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1

@@ -56,6 +56,7 @@ def evaluate(
     limit: Limit = -1,
     out: Out = OUT,
     jobs: Jobs = 0,
+    force: Annotated[bool, typer.Option("--force", help="measure again what is there")] = False,
 ) -> None:
     """Put weights from elsewhere into the tables of a sweep."""
     changed = chosen_sweep(sweep, suite, None, shifts, None, limit)
@@ -65,6 +66,7 @@ def evaluate(
         name or weights.stem,
         out,
         jobs=jobs or default_jobs(),
+        force=force,
         console=Console(),
     )
     leaderboard(plan, stages, out, Console(), Wandb.off.value)

@@ -50,12 +50,7 @@ Metric = Annotated[str, typer.Option(help="acc | nll | ece | eval_s")]
 
 def selected(out: Path, sweep: str, methods: list[str]) -> pd.DataFrame:
     """The rows of a sweep, of all methods or of some."""
-    rows = rows_of(out, recorded(out, sweep))
-    wanted = words(methods)
-    if unknown := set(wanted) - set(rows["method"]):
-        known = ", ".join(sorted(set(rows["method"])))
-        raise UserError(f"no results of {', '.join(sorted(unknown))}; there are: {known}")
-    return rows[rows["method"].isin(wanted)] if wanted else rows
+    return rows_of(out, recorded(out, sweep), words(methods))
 
 
 def table(

@@ -11,8 +11,10 @@ from rich.console import Console
 from bench.cli.options import OUT, Jobs, Limit, Methods, Out, Settings, Shifts, Suite, words
 from bench.config import Sweep, digest, find_sweep, with_fields
 from bench.engines import default_jobs
+from bench.errors import UserError
 from bench.leaderboard import leaderboard
 from bench.sweep import run_sweep
+from results.wandb import mode
 
 
 class Wandb(StrEnum):
@@ -47,6 +49,8 @@ def chosen_sweep(
         changes["shifts"] = tuple(shifts)
     if seeds:
         changes["seeds"] = tuple(seeds)
+    if limit < -1:
+        raise UserError(f"--limit is a number of images, or 0 for all; got {limit}")
     if limit >= 0:
         changes["limit"] = limit or None
     if settings:
@@ -100,6 +104,7 @@ def sweep(
         expert_seed=expert_seed if expert_seed >= 0 else None,
         tune=tune if not tune else None,
     )  # fmt: skip
+    mode(wandb.value)  # a mistake in it is found before the work
     console = Console()
     plan, stages = run_sweep(
         changed, out, jobs=jobs or default_jobs(), force=force, dry_run=dry_run, console=console

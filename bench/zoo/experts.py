@@ -1,13 +1,15 @@
 """Experts on disk: made when missing, one task at a time, each with a manifest."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from filelock import FileLock
 from lightning import seed_everything
+from torch import Tensor
 
 from bench.engines import Engine, Watch, step_done
 from bench.errors import DamagedFileError
@@ -49,6 +51,14 @@ class Expert:
         return read_json(self.manifest)
 
 
+def hash_of(weights: Mapping[str, Tensor]) -> str:
+    """First 16 hex digits of the sha256 of names and entries: the model, however it is stored."""
+    digest = sha256()
+    for name in sorted(weights):
+        digest.update(name.encode() + weights[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 def make(expert: Expert) -> None:
     """Fine-tune one expert unless it is there (a unit of work of an engine)."""
     expert.path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,19 +82,21 @@ def make(expert: Expert) -> None:
             "recipe": asdict(encoder.recipe),
             "seconds": round(perf_counter() - start, 2),
             "sha256": sha256_of(expert.path),
+            "tensors": hash_of(weights),
         }
         write_json(expert.manifest, facts)
 
 
 def damaged(experts: Sequence[Expert]) -> list[Path]:
-    """Files of finished experts that cannot be read."""
+    """Files of finished experts that are not what their manifests say."""
     found = []
     for expert in experts:
         if expert.exists:
             try:
-                Weights.open(expert.path)
-                expert.facts()
+                intact = sha256_of(expert.path) == expert.facts()["sha256"]
             except DamagedFileError:
+                intact = False
+            if not intact:
                 found.append(expert.path)
     return found
 

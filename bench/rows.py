@@ -1,0 +1,92 @@
+"""What is stored of a run: rows of its cells, and facts about the whole."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from bench.config import Run
+from bench.errors import UserError
+from bench.zoo.experts import experts_of
+from corruptions.base import Shift
+from methods import MergingMethod
+from results.schema import pack
+from results.store import Store
+from tasks import Task, suite, world_of
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What building a method took."""
+
+    merge_s: float
+    peak_mb: float  # of the process above what it held before
+    parameters: int  # stored to predict
+
+
+def note(run: Run, config: str, cost: Cost, store: Store) -> None:
+    """Write what belongs to the whole run, before its first cell counts as finished.
+
+    Raises:
+        UserError: other experts than those of the cells that are there.
+    """
+    path = store.folder / "cells" / run.id / "run.json"
+    facts = store.run(run.id) if path.exists() else {}
+    experts = experts_of(run.encoder, suite(run.suite), run.expert_seed)
+    weights = [expert.facts()["tensors"] for expert in experts]
+    if facts.get("experts", weights) != weights:
+        raise UserError(
+            f"the experts of {run.id} were made anew since its first cells were measured; "
+            "run again with --force"
+        )
+    if "cost" not in facts:
+        new = {"run": asdict(run), "config": config, "cost": asdict(cost), "experts": weights}
+        store.write_run(run.id, facts | new)
+
+
+def cell_rows(
+    facts: Mapping[str, Any],
+    task: Task,
+    shift: Shift,
+    sweep: str,
+    hits: np.ndarray,
+    measured: Mapping[str, float],
+) -> list[dict[str, Any]]:
+    """One row per metric of one cell; ``hits`` says of each image whether it was right."""
+    cell = {
+        **facts,
+        "sweep": sweep,
+        "task": task.name,
+        "corruption": shift.corruption,
+        "severity": shift.severity,
+        "constants": shift.constants,
+        "placement": shift.placement,
+        "n": len(hits),
+    }
+    return [
+        cell | {"metric": name, "value": value, "hits": pack(hits) if name == "acc" else b""}
+        for name, value in measured.items()
+    ]
+
+
+def facts_of(run: Run, config: str, method: MergingMethod) -> dict[str, Any]:
+    """What the rows of a run say about it."""
+    return {
+        "run_id": run.id,
+        "world": world_of(run.suite),
+        "suite": run.suite,
+        "encoder": run.encoder,
+        "method": run.method,
+        "title": run.method if run.weights else method.title,
+        "cite": method.paper.cite,
+        "config": config,
+        "tuned": run.tuned,
+        "needs": str(method.needs) if method.needs else "nothing",
+        "stores": method.stores,
+        "knows_task": method.knows_task,
+        "adapt_on": run.adapt_on,
+        "seed": run.seed,
+        "expert_seed": run.expert_seed,
+        "limit": run.limit or 0,
+    }
