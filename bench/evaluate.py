@@ -21,7 +21,6 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from bench.config import Run
 from bench.engines import step_done
-from bench.errors import UserError
 from bench.external import External
 from bench.memory import peak_memory
 from bench.quiet import quiet_trainer
@@ -120,8 +119,6 @@ def build(run: Run, config: str) -> tuple[MergingMethod, Cost]:
     start = perf_counter()
     with peak_memory() as peak:
         method = cls(cls.Config.make(json.loads(config)), run.seed).build(ckpts)
-    if method.adapts:
-        raise UserError(f"{run.method} learns from images, which a sweep does not offer yet")
     cost = Cost(perf_counter() - start, peak.megabytes, method.num_stored)
     return method, cost
 

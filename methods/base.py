@@ -1,7 +1,8 @@
 """The interface that every merging method implements, and what it is given."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -14,7 +15,7 @@ from bench.errors import UserError
 from bench.registry import Registry
 from bench.seeds import seed_of
 from methods.config import BaseConfig
-from methods.support import Guarded, Needs, Support
+from methods.support import Adaptation, Guarded, Needs, Support
 from methods.vit import ViT, encode_plain
 from methods.weights import Weights
 
@@ -91,11 +92,15 @@ class Methods(Registry[type["MergingMethod"]]):
 METHODS = Methods("method")
 
 
+Fit = Callable[["MergingMethod"], None]  # runs a Trainer on the method's stream of images
+
+
 class MergingMethod(LightningModule, ABC):
     """Turns K experts into one model for all tasks.
 
-    ``build`` calls ``prepare``, then ``merge``. A method that learns also overrides
-    ``adapt_loss``, which a Trainer minimises on unlabelled images; evaluation calls ``predict``.
+    ``build`` calls ``prepare``, then ``learn`` and a Trainer where the method learns from images,
+    then ``merge``; evaluation calls ``predict``. All that images decide is kept in ``learned``:
+    it is saved when learning has ended, and a method that is built with it need not learn again.
     """
 
     @dataclass(frozen=True, kw_only=True)
@@ -112,12 +117,14 @@ class MergingMethod(LightningModule, ABC):
     cfg: Any  # the subclass's own Config
     vit: ViT
     heads: Held
+    learned: nn.Module | None  # what images decide, as parameters and buffers; set by prepare
     models: nn.ModuleDict  # "all", or one entry per task
 
     def __init__(self, cfg: BaseConfig | None = None, seed: int = 0):
         super().__init__()
         self.cfg = self.Config() if cfg is None else cfg
         self.seed = seed
+        self.learned = None
         self.save_hyperparameters({"method": self.name, "seed": seed, **self.cfg.as_dict()})
 
     # -- what a method overrides -------------------------------------------------------------
@@ -137,12 +144,20 @@ class MergingMethod(LightningModule, ABC):
         """Whether ``features`` depends on the task's name, beyond the choice of the head."""
         return False
 
-    def prepare(self, ckpts: Checkpoints, support: Support) -> None:
-        """Collect statistics, create trainable parameters. By default nothing."""
+    @property
+    def adaptation(self) -> Adaptation | None:
+        """How long a Trainer minimises ``adapt_loss``; ``None`` if it has nothing to do."""
+        return None
+
+    def prepare(self, ckpts: Checkpoints) -> None:
+        """Create the parts, without looking at an image. By default none."""
+
+    def learn(self, ckpts: Checkpoints, support: Support) -> None:
+        """Fill ``learned`` from images, or make ready for the Trainer. By default nothing."""
 
     @abstractmethod
     def merge(self, ckpts: Checkpoints) -> Weights | Mapping[str, Weights]:
-        """The merged weights, or one set per task. Must not modify ``ckpts``."""
+        """The merged weights, or one set per task, learning over. Must not modify ``ckpts``."""
 
     def features(self, images: Tensor, task: str) -> Tensor:
         """Encode ``images`` of ``task``, not normalised.  ``[B, 3, H, W] -> [B, D]``."""
@@ -150,22 +165,46 @@ class MergingMethod(LightningModule, ABC):
         return encode_plain(images, model(), self.vit)
 
     def adapt_loss(self, images: Mapping[str, Tensor]) -> Tensor:
-        """Unsupervised loss on one unlabelled batch per task. Scalar."""
+        """Unsupervised loss on one unlabelled batch per task, for the Trainer. Scalar."""
         raise NotImplementedError(f"{self.name} does not adapt")
 
     # -- what the harness calls --------------------------------------------------------------
 
-    def build(self, ckpts: Checkpoints, support: Support | None = None) -> Self:
-        """Prepare and merge. Returns ``self``, ready to predict (or to adapt)."""
+    def build(
+        self,
+        ckpts: Checkpoints,
+        support: Support | None = None,
+        fit: Fit | None = None,
+        learned: Mapping[str, Tensor] | None = None,
+    ) -> Self:
+        """Everything between the checkpoints and ``predict``.
+
+        Args:
+            ckpts: base, experts and heads.
+            support: images, for a method that needs them.
+            fit: runs a Trainer, for a method that adapts.
+            learned: the state of ``learned`` of an earlier build; nothing is learned again.
+
+        Raises:
+            UserError: there is no architecture, or something that the method needs is not given.
+        """
         if ckpts.vit is None:
             raise UserError(f"{self.name} cannot run without an architecture; give Checkpoints.vit")
         self.vit, self.heads = ckpts.vit, Held(ckpts.heads)
-        self.prepare(ckpts, Guarded(support, self.needs, self.name))
+        self.prepare(ckpts)
+        if learned is not None and self.learned is not None:
+            self.learned.load_state_dict(dict(learned))
+        else:
+            self.learn(ckpts, Guarded(support, self.needs, self.name))
+            if self.adapts:
+                if fit is None:
+                    raise UserError(f"{self.name} adapts: build it with a fit that runs a Trainer")
+                fit(self)
         self.hold(self.merge(ckpts))
-        return self.eval()
+        return self.eval().requires_grad_(False)
 
     def hold(self, merged: Weights | Mapping[str, Weights]) -> None:
-        """Evaluate merged weights and keep them (again, when a method has learned others)."""
+        """Evaluate merged weights and keep them."""
         sets = {"all": merged} if isinstance(merged, Weights) else merged
         self.models = nn.ModuleDict({task: Held(weights) for task, weights in sets.items()})
 
@@ -175,8 +214,8 @@ class MergingMethod(LightningModule, ABC):
 
     @property
     def adapts(self) -> bool:
-        """Whether a Trainer has to run it between ``build`` and ``predict``."""
-        return type(self).adapt_loss is not MergingMethod.adapt_loss
+        """Whether a Trainer has to run it."""
+        return self.adaptation is not None
 
     @property
     def num_stored(self) -> int:
@@ -188,6 +227,13 @@ class MergingMethod(LightningModule, ABC):
     def generator(self, *parts: object) -> torch.Generator:
         """Random numbers that depend on the method, its seed and ``parts``, and on nothing else."""
         return torch.Generator().manual_seed(seed_of(self.name, self.seed, *parts))
+
+    @contextmanager
+    def seeded(self, *parts: object) -> Iterator[None]:
+        """Seed torch's own generator like :meth:`generator` in a block, and put it back."""
+        with torch.random.fork_rng():
+            torch.manual_seed(seed_of(self.name, self.seed, *parts))
+            yield
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         """One adaptation step; the batch holds images only, so labels cannot leak."""

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from methods.base import METHODS, NO_PAPER, Checkpoints, MergingMethod
 from methods.config import TUNING_BUDGET
-from methods.probe import TASKS, VIT, Recorder, images, logits, small_checkpoints
+from methods.probe import TASKS, VIT, Recorder, build, few_steps, images, logits, small_checkpoints
 from methods.support import Needs
 from methods.vit import PlainOps, encode
 from methods.weights import Weights
@@ -38,7 +38,7 @@ def cases() -> Iterator[tuple[str, Check]]:
 
 def built(cls: type[MergingMethod], ckpts: Checkpoints) -> dict[str, Tensor]:
     """What the method computes on the probe images, at its default settings."""
-    return logits(cls().build(ckpts, Recorder()))
+    return logits(build(cls, ckpts))
 
 
 def assert_same(got: dict[str, Tensor], want: dict[str, Tensor], why: str) -> None:
@@ -98,7 +98,7 @@ def check_logits_have_one_column_per_class(cls: type[MergingMethod], ckpts: Chec
 def check_leaves_checkpoints_alone(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
     """Building and loading change neither the base, nor an expert, nor a head."""
     before = small_checkpoints()
-    method = cls().build(ckpts, Recorder())
+    method = build(cls, ckpts)
     method.load_state_dict({name: t + 1 for name, t in method.state_dict().items()})
     for name, expert in {"base": ckpts.base, **ckpts.experts}.items():
         old = before.experts.get(name, before.base)
@@ -127,9 +127,9 @@ def check_lone_expert_comes_out(cls: type[MergingMethod], ckpts: Checkpoints) ->
     """One expert works; at the settings declared for that it comes out as it went in."""
     task, expert = next(iter(ckpts.experts.items()))
     alone = replace(ckpts, experts={task: expert}, heads={task: ckpts.heads[task]})
-    cls().build(alone, Recorder())
+    build(cls, alone)
     if cls.lone_expert_at is not None:
-        method = cls(cls.Config.make(cls.lone_expert_at)).build(alone, Recorder())
+        method = build(cls, alone, **cls.lone_expert_at)
         assert_same(logits(method), of_weights(alone, expert), "a lone expert")
 
 
@@ -141,7 +141,7 @@ def check_task_order_does_not_matter(cls: type[MergingMethod], ckpts: Checkpoint
 
 def check_predict_ignores_its_neighbours(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
     """An image gets the same logits alone and in a batch, and predicting changes nothing."""
-    method = cls().build(ckpts, Recorder())
+    method = build(cls, ckpts)
     with torch.no_grad():
         alone = {t: torch.cat([method.predict(x[None], t) for x in images()]) for t in TASKS}
     assert_same(logits(method), alone, "images alone and in a batch")
@@ -149,7 +149,7 @@ def check_predict_ignores_its_neighbours(cls: type[MergingMethod], ckpts: Checkp
 
 def check_knows_the_task_only_if_it_says_so(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
     """Two task names give the same features, unless ``knows_task``: then they do not."""
-    method = cls().build(ckpts, Recorder())
+    method = build(cls, ckpts)
     with torch.no_grad():
         first, second, _ = (method.features(images(), task) for task in TASKS)
     same = torch.allclose(first, second, atol=1e-5)
@@ -161,7 +161,7 @@ def check_follows_its_device(cls: type[MergingMethod], ckpts: Checkpoints) -> No
 
     Tested without a device: products refuse a tensor of another dtype, sums one of no device.
     """
-    method = cls().build(ckpts, Recorder()).double()
+    method = build(cls, ckpts).double()
     for options in ({"dtype": torch.float64}, {"device": "meta"}):
         method.to(**options)
         for task in TASKS:
@@ -175,7 +175,7 @@ def check_follows_its_device(cls: type[MergingMethod], ckpts: Checkpoints) -> No
 
 def check_state_survives(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
     """A state dict carries all of it: loaded into a method built from others, it predicts alike."""
-    method, other = cls().build(ckpts, Recorder()), cls().build(ckpts, Recorder())
+    method, other = build(cls, ckpts), build(cls, ckpts)
     for tensor in [*other.buffers(), *other.parameters()]:
         tensor.data.zero_()
     other.load_state_dict(method.state_dict())
@@ -184,7 +184,7 @@ def check_state_survives(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
 
 def check_stores_what_it_says(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
     """``stores`` says it in words, ``num_stored`` counts at least one model."""
-    method = cls().build(ckpts, Recorder())
+    method = build(cls, ckpts)
     assert method.stores
     assert method.num_stored >= ckpts.base.num_entries
 
@@ -193,20 +193,30 @@ def check_touches_only_what_it_needs(cls: type[MergingMethod], ckpts: Checkpoint
     """It sees what it declares (the build guards that) and declares nothing that it leaves."""
     method, support = cls(), Recorder()
     try:
-        method.build(ckpts, support)
+        method.build(ckpts, support, few_steps)
     except PermissionError as error:
         raise AssertionError(str(error)) from error
-    gives = method.needs & (Needs.IMAGES | Needs.VAL_LABELS)
+    gives = method.needs & (Needs.IMAGES | Needs.TEST_STREAM | Needs.VAL_LABELS)
     left = gives & ~support.seen
     assert not left or method.adapts, f"declares {left}, but never looks"
 
 
 def check_adapts_only_on_what_it_needs(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
-    """``adapt_loss`` is finite and goes with a declared need for images."""
-    method = cls().build(ckpts, Recorder())
-    if method.adapts:
-        assert method.needs & (Needs.IMAGES | Needs.TEST_STREAM), "adapts, but declares no images"
-        assert method.adapt_loss(dict.fromkeys(TASKS, images())).isfinite()
+    """What a Trainer shows to it are images: it has to declare them."""
+    method = cls()
+    assert not method.adapts or method.needs & (Needs.IMAGES | Needs.TEST_STREAM), (
+        "adapts, but declares no images"
+    )
+
+
+def check_need_not_learn_twice(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
+    """What images decide is in ``learned``: built with its state, and no image, it is the same."""
+    method = build(cls, ckpts)
+    if method.needs == Needs.NOTHING:
+        return
+    assert method.learned is not None, "learns from images, but keeps nothing in `learned`"
+    again = cls().build(ckpts, learned=method.learned.state_dict())
+    assert all(torch.equal(logits(again)[task], logits(method)[task]) for task in TASKS)
 
 
 def check_holds_one_tensor_of_each(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
@@ -224,4 +234,4 @@ def check_holds_one_tensor_of_each(cls: type[MergingMethod], ckpts: Checkpoints)
         return Weights.lazy({name: expert.shape(name) for name in expert}, read)
 
     experts = {task: metered(task, expert) for task, expert in ckpts.experts.items()}
-    cls().build(replace(ckpts, experts=experts), Recorder())
+    build(cls, replace(ckpts, experts=experts))

@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 
 import torch
+from lightning import Trainer
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
 from methods.base import Checkpoints, MergingMethod
 from methods.support import Needs
@@ -42,10 +44,31 @@ class Recorder:
         self.seen |= Needs.IMAGES
         yield images()
 
+    def test(self, task: str) -> Iterator[Tensor]:
+        """See :class:`methods.support.Support`."""
+        self.seen |= Needs.TEST_STREAM
+        yield images()
+
     def labelled(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
         """See :class:`methods.support.Support`."""
         self.seen |= Needs.VAL_LABELS
         yield images(), torch.arange(8) % TASKS[task]
+
+
+def few_steps(method: MergingMethod) -> None:
+    """A fit of two steps on probe images, whatever the method asks for."""
+    batches = [{task: images() for task in method.heads.names} for _ in range(2)]
+    trainer = Trainer(
+        max_steps=2, accelerator="cpu", logger=False, enable_progress_bar=False,
+        enable_checkpointing=False, enable_model_summary=False,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        trainer.fit(method, DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
+
+
+def build(cls: type[MergingMethod], ckpts: Checkpoints, **config: object) -> MergingMethod:
+    """A method built with everything that it may ask for."""
+    return cls(cls.Config.make(config)).build(ckpts, Recorder(), few_steps)
 
 
 def logits(method: MergingMethod) -> dict[str, Tensor]:

@@ -35,11 +35,22 @@ _TEXT = {
 }
 
 
+@dataclass(frozen=True)
+class Adaptation:
+    """How long a Trainer shows unlabelled images to a method."""
+
+    steps: int
+    batch: int  # images of every task, a step
+
+
 class Support(Protocol):
     """The images that a method may see before it is evaluated, normalised, in fixed order."""
 
     def images(self, task: str) -> Iterator[Tensor]:
-        """Unlabelled batches of the adapt split.  ``[B, 3, H, W]``."""
+        """Unlabelled batches of the images kept for adapting.  ``[B, 3, H, W]``."""
+
+    def test(self, task: str) -> Iterator[Tensor]:
+        """Unlabelled batches of the test images themselves.  ``[B, 3, H, W]``."""
 
     def labelled(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of the val split with their labels.  ``[B, 3, H, W], [B]``."""
@@ -56,6 +67,10 @@ class Guarded:
     def images(self, task: str) -> Iterator[Tensor]:
         """See :class:`Support`."""
         return self._allowed(Needs.IMAGES).images(task)
+
+    def test(self, task: str) -> Iterator[Tensor]:
+        """See :class:`Support`."""
+        return self._allowed(Needs.TEST_STREAM).test(task)
 
     def labelled(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
         """See :class:`Support`."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from lightning import Trainer
+from torch import nn
 from torch.utils.data import DataLoader
 
 from bench.errors import UnknownNameError
@@ -15,6 +16,7 @@ from methods.average import Average
 from methods.checks import EXEMPT, all_checks, cases
 from methods.config import BaseConfig
 from methods.probe import TASKS, VIT, Recorder, images, small_checkpoints
+from methods.support import Adaptation
 from methods.weights import Weights, total
 from tests.learner import Learner
 
@@ -54,19 +56,29 @@ def test_a_method_that_learns_can_keep_the_contract(check):
 
 
 def test_a_trainer_adapts_a_method():
-    method = Learner().build(small_checkpoints(), Recorder())
-    assert method.shown == 8 * len(TASKS)
-    before = method.train().adapt_loss(dict.fromkeys(TASKS, images())).item()
-    trainer = Trainer(
-        max_steps=5, accelerator="cpu", logger=False, enable_progress_bar=False,
-        enable_checkpointing=False, enable_model_summary=False,
-    )  # fmt: skip
-    stream = DataLoader([dict.fromkeys(TASKS, images())] * 5, batch_size=None)
-    trainer.fit(method, stream)
-    assert method.coef.item() != pytest.approx(0.3, abs=0.1)
-    assert method.train().adapt_loss(dict.fromkeys(TASKS, images())).item() < before
-    held = Weights(method.eval().models["all"]()).flat()
-    torch.testing.assert_close(held, method.current().flat().detach())
+    ckpts, losses = small_checkpoints(), []
+
+    def fit(method):
+        assert method.shown == 8 * len(TASKS)
+        batch = dict.fromkeys(TASKS, images())
+        losses.append(method.adapt_loss(batch).item())
+        trainer = Trainer(
+            max_steps=5, accelerator="cpu", logger=False, enable_progress_bar=False,
+            enable_checkpointing=False, enable_model_summary=False,
+        )  # fmt: skip
+        stream = DataLoader([batch] * 5, batch_size=None)
+        base, tau = method.base, method.sum
+        trainer.fit(method, stream)
+        method.base, method.sum = base, tau
+        losses.append(method.adapt_loss(batch).item())
+
+    method = Learner().build(ckpts, Recorder(), fit)
+    coef = method.learned.coef
+    assert coef.item() != pytest.approx(0.3, abs=0.1)
+    assert losses[1] < losses[0]
+    assert not coef.requires_grad
+    want = ckpts.base + coef.item() * total(ckpts.task_vectors)
+    torch.testing.assert_close(Weights(method.models["all"]()).flat(), want.flat())
 
 
 # -- methods that break the contract are caught by the check of that name ------------------------
@@ -108,11 +120,11 @@ def looks_at_the_task(self, images, task):
     return Average.features(self, images, task) * (1 if task == "two" else -1)
 
 
-def keeps_a_tensor_aside(self, ckpts, support):
+def keeps_a_tensor_aside(self, ckpts):
     self.aside = [torch.ones(VIT.output_dim)]
 
 
-def keeps_a_fleeting_buffer(self, ckpts, support):
+def keeps_a_fleeting_buffer(self, ckpts):
     self.register_buffer("aside", torch.ones(VIT.output_dim), persistent=False)
 
 
@@ -127,6 +139,15 @@ def multiplies_by_what_was_kept(self, images, task):
 
 def reads_images(self, ckpts, support):
     list(support.images("two"))
+
+
+def has_a_number(self, ckpts):
+    self.learned, self.factor = nn.Linear(1, 1), 1.0
+
+
+def forgets_it(self, ckpts, support):
+    self.factor = 2.0
+    self.merge = lambda ckpts: self.factor * Average.merge(self, ckpts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,9 +185,11 @@ BREACHES = [
            prepare=keeps_a_tensor_aside, features=multiplies_by_what_was_kept),
     breach("state_survives", prepare=keeps_a_fleeting_buffer, features=adds_what_was_kept),
     breach("stores_what_it_says", stores=""),
-    breach("touches_only_what_it_needs", prepare=reads_images),
+    breach("touches_only_what_it_needs", learn=reads_images),
     breach("touches_only_what_it_needs", needs=Needs.VAL_LABELS),
-    breach("adapts_only_on_what_it_needs", adapt_loss=lambda self, images: torch.zeros(())),
+    breach("adapts_only_on_what_it_needs", adaptation=Adaptation(1, 1)),
+    breach("need_not_learn_twice", needs=Needs.IMAGES, prepare=has_a_number, learn=forgets_it),
+    breach("need_not_learn_twice", needs=Needs.IMAGES),
     breach("holds_one_tensor_of_each", merge=holds_everything),
 ]  # fmt: skip
 
