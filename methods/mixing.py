@@ -1,0 +1,230 @@
+"""Per-sample merging for a whole batch, exact: theta(x) = theta_a + sum_t w_t(x) v_t.
+
+A layer is linear in its weights, so a batch of ``B`` images of ``n`` tokens can be computed in
+three equal ways. *Mix weights*: build the layer's weights of some images with one product,
+``[c, 1 + K] x [1 + K, in * out]``, then a batched product; work ``n + K + 1`` a weight entry.
+*Mix inputs*: ``y = [w_0 x, .., w_K x] [v_0; ..; v_K]``; work ``n (K + 1)``, nothing is built, best
+where n is small. *Low rank*: ``y = x v_0 + (w * x R) L``; work ``n (1 + K r (1 / in + 1 / out))``.
+The base is row 0 of every stack, with weight 1: adding it costs no further pass over memory.
+
+Axes: ``B`` images, ``n`` tokens, ``K`` routes, ``G`` groups of layers, ``r`` rank.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from methods.products import mixed_product
+from methods.vit import TOKENS_AT_ONCE, ViT, encode, encode_plain, parameters_of
+
+
+class Factors(NamedTuple):
+    """K low-rank matrices, ``left[t] @ right[t]``."""
+
+    left: Tensor  # [K, out, r], singular values included
+    right: Tensor  # [K, r, in]
+
+
+Knowledge = Mapping[str, Tensor | Factors]  # parameter name -> [K, *shape], or factors of it
+
+
+def num_groups(vit: ViT) -> int:
+    """G: what lies before the blocks, each block, what lies after."""
+    return vit.layers + 2
+
+
+def group_of(name: str, vit: ViT) -> int:
+    """The group of a layer or parameter, counted from the input.
+
+    >>> group_of("transformer.resblocks.0.ln_1.bias", ViT(32, 8, 128, 6, 4, 128))
+    1
+    """
+    if name.startswith("transformer.resblocks."):
+        return 1 + int(name.split(".")[2])
+    return vit.layers + 1 if name.startswith(("ln_post", "proj")) else 0
+
+
+def matrices(vit: ViT) -> list[str]:
+    """The parameters that multiply an input; all others are added to or scale one."""
+    parts = ("attn.in_proj_weight", "attn.out_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
+    return ["conv1.weight", *(f"{name}.{part}" for name in vit.blocks for part in parts), "proj"]
+
+
+def as_matrix(name: str, tensor: Tensor) -> Tensor:
+    """A weight as it multiplies rows from the right.  ``[..., out, in] -> [..., in, out]``."""
+    if name == "conv1.weight":
+        tensor = tensor.flatten(-3)
+    return tensor if name == "proj" else tensor.mT
+
+
+def from_matrix(name: str, matrix: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Inverse of :func:`as_matrix`, for one weight."""
+    return matrix.reshape(shape) if name == "proj" else matrix.mT.reshape(shape)
+
+
+class Mixer(nn.Module):
+    """A base and the knowledge of K routes, kept as the products need them.
+
+    Args:
+        vit: the architecture.
+        base: theta_a.
+        knowledge: v_t of every route; a parameter that is absent is the base's for all images.
+            Factors are of the matrix ``[out, in]`` (the patch embedding flattened; ``proj`` is
+            ``[in, out]`` as it is stored).
+    """
+
+    def __init__(self, vit: ViT, base: Mapping[str, Tensor], knowledge: Knowledge):
+        super().__init__()
+        self.vit, self._keys = vit, dict[str, str]()
+        small: list[Tensor] = []
+        self._slices: dict[str, slice] = {}  # of a parameter in the stack of all small ones
+        products, start, shapes = set(matrices(vit)), 0, vit.shapes()
+        for name in sorted(shapes, key=lambda name: group_of(name, vit)):
+            found = knowledge.get(name)
+            if name in products:
+                self._keep_matrix(name, as_matrix(name, base[name])[None], found)
+                continue
+            assert not isinstance(found, Factors), f"{name} is no matrix, so it has no factors"
+            stack = base[name][None]
+            if found is not None:
+                stack = torch.cat([stack, found.to(stack)])
+            small.append(stack.flatten(1))
+            self._slices[name] = slice(start, start := start + small[-1].shape[1])
+        self.num_routes = max((_routes(found) for found in knowledge.values()), default=0)
+        rows = [F.pad(stack, (0, 0, 0, 1 + self.num_routes - len(stack))) for stack in small]
+        self.register_buffer("small", torch.cat(rows, dim=1))
+
+    def _keep_matrix(self, name: str, base: Tensor, found: Tensor | Factors | None) -> None:
+        parts = {"base": base}
+        if isinstance(found, Factors):
+            turn = name == "proj"  # stored [in, out]: left has the inputs
+            into, out = (found.left, found.right) if turn else (found.right.mT, found.left.mT)
+            parts |= {"into": into.permute(1, 0, 2).flatten(1), "out": out.flatten(0, 1)}
+        elif found is not None:
+            parts = {"base": torch.cat([base, as_matrix(name, found)])}
+        for part, tensor in parts.items():
+            key = f"{len(self._keys)}/{part}"
+            self._keys[f"{name}/{part}"] = key
+            self.register_buffer(key, tensor.detach().contiguous())
+
+    def part(self, name: str, part: str = "base") -> Tensor | None:
+        """``base``: ``[1 (+ K), in, out]``; ``into``: ``[in, K r]``; ``out``: ``[K r, out]``."""
+        key = self._keys.get(f"{name}/{part}")
+        return None if key is None else self.get_buffer(key)
+
+    def forward(self, images: Tensor, weights: Tensor, others: Tensor | None = None) -> Tensor:
+        """Features, differentiable in images and weights.  ``[B, 3, H, W] -> [B, D]``.
+
+        Args:
+            images: normalised.
+            weights: ``[B, K]``, or ``[B, G, K]`` with weights for each group of layers; a first
+                axis of length 1 is shared by the batch, which is then merged once.
+            others: weights of the parameters that are no matrices, where they differ.
+        """
+        others = weights if others is None else others
+        if len(weights) == len(others) == 1:
+            return encode_plain(images, self.mix(weights[0], others[0]), self.vit)
+        weights, others = (w.expand(len(images), *w.shape[1:]) for w in (weights, others))
+        if torch.is_grad_enabled() or images.device.type != "cpu":
+            return encode(images, MixOps(self, weights, others), self.vit)
+        size = max(1, TOKENS_AT_ONCE // self.vit.num_tokens)
+        parts = zip(images.split(size), weights.split(size), others.split(size), strict=True)
+        return torch.cat([encode(x, MixOps(self, w, other), self.vit) for x, w, other in parts])
+
+    def mix(self, weights: Tensor, others: Tensor | None = None) -> dict[str, Tensor]:
+        """The merged weights of one image, built.  ``[K]`` or ``[G, K]``."""
+        ops = MixOps(self, weights[None], (weights if others is None else others)[None])
+        shapes = self.vit.shapes()
+        return {
+            name: ops.tensor(name)[0]
+            if name in self._slices
+            else from_matrix(name, ops.matrix(name), shapes[name])
+            for name in shapes
+        }
+
+
+class MixOps:
+    """The layers of one forward pass, with weights of their own for every image."""
+
+    def __init__(self, mixer: Mixer, weights: Tensor, others: Tensor):
+        self.mixer = mixer
+        self.weights, self.others = _grouped(weights), _grouped(others)  # G x [B, 1 + K]
+        small, vit = mixer.get_buffer("small"), mixer.vit
+        if len(self.others) == 1:
+            self.small = self.others[0] @ small
+        else:
+            ranges = [[s for n, s in mixer._slices.items() if group_of(n, vit) == g]
+                      for g in range(num_groups(vit))]  # fmt: skip
+            self.small = torch.cat(
+                [w @ small[:, r[0].start : r[-1].stop]
+                 for w, r in zip(self.others, ranges, strict=True)], dim=1
+            )  # fmt: skip
+
+    def of(self, name: str) -> Tensor:
+        """The weights of the group of ``name``, the base's in front.  ``[B, 1 + K]``."""
+        many = len(self.weights) > 1
+        return self.weights[group_of(name, self.mixer.vit) if many else 0]
+
+    def tensor(self, name: str) -> Tensor:
+        return self.small[:, self.mixer._slices[name]].unflatten(1, self.mixer.vit.shapes()[name])
+
+    def norm(self, name: str, x: Tensor) -> Tensor:
+        weight, bias = self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias")
+        return torch.addcmul(bias[:, None], F.layer_norm(x, x.shape[-1:]), weight[:, None])
+
+    def conv(self, name: str, x: Tensor) -> Tensor:
+        return self.product(f"{name}.weight", x)
+
+    def linear(self, name: str, x: Tensor) -> Tensor:
+        if name == "proj":
+            return self.product(name, x)
+        weight, bias = parameters_of(name)
+        return self.product(weight, x) + self.tensor(bias)[:, None]
+
+    def product(self, name: str, x: Tensor) -> Tensor:
+        """Rows times each image's own matrix.  ``[B, n, in] -> [B, n, out]``."""
+        stack, into, out = (self.mixer.part(name, part) for part in ("base", "into", "out"))
+        weights = self.of(name)
+        if into is not None and out is not None:
+            routed = weights[:, 1:].repeat_interleave(out.shape[0] // (weights.shape[1] - 1), 1)
+            return x @ stack[0] + ((x @ into) * routed[:, None]) @ out
+        if len(stack) == 1:
+            return x @ stack[0]
+        return mixed_product(x, weights, stack)
+
+    def matrix(self, name: str) -> Tensor:
+        """The matrix of the first image.  ``[in, out]``."""
+        stack, into, out = (self.mixer.part(name, part) for part in ("base", "into", "out"))
+        weights = self.of(name)[:1]
+        if into is not None and out is not None:
+            routed = weights[0, 1:].repeat_interleave(out.shape[0] // (weights.shape[1] - 1))
+            return stack[0] + (into * routed) @ out
+        return torch.tensordot(weights[0, : len(stack)], stack, 1)
+
+
+def _grouped(weights: Tensor) -> list[Tensor]:
+    """Per group, with the base's weight of 1 in front.  ``[B, (G,) K] -> G x [B, 1 + K]``."""
+    with_base = F.pad(weights, (1, 0), value=1.0)
+    return [with_base] if weights.ndim == 2 else list(with_base.unbind(1))
+
+
+def _routes(found: Tensor | Factors) -> int:
+    return len(found.left if isinstance(found, Factors) else found)
+
+
+def encode_mixed(
+    images: Tensor, base: Mapping[str, Tensor], knowledge: Knowledge, weights: Tensor, vit: ViT
+) -> Tensor:
+    """:class:`Mixer`, used once.  ``[B, 3, H, W] -> [B, D]``."""
+    features: Tensor = Mixer(vit, base, knowledge)(images, weights)
+    return features
+
+
+def mix(
+    vit: ViT, base: Mapping[str, Tensor], knowledge: Knowledge, weights: Tensor
+) -> dict[str, Tensor]:
+    """theta_a + sum_t w_t v_t, built.  ``[K]`` or ``[G, K]`` weights."""
+    return Mixer(vit, base, knowledge).mix(weights)
