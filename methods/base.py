@@ -17,7 +17,7 @@ from bench.seeds import seed_of
 from methods.config import BaseConfig
 from methods.support import Adaptation, Guarded, Needs, Support
 from methods.vit import ViT, encode_plain
-from methods.weights import Weights
+from methods.weights import Held, Weights
 
 
 @dataclass(frozen=True)
@@ -60,21 +60,6 @@ class Checkpoints:
     def task_vectors(self) -> list[Weights]:
         """tau_t = theta_t - theta_0, in suite order."""
         return [expert - self.base for expert in self.experts.values()]
-
-
-class Held(nn.Module):
-    """Tensors kept by a method, as buffers that follow it to its device. Call it to read them."""
-
-    def __init__(self, tensors: Mapping[str, Tensor]):
-        super().__init__()
-        self.names = list(tensors)
-        for i, name in enumerate(tensors):
-            key = f"{i}/{name.replace('.', '/')}"  # no dots, and never the name of an attribute
-            self.register_buffer(key, tensors[name].detach().float().clone())
-
-    def forward(self) -> dict[str, Tensor]:
-        """Name -> tensor."""
-        return dict(zip(self.names, self.buffers(), strict=True))
 
 
 class Methods(Registry[type["MergingMethod"]]):
@@ -168,6 +153,11 @@ class MergingMethod(LightningModule, ABC):
         """Unsupervised loss on one unlabelled batch per task, for the Trainer. Scalar."""
         raise NotImplementedError(f"{self.name} does not adapt")
 
+    @property
+    def coefficients(self) -> dict[str, dict[str, float]]:
+        """What was learned, to be shown: row (layer, block or "all") -> task -> number."""
+        return {}
+
     # -- what the harness calls --------------------------------------------------------------
 
     def build(
@@ -211,6 +201,11 @@ class MergingMethod(LightningModule, ABC):
     def predict(self, images: Tensor, task: str) -> Tensor:
         """Class logits.  ``[B, 3, H, W] -> [B, C_task]``."""
         return F.normalize(self.features(images, task), dim=-1) @ self.heads()[task].T
+
+    @property
+    def depends_on_seed(self) -> bool:
+        """Whether another seed may give another result; if not, one seed is measured."""
+        return self.needs != Needs.NOTHING
 
     @property
     def adapts(self) -> bool:

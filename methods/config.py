@@ -22,6 +22,7 @@ class BaseConfig:
 
     method: ClassVar[str] = "method"  # its registry name, for messages; set by registration
     grid: ClassVar[Mapping[str, Sequence[Any]]] = {}  # field -> values to try on validation data
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # name -> fields; ``preset=NAME``
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -50,8 +51,9 @@ class BaseConfig:
         """A config from values, or from texts that stand for them.
 
         Raises:
-            UserError: an unknown key, or a value out of range.
+            UserError: an unknown key or preset, or a value out of range.
         """
+        settings = cls.expand(settings)
         known = {field.name: field.type for field in fields(cls)}
         for key in settings:
             if key not in known:
@@ -60,6 +62,22 @@ class BaseConfig:
                 has = f"it has: {', '.join(known)}" if known else "it has none"
                 raise UserError(f"{cls.method} has no setting {key!r}; {hint}{has}")
         return cls(**{k: read(v, known[k]) for k, v in settings.items()})
+
+    @classmethod
+    def expand(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """``settings`` with ``preset`` replaced by what it stands for; what is set besides wins.
+
+        Raises:
+            UserError: there is no such preset.
+        """
+        own = dict(settings)
+        name = own.pop("preset", None)
+        if name is None:
+            return own
+        if name not in cls.presets:
+            has = f"it has: {', '.join(cls.presets)}" if cls.presets else "it has none"
+            raise UserError(f"{cls.method} has no preset {name!r}; {has}")
+        return {**cls.presets[name], **own}
 
     def candidates(self, fixed: Collection[str] = ()) -> Iterator[Self]:
         """This config at every point of the grid; the ``fixed`` fields keep their values."""

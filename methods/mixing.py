@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.products import mixed_product
-from methods.vit import TOKENS_AT_ONCE, ViT, encode, encode_plain, parameters_of
+from methods.vit import ViT, encode, encode_plain, parameters_of
+
+TOKENS_AT_ONCE = 2176  # rows mixed together: each stack is read once for 128 pocket images
 
 
 class Factors(NamedTuple):
@@ -110,10 +112,12 @@ class Mixer(nn.Module):
             self._keys[f"{name}/{part}"] = key
             self.register_buffer(key, tensor.detach().contiguous())
 
-    def part(self, name: str, part: str = "base") -> Tensor | None:
-        """``base``: ``[1 (+ K), in, out]``; ``into``: ``[in, K r]``; ``out``: ``[K r, out]``."""
-        key = self._keys.get(f"{name}/{part}")
-        return None if key is None else self.get_buffer(key)
+    def parts(self, name: str) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """``[1 (+ K), in, out]``; where there are factors also ``[in, K r]`` and ``[K r, out]``."""
+        keys = (self._keys.get(f"{name}/{part}") for part in ("base", "into", "out"))
+        stack, into, out = (None if key is None else self.get_buffer(key) for key in keys)
+        assert stack is not None
+        return stack, into, out
 
     def forward(self, images: Tensor, weights: Tensor, others: Tensor | None = None) -> Tensor:
         """Features, differentiable in images and weights.  ``[B, 3, H, W] -> [B, D]``.
@@ -143,6 +147,16 @@ class Mixer(nn.Module):
             if name in self._slices
             else from_matrix(name, ops.matrix(name), shapes[name])
             for name in shapes
+        }
+
+    def base(self) -> dict[str, Tensor]:
+        """theta_a; only the patch embedding is copied for it."""
+        small = self.get_buffer("small")[0]
+        return {
+            name: small[self._slices[name]].view(shape)
+            if name in self._slices
+            else from_matrix(name, self.parts(name)[0][0], shape)
+            for name, shape in self.vit.shapes().items()
         }
 
 
@@ -182,11 +196,11 @@ class MixOps:
         if name == "proj":
             return self.product(name, x)
         weight, bias = parameters_of(name)
-        return self.product(weight, x) + self.tensor(bias)[:, None]
+        return self.product(weight, x).add_(self.tensor(bias)[:, None])
 
     def product(self, name: str, x: Tensor) -> Tensor:
         """Rows times each image's own matrix.  ``[B, n, in] -> [B, n, out]``."""
-        stack, into, out = (self.mixer.part(name, part) for part in ("base", "into", "out"))
+        stack, into, out = self.mixer.parts(name)
         weights = self.of(name)
         if into is not None and out is not None:
             routed = weights[:, 1:].repeat_interleave(out.shape[0] // (weights.shape[1] - 1), 1)
@@ -197,7 +211,7 @@ class MixOps:
 
     def matrix(self, name: str) -> Tensor:
         """The matrix of the first image.  ``[in, out]``."""
-        stack, into, out = (self.mixer.part(name, part) for part in ("base", "into", "out"))
+        stack, into, out = self.mixer.parts(name)
         weights = self.of(name)[:1]
         if into is not None and out is not None:
             routed = weights[0, 1:].repeat_interleave(out.shape[0] // (weights.shape[1] - 1))
@@ -213,18 +227,3 @@ def _grouped(weights: Tensor) -> list[Tensor]:
 
 def _routes(found: Tensor | Factors) -> int:
     return len(found.left if isinstance(found, Factors) else found)
-
-
-def encode_mixed(
-    images: Tensor, base: Mapping[str, Tensor], knowledge: Knowledge, weights: Tensor, vit: ViT
-) -> Tensor:
-    """:class:`Mixer`, used once.  ``[B, 3, H, W] -> [B, D]``."""
-    features: Tensor = Mixer(vit, base, knowledge)(images, weights)
-    return features
-
-
-def mix(
-    vit: ViT, base: Mapping[str, Tensor], knowledge: Knowledge, weights: Tensor
-) -> dict[str, Tensor]:
-    """theta_a + sum_t w_t v_t, built.  ``[K]`` or ``[G, K]`` weights."""
-    return Mixer(vit, base, knowledge).mix(weights)

@@ -6,13 +6,15 @@ then a batched product; work ``n + K + 1`` an entry of the matrix. *Mix inputs*:
 inputs ``w_bt x_b`` side by side and multiply once; work ``n (K + 1)``, and nothing is built.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-BUILT_BYTES = 8 << 20  # of matrices built at a time: they stay in the cache, stacks are read once
+BUILT_BYTES = 2 << 20  # of matrices built at a time: they and their part of the stack stay in the
+# cache (one core of 2023 has 2 MB; the pocket encoder is 1.1 x faster than at 8 MB)
 
 
 def mixed_product(x: Tensor, weights: Tensor, stack: Tensor) -> Tensor:
@@ -24,7 +26,8 @@ def mixed_product(x: Tensor, weights: Tensor, stack: Tensor) -> Tensor:
     if n * rows <= n + rows:  # mixing inputs costs no more operations, and builds nothing
         scaled = weights[:, None, :, None] * x[:, :, None]  # [B, n, 1 + K, in]
         return scaled.flatten(2) @ stack.flatten(0, 1)
-    return BuiltProduct.apply(x, weights, stack)  # type: ignore[no-any-return]
+    found: Tensor = BuiltProduct.apply(x, weights, stack)
+    return found
 
 
 class BuiltProduct(torch.autograd.Function):
@@ -33,9 +36,17 @@ class BuiltProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weights: Tensor, stack: Tensor) -> Tensor:
         ctx.save_for_backward(x, weights, stack)
-        return torch.cat(
-            [torch.bmm(rows, build(w, stack)) for rows, w in chunks(stack, x, weights)]
-        )
+        found = x.new_zeros(*x.shape[:2], stack.shape[2])
+        images = min(len(x), 2 * len(stack))  # then what is read and what is built weigh the same
+        rows = max(1, BUILT_BYTES // (images * stack[0, :1].nbytes))  # inputs of the layer
+        room = x.new_empty(images * rows * stack.shape[2])  # one place, so that it stays cached
+        for columns, slab in zip(x.split(rows, 2), stack.split(rows, 1), strict=True):
+            batch = (tensor.split(images) for tensor in (columns, weights, found))
+            for part, w, y in zip(*batch, strict=True):
+                built = room[: len(w) * slab[0].numel()].view(len(w), -1)
+                torch.mm(w, slab.flatten(1), out=built)
+                torch.baddbmm(y, part, built.unflatten(1, slab.shape[1:]), out=y)
+        return found
 
     @staticmethod
     @once_differentiable
@@ -53,7 +64,7 @@ def build(weights: Tensor, stack: Tensor) -> Tensor:
     return (weights @ stack.flatten(1)).unflatten(1, stack.shape[1:])
 
 
-def chunks(stack: Tensor, *batch: Tensor) -> Any:
-    """A batch in parts whose built weights stay in the cache."""
-    size = max(1, BUILT_BYTES // (stack[0].numel() * stack.element_size()))
+def chunks(stack: Tensor, *batch: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """A batch in parts whose built matrices take few bytes."""
+    size = max(1, 4 * BUILT_BYTES // stack[0].nbytes)
     return zip(*(tensor.split(size) for tensor in batch), strict=True)

@@ -57,17 +57,26 @@ def trim(tau: Weights, keep: float) -> Weights:
 def disjoint_merge(trimmed: Tensor, how: str, otherwise: float = 0.0) -> Tensor:
     """Steps 2 and 3: elect a sign, merge the entries that have it.  ``[K, ...] -> [...]``.
 
-    The paper leaves open what to elect where the entries cancel exactly: ``otherwise``. At 0
-    nothing agrees and the result is 0; the authors' code takes the majority sign of the vector.
-
     >>> disjoint_merge(torch.tensor([[3.0, -1.0, 2.0], [1.0, 2.0, -2.0]]), "mean")
     tensor([2., 2., 0.])
     """
+    kept = agreeing(trimmed, otherwise)
+    merged = kept.sum(0)
+    return merged / (kept != 0).sum(0).clamp(min=1) if how == "mean" else merged
+
+
+def agreeing(trimmed: Tensor, otherwise: float = 0.0) -> Tensor:
+    """Step 2: elect a sign, set the entries that do not have it to zero.  ``[K, ...]``.
+
+    The paper leaves open what to elect where the entries cancel exactly: ``otherwise``. At 0
+    nothing agrees and the result is 0; the authors' code takes the majority sign of the vector.
+
+    >>> agreeing(torch.tensor([[3.0, -1.0, 2.0], [1.0, 2.0, -2.0]])).tolist()
+    [[3.0, 0.0, 0.0], [1.0, 2.0, 0.0]]
+    """
     elected = trimmed.sum(0).sign()
     elected = torch.where(elected == 0, otherwise, elected)
-    agrees = (trimmed.sign() == elected) & (trimmed != 0)
-    merged = (trimmed * agrees).sum(0)
-    return merged / agrees.sum(0).clamp(min=1) if how == "mean" else merged
+    return torch.where((trimmed.sign() == elected) & (trimmed != 0), trimmed, 0.0)
 
 
 def majority_sign(trimmed: list[Weights]) -> float:

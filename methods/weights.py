@@ -159,6 +159,21 @@ class Weights(Mapping[str, Tensor]):
         raise UserError(f"{what}: {wrong}; give checkpoints of one architecture")
 
 
+class Held(nn.Module):
+    """Tensors kept by a method, as buffers that follow it to its device. Call it to read them."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]):
+        super().__init__()
+        self.names = list(tensors)
+        for i, name in enumerate(tensors):
+            key = f"{i}/{name.replace('.', '/')}"  # no dots, and never the name of an attribute
+            self.register_buffer(key, tensors[name].detach().float().clone())
+
+    def forward(self) -> dict[str, Tensor]:
+        """Name -> tensor."""
+        return dict(zip(self.names, self.buffers(), strict=True))
+
+
 def total(weights: Sequence[Weights]) -> Weights:
     """Sum in the given order (float sums depend on it: never pass a set), one term at a time."""
     first, *rest = weights

@@ -1,6 +1,7 @@
 """Each method against numbers worked out by hand from its paper. One case per method, at least."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,6 +46,11 @@ GOLDEN = [
     golden("ties", [0] * 4, [[1, -2, 0, 0], [3, 1, 0, 0]], [3, -2, 0, 0], keep=0.01),
     # everything kept, 5 - 6 + 2 > 0: the mean of 5 and 2
     golden("ties", [0], [[5], [-6], [2]], [3.5], keep=1.0),
+    # what knowledge is mixed onto: theta_0; and the shared expert, by task arithmetic as above
+    golden("oracle_router", [1, 1], [[3, 1], [1, 5]], [1, 1]),
+    golden("twin_merging", [1, 1], [[3, 1], [1, 5]], [2, 3], scale=0.5),
+    # every expert as it is: see test_twin.py for the mean of their answers
+    golden("logit_ensemble", [1, 2], [[5, 6], [7, 8]], [[5, 6], [7, 8]]),
 ]  # fmt: skip
 
 
@@ -58,8 +64,19 @@ def test_golden(method, base, experts, want, config):
     torch.testing.assert_close(got, torch.tensor(want).float().view_as(got), rtol=0, atol=1e-6)
 
 
+ELSEWHERE = {  # methods that need more than weights: the file that has their numbers
+    "adamerging": "test_adamerging.py",
+    "adamerging_pp": "test_adamerging.py",
+    "adamerging_task": "test_adamerging.py",
+    "ce_router": "test_routers.py",
+    "centroid_router": "test_routers.py",
+    "entropy_router": "test_routers.py",
+}
+
+
 def test_every_method_has_a_golden_case():
-    assert {case.values[0] for case in GOLDEN} == set(METHODS)
+    assert {case.values[0] for case in GOLDEN} | set(ELSEWHERE) == set(METHODS)
+    assert all(Path(__file__).with_name(name).exists() for name in ELSEWHERE.values())
 
 
 def models(base: dict[str, Sequence], experts: Sequence[dict[str, Sequence]]) -> Checkpoints:

@@ -66,6 +66,34 @@ def test_every_kind_of_setting_is_checked():
             Every(count=value)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Named(Every):
+    presets = {"paper": {"count": 5, "clamp": True}, "code": {"count": 7}}
+
+
+def test_a_preset_stands_for_its_fields_and_what_is_set_besides_wins():
+    assert Named.make({"preset": "paper"}) == Named(count=5, clamp=True)
+    assert Named.parse(["count=6", "preset=paper"]) == Named(count=6, clamp=True)
+    assert Named.expand({"preset": "code", "how": "b"}) == {"count": 7, "how": "b"}
+    assert Named.expand({"how": "b"}) == {"how": "b"}
+    assert "preset" not in Named.make({"preset": "code"}).as_dict()
+    for pairs, message in (
+        (["preset=papr"], r"every has no preset 'papr'; it has: paper, code"),
+        (["preset=paper", "count=10"], r"every\.count must be"),
+        (["preset=paper", "preset=code"], r"every\.preset is set twice"),
+    ):
+        with pytest.raises(UserError, match=message):
+            Named.parse(pairs)
+    with pytest.raises(UserError, match=r"ties has no preset 'paper'; it has none"):
+        Ties.Config.make({"preset": "paper"})
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_preset_can_be_made(name):
+    for preset in METHODS[name].Config.presets:
+        METHODS[name].Config.make({"preset": preset})
+
+
 def test_candidates_are_the_grid_around_the_other_fields():
     cfg = replace(Ties.Config(), zero_sign="majority")
     found = list(cfg.candidates())

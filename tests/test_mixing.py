@@ -123,7 +123,9 @@ def test_chunks_change_nothing(monkeypatch):
     base, knowledge, _ = zoo("dense")
     mixer, w = Mixer(VIT, base, knowledge), weights_of(False)
     whole = mixer(images().double(), w)
-    monkeypatch.setattr("methods.products.BUILT_BYTES", 1)  # one image at a time
+    monkeypatch.setattr(
+        "methods.products.BUILT_BYTES", 256
+    )  # a few inputs of a few images at a time
     monkeypatch.setattr("methods.mixing.TOKENS_AT_ONCE", 15)  # parts of three images
     torch.testing.assert_close(mixer(images().double(), w), whole, rtol=0, atol=1e-12)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
-from bench.cli import listing, models, showing, sweeping, zoo
+from bench.cli import listing, models, showing, sweeping, timing, zoo
 from bench.errors import UserError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 app.command("list")(listing.list_)
 app.command("sweep")(sweeping.sweep)
 app.command("speed")(sweeping.speed)
+app.command("time")(timing.time)
 app.command("table")(showing.table)
 app.command("plot")(showing.plot)
 app.command("sanity")(showing.sanity)

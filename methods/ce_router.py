@@ -1,0 +1,42 @@
+"""Each image by experts weighed by a classifier of tasks."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from torch import nn
+
+from methods.base import METHODS, NO_PAPER, Checkpoints
+from methods.routed import RoutedMethod
+from methods.routers import Classifier, Schedule, examples, plain_mlp, train
+from methods.support import Needs, Support
+
+
+@METHODS.register("ce_router")
+class CERouter(RoutedMethod):
+    """w(x) = softmax(MLP(f_0(x) / |f_0(x)|)), trained by cross-entropy on task ids.
+
+    f_0 is the pretrained encoder. The null route is shown points halfway between two tasks' images.
+    """
+
+    title = "CE router"
+    paper = NO_PAPER
+    needs = Needs.IMAGES | Needs.TASK_IDS
+    lone_expert_at = {}
+    learned: Classifier
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(RoutedMethod.Config):
+        """Constants of our own."""
+
+        lr: Annotated[float, "(0, inf)"] = 1e-3  # AdamW, falls to zero [R]
+        batch: Annotated[int, "[1, inf)"] = 128  # images of all tasks [R]
+        epochs: Annotated[int, "[1, inf)"] = 20  # the last one stays [R]
+
+    def new_router(self) -> nn.Module:
+        return plain_mlp(self.vit.output_dim, len(self.order))
+
+    def learn(self, ckpts: Checkpoints, support: Support) -> None:
+        null = self.generator("null") if self.cfg.null_route else None
+        shown = examples(self.look_at_all(support.images), null)
+        schedule = Schedule(self.cfg.lr, self.cfg.batch, self.cfg.epochs)
+        self.curves = train(self.learned, shown, None, schedule, self.generator("epochs"))

@@ -1,0 +1,30 @@
+"""Each image by the expert of the task whose images it resembles most."""
+
+from torch import nn
+
+from methods.base import METHODS, NO_PAPER, Checkpoints
+from methods.routed import RoutedMethod
+from methods.routers import Centroids
+from methods.support import Needs, Support
+
+
+@METHODS.register("centroid_router")
+class CentroidRouter(RoutedMethod):
+    """w_t(x) = 1 for t = argmax_t cos(f_0(x), c_t), else 0.
+
+    f_0 is the pretrained encoder, c_t the mean of f_0(x) / |f_0(x)| over images of task t, and that
+    of the null route the mean of all c_t.
+    """
+
+    title = "Centroid router"
+    paper = NO_PAPER
+    needs = Needs.IMAGES | Needs.TASK_IDS
+    depends_on_seed = False
+    lone_expert_at = {}
+    learned: Centroids
+
+    def new_router(self) -> nn.Module:
+        return Centroids(len(self.order), self.vit.output_dim)
+
+    def learn(self, ckpts: Checkpoints, support: Support) -> None:
+        self.learned.fit(self.look_at_all(support.images))

@@ -1,0 +1,59 @@
+"""Each image by experts weighed so that the answers are sure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+
+from methods.base import METHODS, NO_PAPER
+from methods.routed import RoutedMethod
+from methods.routers import Classifier, plain_mlp
+from methods.support import Adaptation, Needs
+
+
+@METHODS.register("entropy_router")
+class EntropyRouter(RoutedMethod):
+    """w(x) = softmax(MLP(f_0(x) / |f_0(x)|)), trained for a low entropy of theta(x)'s predictions.
+
+    f_0 is the pretrained encoder; the gradient goes through the mixed weights.
+    """
+
+    title = "Entropy router"
+    paper = NO_PAPER
+    needs = Needs.IMAGES
+    lone_expert_at = {}
+    learned: Classifier
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(RoutedMethod.Config):
+        """Constants of our own."""
+
+        lr: Annotated[float, "(0, inf)"] = 1e-3  # Adam [R]
+        steps: Annotated[int, "[1, inf)"] = 200  # [R]
+        batch: Annotated[int, "[1, inf)"] = 8  # images of every task, a step [R]
+
+    @property
+    def adaptation(self) -> Adaptation:
+        return Adaptation(self.cfg.steps, self.cfg.batch)
+
+    def new_router(self) -> nn.Module:
+        return plain_mlp(self.vit.output_dim, len(self.order))
+
+    def adapt_loss(self, images: Mapping[str, Tensor]) -> Tensor:
+        """The mean entropy of a task's predictions, summed over the tasks."""
+        order = sorted(images)
+        return torch.stack([entropy(self.predict(images[task], task)) for task in order]).sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.learned.parameters(), self.cfg.lr)
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Mean entropy of the predictions, in nats.  ``[B, C] -> []``.
+
+    >>> entropy(torch.zeros(3, 2)).item() == torch.tensor(2.0).log().item()
+    True
+    """
+    return -(logits.softmax(-1) * logits.log_softmax(-1)).sum(-1).mean()

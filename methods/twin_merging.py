@@ -1,0 +1,76 @@
+"""Twin-Merging: a shared expert, and each task's own knowledge added image by image."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor, nn
+
+from bench.errors import UserError
+from methods.base import METHODS, Checkpoints, Paper
+from methods.routed import RoutedMethod
+from methods.routers import Classifier, Examples, Schedule, examples, hold_out, train, twin_mlp
+from methods.support import Needs, Support
+from methods.vit import PlainOps, tokens
+
+
+@METHODS.register("twin_merging")
+class TwinMerging(RoutedMethod):
+    """theta(x) = theta_s + sum_t w_t(x) svd_r(theta_t - theta_s).
+
+    theta_s = theta_0 + scale * sum_t tau_t, the shared expert, encodes images as f_s(x), and
+    w(x) = softmax(MLP(f_s(x))) is trained by cross-entropy on task ids. The authors keep the epoch
+    that is best on the test images and, while testing, the biases of the true task's expert; preset
+    ``released`` does so with all that is no matrix. By default held-out images decide on the epoch,
+    and all tensors are mixed.
+    """
+
+    title = "Twin-Merging"
+    paper = Paper("lu2024twin", "2406.15479", "Sec. 3.3, Twin Merging", 2024)
+    looks_through = "anchor"
+    lone_expert_at = {"knowledge": "dense"}
+    learned: Classifier
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(RoutedMethod.Config):
+        """The released code's, but for what looks at the test images or at the true task."""
+
+        anchor: Literal["pretrained", "shared"] = "shared"
+        knowledge: Literal["dense", "svd", "magnitude"] = "svd"
+        feature: Literal["pooled", "tokens"] = "pooled"  # features, or the mean over tokens [R]
+        lr: Annotated[float, "(0, inf)"] = 5e-4  # AdamW, falls to zero
+        batch: Annotated[int, "[2, inf)"] = 1024  # images of all tasks
+        epochs: Annotated[int, "[1, inf)"] = 50
+        select_on: Literal["held_out", "test"] = "held_out"  # what the best epoch is the best on
+
+        presets = {"released": {"others": "task", "select_on": "test"}}
+
+    @property
+    def needs(self) -> Needs:
+        test = Needs.TEST_STREAM if self.cfg.select_on == "test" else Needs.NOTHING
+        return Needs.IMAGES | Needs.TASK_IDS | test
+
+    def new_router(self) -> nn.Module:
+        dim = self.vit.output_dim if self.cfg.feature == "pooled" else self.vit.width
+        return twin_mlp(dim, len(self.order))
+
+    def look(self, images: Tensor) -> Tensor:
+        if self.cfg.feature == "pooled":
+            return super().look(images)
+        with torch.no_grad():
+            return tokens(images, PlainOps(self.eyes()), self.vit)[0].mean(1)
+
+    def learn(self, ckpts: Checkpoints, support: Support) -> None:
+        seen = self.look_at_all(support.images)
+        if self.cfg.select_on == "test":
+            chosen_on: Examples | None = examples(self.look_at_all(support.test))
+        else:
+            seen, chosen_on = hold_out(seen, self.generator("held out"))
+        shown = examples(seen, self.generator("null") if self.cfg.null_route else None)
+        if len(shown.routes) < 2:
+            raise UserError(
+                f"{self.name} normalises over images and needs two to learn from; got 1"
+            )
+        schedule = Schedule(self.cfg.lr, self.cfg.batch, self.cfg.epochs)
+        with self.seeded("dropout"):
+            self.curves = train(self.learned, shown, chosen_on, schedule, self.generator("epochs"))
