@@ -9,14 +9,16 @@ from bench.progress import Stages
 from bench.records import recorded, rows_of
 from methods import METHODS
 from results.render import renderable
+from results.schema import CEILING, FLOOR, ORACLE
 from results.tables import compare
 
 
 def method_order() -> list[str]:
     """Methods as tables list them: by the year of the paper, references around them."""
-    named = sorted(METHODS, key=lambda name: (METHODS[name].paper.year, name))
-    first = [name for name in ("pretrained", "average") if name in named]
-    return first + [n for n in named if n not in (*first, "individual")] + ["individual"]
+    named = sorted(METHODS, key=lambda name: (METHODS[name].paper.year or 9999, name))
+    first = [name for name in (FLOOR, "average") if name in named]
+    last = [name for name in (ORACLE, CEILING) if name in named]
+    return first + [name for name in named if name not in (*first, *last)] + last
 
 
 def leaderboard(plan: Plan, stages: Stages, out: Path, console: Console, wandb: str) -> None:

@@ -1,10 +1,13 @@
 """Mirror a finished sweep to W&B; what was mirrored before and has not changed is left alone."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
 
+from bench import learned
 from bench.config import digest
 from bench.files import read_json, write_json
 from bench.plan import Plan
@@ -23,7 +26,7 @@ def mirror(
     console: Console,
     choice: str,
 ) -> None:
-    """Log every run (config, cells, cost, tuning curve) and the comparison, grouped by sweep."""
+    """Log every run (config, cells, cost, what it learned) and the comparison, by sweep."""
     chosen = mode(choice)
     if chosen == "off":
         return
@@ -46,13 +49,57 @@ def mirror(
             facts = store.run(run)
             trials = facts.get("tuning", {}).get("trials", [])
             curves = {"tune_score": [trial["score"] for trial in trials]} if trials else {}
-            target.log_run(flat(facts), rows[rows["run_id"] == run], curves)
+            lessons = [learned.load(file)[1] for file in learned.files(store, run)]
+            target.log_run(
+                flat(facts) | protocol(lessons),
+                rows[rows["run_id"] == run],
+                curves | learning_curves(lessons),
+                {short(lesson["shift"]): lesson["coefficients"] for lesson in lessons},
+            )
             advance(count)
         target.log_comparison(table)
     console.print(f"  {target.advice()}", style="dim", highlight=False)
     write_json(
         logged_path, logged | {run: fingerprints[run] for run in new} | {comparison: "comparison"}
     )
+
+
+def protocol(lessons: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a run was shown to learn from, how often and how long; nothing if it did not learn.
+
+    Args:
+        lessons: facts about each learning (see :func:`bench.learned.facts_of`).
+    """
+    if not lessons:
+        return {}
+    first = lessons[0]
+    return {
+        "adaptation": {
+            "adapt_on": first["adapt_on"],
+            "trainings": len(lessons),
+            "steps": first["steps"],
+            "seconds": sum(lesson["seconds"] for lesson in lessons),
+            "peak_mb": max(lesson["peak_mb"] for lesson in lessons),
+        }
+    }
+
+
+def learning_curves(lessons: Sequence[Mapping[str, Any]]) -> dict[str, Sequence[float]]:
+    """Everything that was logged step by step; under several shifts, each by its name."""
+    return {
+        f"{short(lesson['shift'])}/{name}" if lesson["shift"] else name: values
+        for lesson in lessons
+        for name, values in lesson["curves"].items()
+    }
+
+
+def short(key: str) -> str:
+    """A shift as people type it.
+
+    >>> short("contrast@3-cifar10-c-input-v1")
+    'contrast@3'
+    """
+    return key.partition("-")[0]
 
 
 def flat(facts: dict) -> dict:

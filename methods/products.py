@@ -36,16 +36,18 @@ class BuiltProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weights: Tensor, stack: Tensor) -> Tensor:
         ctx.save_for_backward(x, weights, stack)
-        found = x.new_zeros(*x.shape[:2], stack.shape[2])
+        found = x.new_empty(*x.shape[:2], stack.shape[2])
         images = min(len(x), 2 * len(stack))  # then what is read and what is built weigh the same
         rows = max(1, BUILT_BYTES // (images * stack[0, :1].nbytes))  # inputs of the layer
         room = x.new_empty(images * rows * stack.shape[2])  # one place, so that it stays cached
-        for columns, slab in zip(x.split(rows, 2), stack.split(rows, 1), strict=True):
+        slabs = zip(x.split(rows, 2), stack.split(rows, 1), strict=True)
+        for number, (columns, slab) in enumerate(slabs):
             batch = (tensor.split(images) for tensor in (columns, weights, found))
             for part, w, y in zip(*batch, strict=True):
                 built = room[: len(w) * slab[0].numel()].view(len(w), -1)
                 torch.mm(w, slab.flatten(1), out=built)
-                torch.baddbmm(y, part, built.unflatten(1, slab.shape[1:]), out=y)
+                matrices = built.unflatten(1, slab.shape[1:])
+                torch.baddbmm(y, part, matrices, beta=min(number, 1), out=y)  # 0: y is not read
         return found
 
     @staticmethod

@@ -5,7 +5,7 @@ import pandas as pd
 
 from bench.errors import UserError
 from bench.seeds import rng_of
-from results.columns import spans
+from results.columns import Span, spans
 from results.grid import Grid, arrange
 from results.statistics import bootstrap_interval, paired_interval
 
@@ -34,19 +34,24 @@ def paired(
     if both.empty:
         raise UserError(f"neither {a!r} nor {b!r} was measured; see `python -m bench table`")
     grid = arrange(both)
-    first, second = _scored(grid, a), _scored(grid, b)
+    first, second = scored(grid, a), scored(grid, b)
     found = {}
     for name, span in spans(grid, by, shift).items():
-        differences = [
-            grid.scores(first, task, span.shifts) - grid.scores(second, task, span.shifts)
-            for task in span.tasks
-        ]
+        differences = differences_of(grid, first, second, span)
         value, low, high = paired_interval(differences)
         boot = bootstrap_interval(differences, rng_of("paired", a, b, name))
         verdict = a if low > 0 else b if high < 0 else "tie"
         found[name] = (value, low, high, boot.low, boot.high, verdict)
     names = ["difference", "low", "high", "boot_low", "boot_high", "verdict"]
     return pd.DataFrame.from_dict(found, orient="index", columns=names).rename_axis("column")
+
+
+def differences_of(grid: Grid, first: int, second: int, span: Span) -> list[np.ndarray]:
+    """Score of one entry minus that of another, image by image: ``[N]`` for each task."""
+    return [
+        grid.scores(first, task, span.shifts) - grid.scores(second, task, span.shifts)
+        for task in span.tasks
+    ]
 
 
 def falls(rows: pd.DataFrame, method: str, by_task: bool = False) -> pd.DataFrame:
@@ -60,7 +65,7 @@ def falls(rows: pd.DataFrame, method: str, by_task: bool = False) -> pd.DataFram
         UserError: clean was not measured, or single answers are not known.
     """
     grid = arrange(rows[(rows["metric"] == "acc") & (rows["method"] == _method(method))])
-    entry = _scored(grid, method)
+    entry = scored(grid, method)
     if grid.clean is None:
         raise UserError(f"{method} was not measured on clean images; add `clean` to the shifts")
     every = range(len(grid.tasks))
@@ -116,7 +121,12 @@ def _method(name: str) -> str:
     return name.split(" [")[0]
 
 
-def _scored(grid: Grid, name: str) -> int:
+def scored(grid: Grid, name: str) -> int:
+    """Position of an entry whose answers to single images are known.
+
+    Raises:
+        UserError: they are not, or there is no such entry.
+    """
     entry = grid.position(name)
     if not grid.has_hits(entry):
         raise UserError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from bench.errors import UserError
-from results.schema import CEILING, FLOOR
+from results.schema import CEILING, FLOOR, NO_NEEDS, ORACLE
 
 CELL = ["task", "corruption", "severity", "constants", "placement", "seed", "expert_seed"]
 ADAPT_ON = {
@@ -16,6 +16,7 @@ ADAPT_ON = {
     "test": "the clean test images",
     "shifted": "the shifted test images",
 }
+TITLES = {"test": "transductive", "shifted": "adapted per shift"}  # stands in the name itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +30,39 @@ class Entry:
     tuned: bool
     config: str  # canonical JSON; "" if it differs between the sets of experts
     allowance: str  # what the method saw or stores beyond the usual; "" if nothing
+    adapt_on: str = ""  # adapt | test | shifted; "" for methods that do not adapt
+    seeded: bool = True  # whether its numbers depend on the seed
 
     @property
     def is_reference(self) -> bool:
-        """Floor or ceiling: shown for orientation, not ranked."""
-        return self.method in (FLOOR, CEILING)
+        """Floor, ceiling or oracle: shown for orientation, not ranked."""
+        return self.method in (FLOOR, CEILING, ORACLE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """Lines, one per entry or more, and what must be said about them."""
+
+    title: str
+    entries: tuple[Entry, ...]
+    columns: tuple[str, ...]
+    setting: dict[str, str]  # world, suite, encoder, limit, constants, placement
+    notes: dict[str, str]  # what a reader must know; key = what it is about
+
+    def frame(self) -> pd.DataFrame:
+        """Every number, unrounded, with columns ``entry`` and ``column``."""
+        raise NotImplementedError
+
+    @property
+    def allowances(self) -> dict[str, int]:
+        """What methods saw beyond the usual -> number of the mark that says so, from 0."""
+        found = dict.fromkeys(entry.allowance for entry in self.entries if entry.allowance)
+        return {text: number for number, text in enumerate(found)}
+
+    @property
+    def cited(self) -> list[str]:
+        """Keys of the papers in the order of the lines, each once."""
+        return list(dict.fromkeys(entry.cite for entry in self.entries if entry.cite))
 
 
 def with_entries(
@@ -48,7 +77,7 @@ def with_entries(
     Args:
         rows: of one metric.
         order: methods to put first, in this order. The others follow: pretrained, average, those
-            between by the year in their citation key, individual last.
+            between by the year in their citation key, oracle_router and individual last.
 
     Raises:
         UserError: a cell was measured twice and nothing tells the two apart.
@@ -110,18 +139,26 @@ def _entry(key: str, group: pd.DataFrame) -> Entry:
     return Entry(
         key=key,
         method=first["method"],
-        title=first["title"] + suffix,
+        title=first["title"] + suffix + _marked(first),
         cite=first["cite"],
         tuned=bool(group["tuned"].any()),
         config=first["config"] if group["config"].nunique() == 1 else "",
         allowance=_allowance(first),
+        adapt_on=first["adapt_on"],
+        seeded=bool(group["seeded"].any()),
     )
+
+
+def _marked(row: pd.Series) -> str:
+    """Test images before the test are no small print: the name itself says so."""
+    kind = "test" if "test stream" in row["needs"] else row["adapt_on"]
+    return f" ({TITLES[kind]})" if kind in TITLES else ""
 
 
 def _allowance(row: pd.Series) -> str:
     """Everything that a reader must know before comparing this method with a plain merge."""
     parts = []
-    if row["needs"] not in ("", "nothing", "weights only"):
+    if row["needs"] not in NO_NEEDS:
         parts.append(f"sees {row['needs']}")
     if row["adapt_on"]:
         parts.append(f"adapts on {ADAPT_ON.get(row['adapt_on'], row['adapt_on'])}")
@@ -136,5 +173,5 @@ def _rank(entry: Entry, order: Sequence[str]) -> tuple[int, int, str]:
     if entry.method in order:
         return 0, list(order).index(entry.method), entry.key
     year = re.search(r"(?:19|20)\d\d", entry.cite)
-    usual = {FLOOR: 1, "average": 2, CEILING: 4}
+    usual = {FLOOR: 1, "average": 2, ORACLE: 4, CEILING: 5}
     return usual.get(entry.method, 3), int(year[0]) if year else 9999, entry.key

@@ -50,6 +50,11 @@ class Grid:
         return cast(np.ndarray, self.values.mean(axis=-1))
 
     @property
+    def experts(self) -> list[int]:
+        """The set of experts of each pair of seeds: ``[R]``."""
+        return [expert_seed for _, expert_seed in self.seeds]
+
+    @property
     def ceiling(self) -> int | None:
         """Position of the individual experts among the entries, if they were measured."""
         found = [i for i, entry in enumerate(self.entries) if entry.method == CEILING]
@@ -94,14 +99,20 @@ def arrange(rows: pd.DataFrame, metric: str = "acc", order: Sequence[str] = ()) 
         metric: which rows to take.
         order: methods to put first (see :func:`results.entries.with_entries`).
 
+    An entry whose seed changes nothing was measured for one seed, and stands for every seed of
+    the others (of the same experts).
+
     Raises:
         UserError: no such rows; rows of several suites, worlds, encoders, limits or kinds of
             corruption; an entry lacks cells that another has, or counted other images.
     """
     METRICS[metric]
+    known = ", ".join(rows["metric"].unique()) or "none"
     rows = rows[rows["metric"] == metric].reset_index(drop=True)
     if rows.empty:
-        raise UserError(f"no rows of metric {metric!r}; run `python -m bench sweep` first")
+        raise UserError(
+            f"no rows of metric {metric!r} (there: {known}); run `python -m bench sweep` first"
+        )
     setting = _setting(rows)
     rows, entries = with_entries(rows, order)
     keys = [entry.key for entry in entries]
@@ -115,6 +126,7 @@ def arrange(rows: pd.DataFrame, metric: str = "acc", order: Sequence[str] = ()) 
         [shifts.index(Shift(*pair)) for pair in _pairs(rows, "corruption", "severity")],
         [seeds.index(pair) for pair in _pairs(rows, "seed", "expert_seed")],
     ] = rows.index
+    cell, seeds = _for_every_seed(cell, entries, seeds)
     _require_all(cell, keys, tasks, shifts, seeds)
     return Grid(
         metric=metric,
@@ -154,6 +166,23 @@ def _in_order(shifts: set[Shift]) -> tuple[Shift, ...]:
         return shift.severity > 0, place, shift.corruption, shift.severity
 
     return tuple(sorted(shifts, key=rank))
+
+
+def _for_every_seed(
+    cell: np.ndarray, entries: Sequence[Entry], seeds: Sequence[tuple[int, int]]
+) -> tuple[np.ndarray, tuple[tuple[int, int], ...]]:
+    """Repeat the entries that do not depend on their seed; keep the seeds of those that do."""
+    seeded = np.array([entry.seeded for entry in entries])
+    for e in np.flatnonzero(~seeded):
+        for to, (_, expert_seed) in enumerate(seeds):
+            for source, pair in enumerate(seeds):
+                if pair[1] == expert_seed:
+                    lacking = cell[e, :, :, to] < 0
+                    cell[e, :, :, to][lacking] = cell[e, :, :, source][lacking]
+    if not seeded.any():
+        return cell, tuple(seeds)
+    kept = (cell[seeded] >= 0).any(axis=(0, 1, 2))  # [R]
+    return cell[..., kept], tuple(pair for pair, keep in zip(seeds, kept, strict=True) if keep)
 
 
 def _require_all(

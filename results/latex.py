@@ -2,18 +2,19 @@ r"""Booktabs tables: a ``tabular``, a float to ``\input``, or a document to comp
 
 import math
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.files import atomic
-from results.entries import Entry
+from results.entries import Entry, Listing
 from results.references import bibtex, typeset
 from results.schema import WORLDS
 from results.tables import Table, as_percent
 
 MARKS = (r"\dagger", r"\ddagger", r"\S", r"\P", r"\|")
-CAPTION = ("metric", "images", "interval", "drop")  # notes in the caption; the rest goes below
+CAPTION = ("metric", "images", "interval", "spread", "drop")  # notes in it; the rest goes below
 LANDSCAPE = 12  # from so many columns a document lies on its side
-CROWDED = {7: "drop", 10: "margin"}  # beyond so many columns these pieces are left out
+CROWDED = {7: "drop", 9: "spread", 10: "margin"}  # left out beyond so many columns
 
 
 def write(table: Table, path: Path, standalone: bool = False, label: str = "") -> list[Path]:
@@ -25,23 +26,26 @@ def write(table: Table, path: Path, standalone: bool = False, label: str = "") -
         standalone: a document that pdflatex compiles, instead of a float to ``\input``.
         label: for ``\ref``.
     """
+    wide = len(table.columns) + len(table.summary) >= LANDSCAPE
+    return write_source(float_of(table, label), table.cited, path, standalone, wide)
+
+
+def write_source(
+    source: str, cited: Sequence[str], path: Path, standalone: bool, wide: bool = False
+) -> list[Path]:
+    """Write a float, or the document around it, and a ``.bib`` beside it."""
     bib = path.with_suffix(".bib")
-    source = document(table, label) if standalone else float_of(table, label)
-    for target, content in ((path, source), (bib, bibtex(cited(table)))):
+    source = document(source, cited, wide) if standalone else source
+    for target, content in ((path, source), (bib, bibtex(cited))):
         with atomic(target) as temporary:
             temporary.write_text(content, encoding="utf-8")
     return [path, bib]
 
 
-def cited(table: Table) -> list[str]:
-    """Keys of the papers in the order of the table's lines, each once."""
-    return list(dict.fromkeys(entry.cite for entry in table.entries if entry.cite))
-
-
-def document(table: Table, label: str = "") -> str:
-    r"""A complete document; pdflatex alone compiles it (twice, for the citations)."""
-    landscape = ",landscape" if len(table.columns) + len(table.summary) >= LANDSCAPE else ""
-    references = "\n".join(rf"\bibitem{{{key}}} {typeset(key)}" for key in cited(table))
+def document(source: str, cited: Sequence[str], wide: bool = False) -> str:
+    r"""A complete document around a float; pdflatex alone compiles it (twice, for citations)."""
+    landscape = ",landscape" if wide else ""
+    references = "\n".join(rf"\bibitem{{{key}}} {typeset(key)}" for key in cited)
     listed = "\n".join(
         (r"\begin{thebibliography}{99}", r"\small", references, r"\end{thebibliography}")
     )
@@ -53,7 +57,7 @@ def document(table: Table, label: str = "") -> str:
             r"\usepackage{booktabs,graphicx}",
             r"\pagestyle{empty}",
             r"\begin{document}",
-            float_of(table, label).rstrip("\n"),
+            source.rstrip("\n"),
             listed if references else "",
             r"\end{document}",
             "",
@@ -62,24 +66,29 @@ def document(table: Table, label: str = "") -> str:
 
 
 def float_of(table: Table, label: str = "") -> str:
-    r"""A ``table`` float with caption and notes; needs booktabs and graphicx.
-
-    It shrinks to the width of the text only where it would be wider.
-    """
+    r"""A ``table`` float with caption and notes; needs booktabs and graphicx."""
     label = label or f"tab:{table.setting['suite']}-{table.metric}-{table.by}"
     elsewhere = {*CAPTION, "world"}
     below = " ".join(escape(note) for key, note in table.notes.items() if key not in elsewhere)
+    return float_around(tabular(table), caption(table), label, below)
+
+
+def float_around(body: str, caption: str, label: str, below: str) -> str:
+    r"""A ``table`` float around a ``tabular``.
+
+    It shrinks to the width of the text only where it would be wider.
+    """
     fit = r"\ifdim\width>\linewidth\linewidth\else\width\fi"
     return "\n".join(
         (
             "% \\usepackage{booktabs,graphicx}; written by `python -m bench table --format latex`",
             r"\begin{table}[t]",
             r"\centering",
-            rf"\caption{{{caption(table)}}}",
+            rf"\caption{{{caption}}}",
             rf"\label{{{label}}}",
             r"\par\medskip",
             rf"\resizebox{{{fit}}}{{!}}{{%",
-            f"{tabular(table)}%",
+            f"{body}%",
             "}",
             r"\par\smallskip",
             rf"\parbox{{\linewidth}}{{\footnotesize {below}}}",
@@ -97,9 +106,14 @@ def caption(table: Table) -> str:
         escape(note) for key, note in table.notes.items() if key in CAPTION and key not in hidden
     ]
     ranked = r"Best in bold, second underlined; references are not ranked."
-    marks = [f"{_mark(number)}~{escape(text)}." for text, number in table.allowances.items()]
+    ranked = ranked if table.spec.higher_is_better is not None else ""
     head = rf"\textbf{{{escape(f'{table.title} ({world})')}.}}"
-    return " ".join([head, *notes, ranked, *marks])
+    return " ".join(filter(None, [head, *notes, ranked, *marks_of(table)]))
+
+
+def marks_of(table: Listing) -> list[str]:
+    """What the marks behind names mean, a sentence each."""
+    return [f"{_mark(number)}~{escape(text)}." for text, number in table.allowances.items()]
 
 
 def tabular(table: Table) -> str:
@@ -109,13 +123,13 @@ def tabular(table: Table) -> str:
     headers = [escape(table.header(name)) for name in names]
     if len(names) > min(CROWDED) and max(map(len, names)) > 10:
         headers = [rf"\rotatebox{{60}}{{{header}}}" for header in headers]
-    lines += [_row(["Method", *headers]), r"\midrule"]
+    lines += [row(["Method", *headers]), r"\midrule"]
     ranks = {name: table.ranks(name) for name in names}
     for entry, before in zip(table.entries, (None, *table.entries), strict=False):
         if before is not None and before.is_reference != entry.is_reference:
             lines.append(r"\midrule")
         cells = [_cell(table, entry, name, ranks[name].get(entry.key, 0)) for name in names]
-        lines.append(_row([_title(table, entry), *cells]))
+        lines.append(row([title_of(table, entry), *cells]))
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
 
 
@@ -125,7 +139,8 @@ def _left_out(table: Table) -> set[str]:
     return {piece for limit, piece in CROWDED.items() if num_columns > limit}
 
 
-def _title(table: Table, entry: Entry) -> str:
+def title_of(table: Listing, entry: Entry) -> str:
+    """Name of a line, its mark and its citation."""
     allowed = table.allowances.get(entry.allowance)
     name = escape(entry.title) + ("" if allowed is None else _mark(allowed))
     return rf"{name}~\cite{{{entry.cite}}}" if entry.cite else name
@@ -140,11 +155,16 @@ def _cell(table: Table, entry: Entry, name: str, rank: int) -> str:
         return _ranked(as_percent(table.summary[name][entry.key]), rank)
     cell = table.cells[entry.key, name]
     parts = [_ranked(table.printed(cell.value), rank)]
-    small, left_out = [], _left_out(table)
-    if not math.isnan(cell.margin) and "margin" not in left_out:
-        small.append(rf"$\pm${table.printed(cell.margin)}")
-    if not math.isnan(cell.drop) and "drop" not in left_out:
-        small.append(f"(${-100 * cell.drop:+.1f}$)")
+    numbers = {
+        "margin": (cell.margin, rf"$\pm${table.printed(cell.margin)}"),
+        "spread": (cell.spread, f"sd~{table.printed(cell.spread)}"),
+        "drop": (cell.drop, f"(${round(-100 * cell.drop, 1) + 0.0:+.1f}$)"),
+    }
+    small = [
+        text
+        for piece, (number, text) in numbers.items()
+        if not math.isnan(number) and piece not in _left_out(table)
+    ]
     if small:
         parts.append(rf"{{\scriptsize {' '.join(small)}}}")
     return r"\,".join(parts)
@@ -154,7 +174,8 @@ def _ranked(text: str, rank: int) -> str:
     return {1: rf"\textbf{{{text}}}", 2: rf"\underline{{{text}}}"}.get(rank, text)
 
 
-def _row(cells: list[str]) -> str:
+def row(cells: Sequence[str]) -> str:
+    """One line of a ``tabular``."""
     return " & ".join(cells) + r" \\"
 
 

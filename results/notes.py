@@ -14,17 +14,20 @@ MANY = 8  # so many corruptions are named, more are not
 def notes_of(grid: Grid, by: str, columns: Sequence[str], shift: str) -> dict[str, str]:
     """Sentences by what they are about; a format leaves out those it has no use for.
 
-    Keys: world, metric, images, interval, drop, levels, shifts, summary, constants.
+    Keys: world, metric, images, interval, spread, drop, levels, shifts, summary, constants.
     """
     spec, setting = METRICS[grid.metric], grid.setting
     shifted = [one for one in grid.shifts if one.severity and (by != "task" or shift != "clean")]
     levels = [name for name in columns if name in LEVELS] or [shift] * (shift in LEVELS)
     notes = {"world": f"World: {WORLDS.get(setting['world'], setting['world'])}."}
-    arrow = "higher" if spec.higher_is_better else "lower"
+    arrow = {True: ", higher is better", False: ", lower is better", None: ""}
     unit = f" in {spec.unit}" if spec.unit else ""
-    notes["metric"] = f"{spec.title}{unit}, {arrow} is better; {_averaged(grid, by, shift)}."
+    head = f"{spec.title}{unit}{arrow[spec.higher_is_better]}"
+    notes["metric"] = f"{head}; {_averaged(grid, by, shift)}."
     notes["images"] = _images(grid)
-    if grid.metric == "acc":
+    if len(grid.seeds) > 1:
+        notes["spread"] = _spread(grid)
+    if spec.counted:
         notes["interval"] = (
             f"+-: {100 * LEVEL:.0f} % Wilson interval over images (tasks as strata, longer side)."
         )
@@ -72,6 +75,13 @@ def _images(grid: Grid) -> str:
     experts = sorted({seed for _, seed in grid.seeds})
     text += f"; {_named('seed', seeds)}, {_named('expert seed', experts)}"
     return f"{text}{'; seeds are averaged first' if len(grid.seeds) > 1 else ''}."
+
+
+def _spread(grid: Grid) -> str:
+    text = "sd: standard deviation over seeds, of that mean"
+    if all(entry.seeded for entry in grid.entries):
+        return f"{text}."
+    return f"{text}; methods without one do not depend on their seed."
 
 
 def _named(what: str, values: list[int]) -> str:

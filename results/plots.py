@@ -1,25 +1,23 @@
 """Figures: accuracy against severity, and a heatmap of methods against corruptions.
 
-Each function takes the rows and returns a matplotlib figure; ``save`` writes PNG, PDF or SVG.
+Each function takes the rows and returns a matplotlib figure (see :mod:`results.drawing`).
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
 from bench.errors import UserError
-from bench.files import atomic
 from bench.seeds import seed_of
+from results.drawing import empty, fields, plain
 from results.entries import Entry
-from results.schema import CEILING, FLOOR, WORLDS
+from results.schema import CEILING, FLOOR, ORACLE, WORLDS
 from results.tables import Table, compare
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FORMATS = ("png", "pdf", "svg")
 GREY = "#666666"
 
 
@@ -40,9 +38,16 @@ LOOKS: Mapping[str, Look] = {
     "task_arithmetic": Look(PALETTE[0], "s", "-"),
     "ties": Look(PALETTE[2], "D", "-"),
     "adamerging": Look(PALETTE[1], "^", "-"),
+    "adamerging_task": Look(PALETTE[1], "<", ":"),
+    "adamerging_pp": Look(PALETTE[1], ">", "--"),
     "twin_merging": Look(PALETTE[4], "v", "-"),
+    "centroid_router": Look(PALETTE[4], "*", ":"),
+    "ce_router": Look(PALETTE[4], "p", "--"),
+    "entropy_router": Look(PALETTE[4], "h", "-."),
+    "logit_ensemble": Look(PALETTE[6], "d", "--"),
     "bd_merging": Look(PALETTE[3], "P", "-"),
     "bmm": Look(PALETTE[6], "X", "-"),
+    ORACLE: Look("#000000", "v", ":"),
     CEILING: Look("#000000", "o", "--"),
 }
 
@@ -72,7 +77,9 @@ def severity(rows: pd.DataFrame, metric: str = "acc", order: Sequence[str] = ())
         raise UserError(
             f"a severity plot needs two severities or more; got {', '.join(table.columns)}"
         )
-    figure, axes = _figure(7.2, 4.4)
+    figure = empty(7.2, 4.4)
+    axes: Any = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
     scale = table.spec.scale
     x = [int(name) for name in table.columns]
     ends = {}
@@ -91,7 +98,7 @@ def severity(rows: pd.DataFrame, metric: str = "acc", order: Sequence[str] = ())
     axes.set_xlabel("severity")
     axes.set_ylabel(f"{table.spec.title.lower()} ({table.spec.unit})")
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
-    bands = "; bands: 95 % Wilson interval over images" if metric == "acc" else ""
+    bands = "; bands: 95 % Wilson interval over images" if table.spec.counted else ""
     _title(axes, table, f"mean over tasks and corruptions{bands}")
     return figure
 
@@ -108,58 +115,19 @@ def heatmap(rows: pd.DataFrame, metric: str = "acc", order: Sequence[str] = ()) 
         [table.cells[entry.key, name].value * scale for name in table.columns]
         for entry in table.entries
     ]
-    figure, axes = _figure(2.6 + 0.72 * len(table.columns), 1.6 + 0.36 * len(table.entries))
-    best_first = "viridis" if table.spec.higher_is_better else "viridis_r"
-    image = axes.imshow(values, cmap=best_first, aspect="auto")
-    low, high = image.get_clim()
-    for i, row in enumerate(values):
-        for j, value in enumerate(row):
-            bright = (value - low) / ((high - low) or 1)
-            dark_text = bright > 0.6 if table.spec.higher_is_better else bright < 0.4
-            text = f"{value:.{table.spec.decimals}f}"
-            ink = "black" if dark_text else "white"
-            axes.text(j, i, text, ha="center", va="center", fontsize=8, color=ink)
-    axes.set_xticks(range(len(table.columns)), [_plain(name) for name in table.columns])
-    axes.tick_params(axis="x", labelrotation=35)
-    for label in axes.get_xticklabels():
-        label.set(ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(table.entries)), [_plain(entry.title) for entry in table.entries])
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    axes.set_xticks([j + 0.5 for j in range(len(table.columns) - 1)], minor=True)
-    axes.set_yticks([i + 0.5 for i in range(len(table.entries) - 1)], minor=True)
-    axes.grid(which="minor", color="white", linewidth=1.5)
-    axes.tick_params(which="minor", length=0)
+    texts = [[f"{value:.{table.spec.decimals}f}" for value in row] for row in values]
+    figure = empty(2.6 + 0.72 * len(table.columns), 1.6 + 0.36 * len(table.entries))
+    axes = figure.add_subplot()
+    fields(
+        axes,
+        values,
+        texts,
+        rows=[entry.title for entry in table.entries],
+        columns=table.columns,
+        colours="viridis_r" if table.spec.higher_is_better is False else "viridis",
+    )
     _title(axes, table, "mean over tasks and severities")
     return figure
-
-
-def save(figure: "Figure", path: Path) -> Path:
-    """Write the figure, all or nothing, in the format that the file's name ends with.
-
-    Raises:
-        UserError: a format that is not offered.
-    """
-    import matplotlib
-
-    form = path.suffix.lstrip(".").lower()
-    if form not in FORMATS:
-        raise UserError(f"a figure is written as {', '.join(FORMATS)}; got {path.name!r}")
-    # No date and no random ids in the file: the same rows give the same bytes.
-    dates: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
-    with matplotlib.rc_context({"svg.hashsalt": path.stem}), atomic(path) as temporary:
-        figure.savefig(temporary, format=form, dpi=200, metadata=dates.get(form, {}))
-    return path
-
-
-def _figure(width: float, height: float) -> tuple["Figure", Any]:
-    """A figure of its own: no global state, no window."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
 
 
 def _label_ends(axes: Any, ends: Mapping[Entry, float], x: float) -> None:
@@ -168,7 +136,7 @@ def _label_ends(axes: Any, ends: Mapping[Entry, float], x: float) -> None:
     for entry, place in zip(ends, _apart(list(ends.values()), (high - low) / 18), strict=True):
         colour = look_of(entry).colour
         axes.annotate(
-            _plain(entry.title),
+            plain(entry.title),
             xy=(x, ends[entry]),
             xytext=(1.02, place),
             textcoords=axes.get_yaxis_transform(),
@@ -198,10 +166,5 @@ def _apart(places: list[float], gap: float) -> list[float]:
 def _title(axes: Any, table: Table, mean: str) -> None:
     world = WORLDS.get(table.setting["world"], table.setting["world"])
     unit = f", {table.spec.unit}" if table.spec.unit else ""
-    title = _plain(f"{table.title} ({world}){unit}\n{mean}")
+    title = plain(f"{table.title} ({world}){unit}\n{mean}")
     axes.set_title(title, fontsize=10, loc="left")
-
-
-def _plain(text: str) -> str:
-    r"""Keep matplotlib from reading ``$...$`` as mathematics."""
-    return text.replace("$", r"\$")

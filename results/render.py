@@ -1,43 +1,55 @@
 """A table for the terminal, as GitHub markdown and as CSV; LaTeX is in ``results.latex``."""
 
-import csv
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.cells import cell_len
 from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from results import latex, routing_table
 from results.entries import Entry
-from results.latex import float_of
+from results.markup import PLUS_MINUS, RULES, comma_separated, entry_title, escape, noted, row
+from results.routing import Breakdown
 from results.schema import WORLDS
 from results.tables import Table, as_percent
 
-PLUS_MINUS = "\u00b1"
-MARKS = "\u2020\u2021\u00a7\u00b6\u2016"  # dagger, double dagger, section, pilcrow, double bar
-STYLES = {"value": "", "margin": "dim", "drop": "dim"}
+STYLES = {"value": "", "margin": "dim", "spread": "dim", "drop": "dim"}
 RANKED = {1: "bold", 2: "underline"}
 GAP = 2  # between columns: the box's divider and one column of padding
-RULES = box.HORIZONTALS
 
 # Lines of a cell, each of pieces; the first layout that fits the width is taken.
 Layout = tuple[tuple[str, ...], ...]
 LAYOUTS: tuple[Layout, ...] = (
-    (("value", "margin", "drop"),),
-    (("value", "margin"), ("drop",)),
+    (("value", "margin", "spread", "drop"),),
+    (("value", "margin"), ("spread", "drop")),
+    (("value", "margin"), ("spread",), ("drop",)),
+    (("value",), ("margin",), ("spread",)),
     (("value",), ("margin",)),
     (("value",),),
 )
 
 
-def render(table: Table, form: str = "text", **options: Any) -> str:
+def render(table: Table | Breakdown, form: str = "text", **options: Any) -> str:
     """Write the table as ``text``, ``md``, ``csv`` or ``latex`` (see ``FORMATS``)."""
+    if isinstance(table, Breakdown):
+        return routing_table.FORMATS[form](table)
     return FORMATS[form](table, **options)
+
+
+def write_latex(
+    table: Table | Breakdown, path: Path, standalone: bool = False, label: str = ""
+) -> list[Path]:
+    """Write LaTeX to ``path`` and the papers cited to a ``.bib`` beside it; see ``latex.write``."""
+    if isinstance(table, Breakdown):
+        source = routing_table.float_of(table, label or routing_table.LABEL)
+        return latex.write_source(source, table.cited, path, standalone)
+    return latex.write(table, path, standalone, label)
 
 
 def text(table: Table, width: int = 100, colour: bool = False) -> str:
@@ -52,8 +64,10 @@ def text(table: Table, width: int = 100, colour: bool = False) -> str:
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
 
-def renderable(table: Table, width: int = 100) -> RenderableType:
+def renderable(table: Table | Breakdown, width: int = 100) -> RenderableType:
     """The table for a rich console: as much of each cell as fits, else in blocks of columns."""
+    if isinstance(table, Breakdown):
+        return routing_table.renderable(table)
     names = (*table.columns, *table.summary)
     for layout in LAYOUTS:
         columns = {name: _column(table, name, layout) for name in names}
@@ -70,34 +84,22 @@ def note_lines(table: Table, shown: set[str]) -> list[str]:
     """What a reader must know about the numbers shown: one paragraph, then a line per mark."""
     hidden = {"world"}  # stands in the title
     hidden |= {"interval"} if "margin" not in shown else set()
-    hidden |= {"drop"} if "drop" not in shown else set()
-    lines = [" ".join(note for key, note in table.notes.items() if key not in hidden)]
-    lines += [f"{mark(number)} {text}." for text, number in table.allowances.items()]
-    return [line.replace("+-", PLUS_MINUS) for line in lines]
-
-
-def mark(number: int) -> str:
-    """Mark number 0, 1, 2 ...; doubled, then tripled, when they run out."""
-    return MARKS[number % len(MARKS)] * (1 + number // len(MARKS))
-
-
-def entry_title(table: Table, entry: Entry) -> str:
-    """Name of a line, with the mark that says what the method was allowed to see."""
-    allowed = table.allowances.get(entry.allowance)
-    return entry.title + ("" if allowed is None else mark(allowed))
+    hidden |= {"drop", "spread"} - shown
+    return noted(table, hidden)
 
 
 def pieces_of(table: Table, entry: Entry, name: str) -> dict[str, str]:
-    """What can be printed in one cell: ``value``, ``margin`` and ``drop``; empty if there is none.
+    """What can be printed in one cell, by the names in ``STYLES``; empty if there is none.
 
     A drop is written as a change: a fall from 80 to 60 is ``-25.0%``.
     """
     if name in table.summary:
-        return {"value": as_percent(table.summary[name][entry.key]), "margin": "", "drop": ""}
+        return dict.fromkeys(STYLES, "") | {"value": as_percent(table.summary[name][entry.key])}
     cell = table.cells[entry.key, name]
     margin = "" if math.isnan(cell.margin) else f"{PLUS_MINUS}{table.printed(cell.margin)}"
-    drop = "" if math.isnan(cell.drop) else f"{-100 * cell.drop:+.1f}%"
-    return {"value": table.printed(cell.value), "margin": margin, "drop": drop}
+    drop = "" if math.isnan(cell.drop) else f"{round(-100 * cell.drop, 1) + 0.0:+.1f}%"
+    spread = "" if math.isnan(cell.spread) else f"sd {table.printed(cell.spread)}"
+    return {"value": table.printed(cell.value), "margin": margin, "spread": spread, "drop": drop}
 
 
 def _column(table: Table, name: str, layout: Layout) -> dict[str, Text]:
@@ -173,57 +175,25 @@ def markdown(table: Table) -> str:
     """Write a GitHub table: best bold, second in italics, notes as a list below it."""
     names = (*table.columns, *table.summary)
     ranks = {name: table.ranks(name) for name in names}
-    headers = ["Method", *(_escape(table.header(name)) for name in names)]
-    lines = [f"**{_escape(table.title)}** ({table.notes['world'].rstrip('.')})", ""]
-    lines += [_row(headers), _row([":---", *["---:"] * len(names)])]
+    headers = ["Method", *(escape(table.header(name)) for name in names)]
+    lines = [f"**{escape(table.title)}** ({table.notes['world'].rstrip('.')})", ""]
+    lines += [row(headers), row([":---", *["---:"] * len(names)])]
     for entry in table.entries:
-        cells = [_escape(entry_title(table, entry))]
+        cells = [escape(entry_title(table, entry))]
         for name in names:
             found = pieces_of(table, entry, name)
             star = {1: "**", 2: "*"}.get(ranks[name].get(entry.key, 0), "")
             drop = f"({found['drop']})" if found["drop"] else ""
-            parts = (f"{star}{found['value']}{star}", found["margin"], drop)
+            parts = (f"{star}{found['value']}{star}", found["margin"], found["spread"], drop)
             cells.append(" ".join(part for part in parts if part))
-        lines.append(_row(cells))
+        lines.append(row(cells))
     notes = note_lines(table, set(STYLES))
-    return "\n".join([*lines, "", *(f"- {_escape(note)}" for note in notes)]) + "\n"
-
-
-def comma_separated(table: Table) -> str:
-    """Write one line per entry and column, numbers unrounded and in natural units."""
-    file = io.StringIO()
-    facts = {name: table.setting[name] for name in ("world", "suite", "encoder", "limit")}
-    rows = table.frame().to_dict("records")
-    entries = {entry.key: entry for entry in table.entries}
-    writer = csv.DictWriter(
-        file, [*facts, *rows[0], "tuned", "config", "allowance"], lineterminator="\n"
-    )
-    writer.writeheader()
-    for row in rows:
-        entry = entries[row["entry"]]
-        extra = {"tuned": entry.tuned, "config": entry.config, "allowance": entry.allowance}
-        known = {k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
-        writer.writerow(facts | known | extra)
-    return file.getvalue()
+    return "\n".join([*lines, "", *(f"- {escape(note)}" for note in notes)]) + "\n"
 
 
 FORMATS: dict[str, Callable[..., str]] = {
     "text": text,
     "md": markdown,
     "csv": comma_separated,
-    "latex": float_of,
+    "latex": latex.float_of,
 }
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _escape(text: str) -> str:
-    r"""Make ``text`` literal in GitHub markdown.
-
-    >>> print(_escape("a_b|c"))
-    a\_b\|c
-    """
-    flat = " ".join(text.split())
-    return "".join("\\" + c if c in "\\`*_[]<>|$#~" else c for c in flat)

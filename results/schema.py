@@ -1,6 +1,6 @@
 """The one row type of the benchmark: one number, and everything needed to know what it means."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +32,7 @@ COLUMNS: dict[str, Column] = {
     "stores": Column("text", "what has to be kept to predict, e.g. 'one model'"),
     "knows_task": Column("truth", "whether predict is told the task of each image"),
     "adapt_on": Column("text", "adapt | test | shifted; empty for methods that do not adapt"),
+    "seeded": Column("truth", "whether the seed changes anything (else one seed was measured)"),
     "seed": Column("integer", "the method's seed"),
     "expert_seed": Column("integer", "which set of experts"),
     "limit": Column("integer", "at most so many test images a task; 0 = all of them"),
@@ -43,7 +44,7 @@ COLUMNS: dict[str, Column] = {
     "metric": Column("text", "a name in METRICS"),
     "value": Column("number", "in the metric's natural unit: shares in [0, 1], nats, seconds"),
     "n": Column("integer", "images counted, not assumed"),
-    "hits": Column("bytes", "one bit per image, right or wrong; for acc alone, else empty"),
+    "hits": Column("bytes", "one bit per image, right or wrong; of acc and oracle_acc"),
 }
 
 WORLDS = {
@@ -53,6 +54,8 @@ WORLDS = {
 }
 
 FLOOR, CEILING = "pretrained", "individual"  # the two references that every table is read against
+ORACLE = "oracle_router"  # the ceiling of everything that routes
+NO_NEEDS = ("", "nothing", "weights only")
 
 PROTOCOL = (
     "motion_blur",
@@ -74,11 +77,29 @@ class Metric:
     unit: str  # as printed behind a number or in a caption; "" if none
     scale: float = 1.0  # printed = stored * scale
     decimals: int = 1
-    higher_is_better: bool = True
+    higher_is_better: bool | None = True  # None: neither, so nothing is ranked
+    counted: bool = False  # a share of the images, so that it has an interval
 
 
-METRICS: Registry[Metric] = Registry("metric")
-METRICS.add("acc", Metric(title="Accuracy", unit="%", scale=100))
+ROUTE = "route:"  # route:mnist is the mean weight on the route of mnist
+
+
+class Metrics(Registry[Metric]):
+    """The registry of metrics; it knows ``route:NAME`` for any name of a route.
+
+    >>> METRICS["route:mnist"].title
+    'Mean weight on the route mnist'
+    """
+
+    def __getitem__(self, name: str) -> Metric:
+        if name not in self._items and name.startswith(ROUTE) and name != ROUTE:
+            pattern = self._items[f"{ROUTE}*"]
+            return replace(pattern, title=pattern.title.replace("*", name.removeprefix(ROUTE)))
+        return super().__getitem__(name)
+
+
+METRICS = Metrics("metric")
+METRICS.add("acc", Metric(title="Accuracy", unit="%", scale=100, counted=True))
 METRICS.add(
     "nll", Metric(title="Negative log-likelihood", unit="nats", decimals=3, higher_is_better=False)
 )
@@ -87,6 +108,26 @@ METRICS.add(
     Metric(title="Expected calibration error", unit="%", scale=100, higher_is_better=False),
 )
 METRICS.add("eval_s", Metric(title="Time to predict", unit="s", decimals=2, higher_is_better=False))
+
+# Of routed methods alone.
+METRICS.add(
+    "oracle_acc",
+    Metric(title="Accuracy with all weight on the true task", unit="%", scale=100, counted=True),
+)
+METRICS.add("route_acc", Metric(title="Routing accuracy", unit="%", scale=100, counted=True))
+METRICS.add(
+    "route_entropy",
+    Metric(title="Entropy of the routing weights", unit="nats", decimals=3, higher_is_better=None),
+)
+METRICS.add(
+    "route_max",
+    Metric(title="Largest routing weight", unit="%", scale=100, higher_is_better=None),
+)
+METRICS.add(
+    f"{ROUTE}*",
+    Metric(title="Mean weight on the route *", unit="%", scale=100, higher_is_better=None),
+)
+WITH_HITS = ("acc", "oracle_acc")  # what is kept of every single image
 
 
 def pack(hits: np.ndarray) -> bytes:
@@ -103,18 +144,27 @@ def unpack(packed: bytes, n: int) -> np.ndarray:
     return np.unpackbits(np.frombuffer(packed, np.uint8), count=n).astype(bool)
 
 
+def with_seeded(rows: pd.DataFrame) -> pd.DataFrame:
+    """Add the column ``seeded`` where there is none: what looks at data depends on its seed."""
+    if "seeded" in rows or "needs" not in rows:
+        return rows
+    return rows.assign(seeded=~rows["needs"].isin(NO_NEEDS))
+
+
 _CASTS: dict[str, Any] = {"text": str, "integer": np.int64, "number": np.float64, "truth": bool}
 
 
 def check(rows: pd.DataFrame) -> pd.DataFrame:
     """Put the columns in order and of one type; refuse rows that contradict themselves.
 
-    ``limit`` may be missing (= all images); nothing else may.
+    ``limit`` may be missing (= all images), and ``seeded`` in rows that were stored before there
+    was such a column (see :func:`with_seeded`); nothing else may.
 
     Raises:
         UserError: columns are missing or unknown, a value has the wrong type, a clean row has a
             severity (or the reverse), or the bits per image do not add up to the accuracy.
     """
+    rows = with_seeded(rows)
     missing, unknown = set(COLUMNS) - set(rows), set(rows) - set(COLUMNS)
     if missing or unknown:
         raise UserError(
@@ -136,8 +186,8 @@ def check(rows: pd.DataFrame) -> pd.DataFrame:
     _refuse(rows, ~rows["severity"].between(0, 5), "severity is 0..5")
     _refuse(rows, rows["n"] <= 0, "n is at least one image")
     _refuse(rows, ~np.isfinite(rows["value"]), "value is a finite number")
-    accuracy = rows["metric"] == "acc"
-    _refuse(rows, ~accuracy & (rows["hits"].map(len) > 0), "only acc carries hits")
+    accuracy = rows["metric"].isin(WITH_HITS)
+    _refuse(rows, ~accuracy & (rows["hits"].map(len) > 0), "only acc and oracle_acc carry hits")
     wrong = [not _adds_up(*row) for row in rows[["hits", "n", "value"]].itertuples(index=False)]
     _refuse(rows, accuracy & np.array(wrong, bool), "hits are n bits and their share is the value")
     return rows

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from bench.errors import DamagedFileError, UserError
 from bench.files import atomic, read_json, write_json
-from results.schema import check
+from results.schema import COLUMNS, NO_NEEDS, check
 
 
 class Store:
@@ -117,6 +117,9 @@ def _load(path: Path) -> pa.Table:
         raise DamagedFileError(f"{path} is damaged; `--force` measures it again") from error
     if set(table["run_id"].unique().to_pylist()) != {path.parent.name}:
         raise DamagedFileError(f"{path} holds rows of another run; `--force` measures it again")
+    if "seeded" not in table.column_names:  # written before there was such a column
+        seeded = [needs not in NO_NEEDS for needs in table["needs"].to_pylist()]
+        table = table.append_column("seeded", pa.array(seeded)).select(list(COLUMNS))
     return table
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from results.entries import shift_text
-from results.schema import METRICS
+from results.schema import METRICS, ROUTE
 from results.tables import Table, compare
 
 
@@ -24,7 +24,7 @@ def steps(curves: Mapping[str, Sequence[float]]) -> Iterator[dict[str, float]]:
 
 def by_severity(rows: pd.DataFrame) -> dict[int, dict[str, float]]:
     """Severity -> ``by_severity/acc/contrast`` etc.: means over tasks; clean is severity 0."""
-    means = rows.groupby(["severity", "metric", "corruption"])["value"].mean()
+    means = _plain(rows).groupby(["severity", "metric", "corruption"])["value"].mean()
     found: dict[int, dict[str, float]] = {}
     for (severity, metric, corruption), value in means.items():
         found.setdefault(int(severity), {})[f"by_severity/{metric}/{corruption}"] = float(value)
@@ -32,10 +32,10 @@ def by_severity(rows: pd.DataFrame) -> dict[int, dict[str, float]]:
 
 
 def cells(rows: pd.DataFrame) -> dict[str, float]:
-    """``cell/acc/contrast@3/mnist`` -> value, for every measurement."""
+    """``cell/acc/contrast@3/mnist`` -> value, for every measurement but the single routes."""
     return {
         f"cell/{metric}/{shift_text(corruption, severity)}/{task}": float(value)
-        for metric, corruption, severity, task, value in rows[
+        for metric, corruption, severity, task, value in _plain(rows)[
             ["metric", "corruption", "severity", "task", "value"]
         ].itertuples(index=False)
     }
@@ -44,7 +44,7 @@ def cells(rows: pd.DataFrame) -> dict[str, float]:
 def means(rows: pd.DataFrame) -> dict[str, float]:
     """``acc/L2``, ``acc/L2/low``, ``acc/L2/high``, ``acc/L2/drop``: the columns of the tables."""
     found = {}
-    for metric in rows["metric"].unique():
+    for metric in _plain(rows)["metric"].unique():
         table = compare(rows, metric)
         for (_, column), cell in table.cells.items():
             numbers = {"": cell.value, "/low": cell.low, "/high": cell.high, "/drop": cell.drop}
@@ -74,10 +74,38 @@ def wide(table: Table) -> pd.DataFrame:
             line[table.header(name)] = cell.value * scale
             if not math.isnan(cell.margin):
                 line[f"{table.header(name)} +-"] = cell.margin * scale
+            if not math.isnan(cell.spread):
+                line[f"{table.header(name)} sd"] = cell.spread * scale
         for name, shares in table.summary.items():
             line[table.header(name)] = 100 * shares[entry.key]
         lines.append(line | {"tuned": entry.tuned, "allowance": entry.allowance})
     return pd.DataFrame(lines)
+
+
+def coefficient_lines(
+    coefficients: Mapping[str, Mapping[str, Mapping[str, float]]],
+) -> tuple[list[str], list[list[Any]]]:
+    """Names of columns, and a line per shift and layer.
+
+    Args:
+        coefficients: shift they were learned under, or "" -> layer -> task -> number.
+
+    >>> coefficient_lines({"": {"proj": {"mnist": 0.3, "letters": 0.1}}})
+    (['shift', 'layer', 'mnist', 'letters'], [['', 'proj', 0.3, 0.1]])
+    """
+    named = [row for layers in coefficients.values() for row in layers.values()]
+    tasks = list(dict.fromkeys(task for row in named for task in row))
+    lines = [
+        [shift, layer, *(row.get(task) for task in tasks)]
+        for shift, layers in coefficients.items()
+        for layer, row in layers.items()
+    ]
+    return ["shift", "layer", *tasks], lines
+
+
+def _plain(rows: pd.DataFrame) -> pd.DataFrame:
+    """Without the weights on single routes: tasks times tasks of them are for a table."""
+    return rows[~rows["metric"].str.startswith(ROUTE)]
 
 
 def safe_id(text: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from results.columns import Span, spans
-from results.entries import Entry
+from results.entries import Listing
 from results.grid import Grid, arrange
 from results.notes import notes_of
 from results.schema import METRICS, Metric
@@ -27,6 +27,7 @@ class Cell(NamedTuple):
     drop: float = NAN  # relative fall of the mean from clean
     normalised: float = NAN  # accuracy here over individual's on clean, per task, then mean
     retention: float = NAN  # accuracy over individual's at the same task and shift, then mean
+    spread: float = NAN  # standard deviation of the value over seeds; NaN if there is one
 
     @property
     def margin(self) -> float:
@@ -35,29 +36,18 @@ class Cell(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class Table(Listing):
     """A comparison, ready to be printed in any format."""
 
     metric: str
     by: str
-    title: str
-    entries: tuple[Entry, ...]
-    columns: tuple[str, ...]
     cells: dict[tuple[str, str], Cell]  # (entry key, column)
     summary: dict[str, dict[str, float]]  # "normalised" | "retention" -> entry key -> share
-    setting: dict[str, str]  # world, suite, encoder, limit, constants, placement
-    notes: dict[str, str]  # what a reader must know; key = what it is about
 
     @property
     def spec(self) -> Metric:
         """How the metric is named, printed and ranked."""
         return METRICS[self.metric]
-
-    @property
-    def allowances(self) -> dict[str, int]:
-        """What methods saw beyond the usual -> number of the mark that says so, from 0."""
-        found = dict.fromkeys(entry.allowance for entry in self.entries if entry.allowance)
-        return {text: number for number, text in enumerate(found)}
 
     def header(self, column: str) -> str:
         """What stands above a column or a summary."""
@@ -78,8 +68,10 @@ class Table:
         """Entry key -> 1 (best) or 2 (second) of a column or summary, **as printed**.
 
         Equal prints share a rank. References are not ranked, nor is anything where fewer than two
-        entries compete.
+        entries compete, or where neither more nor less is better.
         """
+        if self.spec.higher_is_better is None and column not in self.summary:
+            return {}
         sign = -1 if self.spec.higher_is_better or column in self.summary else 1
         printed = {
             entry.key: sign * float(text)
@@ -158,9 +150,9 @@ def compare(
 
 
 def _cell(grid: Grid, e: int, span: Span) -> Cell:
-    interval = _interval(grid, e, span)
-    if grid.metric != "acc":
-        return Cell(interval.value, interval.low, interval.high)
+    interval, spread = interval_of(grid, e, span), _spread(grid, e, span)
+    if not METRICS[grid.metric].counted:
+        return Cell(*interval, spread=spread)
     where = np.ix_(span.tasks, span.shifts)
     drop = normalised = retention = NAN
     if grid.clean is not None and span.shifts != (grid.clean,):
@@ -171,13 +163,27 @@ def _cell(grid: Grid, e: int, span: Span) -> Cell:
         if grid.clean is not None:
             on_clean = grid.means[grid.ceiling, list(span.tasks), grid.clean]
             normalised = _ratio(grid.means[e][where].mean(axis=1), on_clean)
-    return Cell(*interval, drop=drop, normalised=normalised, retention=retention)
+    return Cell(*interval, drop, normalised, retention, spread)
 
 
-def _interval(grid: Grid, e: int, span: Span) -> Interval:
-    """Mean over a span with its interval over images; only accuracy keeps single answers."""
+def _spread(grid: Grid, e: int, span: Span) -> float:
+    """Standard deviation over seeds of the mean over a span; nothing is seen of it in one seed."""
+    means = grid.values[e][np.ix_(span.tasks, span.shifts)].mean(axis=(0, 1))  # [R]
+    if not grid.entries[e].seeded:  # one number, repeated
+        means = np.array([means[grid.experts.index(seed)] for seed in sorted(set(grid.experts))])
+    return float(means.std(ddof=1)) if len(means) > 1 else NAN
+
+
+def interval_of(grid: Grid, e: int, span: Span) -> Interval:
+    """Mean over a span with its interval over images, if the metric counts images.
+
+    Args:
+        grid: measurements.
+        e: position of an entry.
+        span: what to average over.
+    """
     shares = grid.means[e][np.ix_(span.tasks, span.shifts)].mean(axis=1)  # [T]
-    if grid.metric != "acc":
+    if not METRICS[grid.metric].counted:
         return Interval(float(shares.mean()), NAN, NAN)
     counts = grid.counts[list(span.tasks)].astype(float)
     if grid.has_hits(e):

@@ -13,7 +13,17 @@ import pandas as pd
 
 from bench.errors import UserError
 from results.login import contained, mode, settings, stop_service, unreachable
-from results.summaries import by_severity, cells, costs, means, safe_id, steps, wide
+from results.schema import ROUTE
+from results.summaries import (
+    by_severity,
+    cells,
+    coefficient_lines,
+    costs,
+    means,
+    safe_id,
+    steps,
+    wide,
+)
 from results.tables import Table
 
 if TYPE_CHECKING:
@@ -55,13 +65,17 @@ class Mirror:
         facts: Mapping[str, Any],
         rows: pd.DataFrame,
         curves: Mapping[str, Sequence[float]] | None = None,
+        coefficients: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
     ) -> None:
-        """Write one run: config, means by severity, every cell, costs and curves.
+        """Write one run: config, means by severity, every cell, costs, and what it learned.
+
+        A method that routes adds a picture of where it sends the images of each task.
 
         Args:
             facts: becomes the config; its numbers (seconds to merge, ...) the summary as well.
             rows: every finished row of this run alone.
             curves: of learning, one value per step, e.g. ``{"loss": [...]}``.
+            coefficients: shift they were learned under, or "" -> layer -> task -> number.
         """
         if self.mode == "off":
             return
@@ -78,6 +92,7 @@ class Mirror:
             for severity, values in by_severity(rows).items():
                 logger.log_metrics({"severity": severity, **values})
             logger.log_table("cells", CELL_COLUMNS, rows[CELL_COLUMNS].values.tolist())
+            _log_learned(logger, rows, coefficients or {})
             logger.experiment.summary.update(cells(rows) | means(rows) | costs(facts))
 
         self._write(f"{self.sweep}-{first['run_id']}", name, "run", tags, write)
@@ -163,3 +178,31 @@ class Mirror:
     def _go_offline(self, why: str) -> None:
         self.mode = "offline"
         self.say(f"W&B cannot be reached ({' '.join(why.split())}); the rest is logged offline")
+
+
+def _log_learned(
+    logger: "WandbLogger",
+    rows: pd.DataFrame,
+    coefficients: Mapping[str, Mapping[str, Mapping[str, float]]],
+) -> None:
+    """Coefficients and routing weights, each as a table and as a picture."""
+    from results import heatmaps
+    from results.drawing import picture
+
+    title, tasks = str(rows["title"].iloc[0]), list(rows["task"].unique())
+    names, lines = coefficient_lines(coefficients)
+    if lines:
+        logger.log_table("coefficients", names, lines)
+        shift, layers = next((s, layers) for s, layers in coefficients.items() if layers)
+        about = f"{title}: coefficients" + (f" under {shift}" if shift else "")
+        logger.log_image("coefficients_map", [picture(heatmaps.coefficients(layers, about, tasks))])
+    if rows["metric"].str.startswith(ROUTE).any():
+        _, panels = heatmaps.weights(rows)
+        routes = [
+            [level, task, route, float(weight)]
+            for level, frame in panels.items()
+            for task, line in frame.iterrows()
+            for route, weight in line.items()
+        ]
+        logger.log_table("routing", ["shift", "task", "route", "weight"], routes)
+        logger.log_image("routing_map", [picture(heatmaps.routing(rows))])

@@ -1,8 +1,9 @@
 """A program for tests: run a toy sweep and kill it, again and again; then two sweeps at once.
 
 Every sweep is a process in a group of its own. At the moment given, when a file is written but not
-yet in its place, the whole group gets SIGKILL. Arguments: folder, then one ``PATTERN,COUNT`` per
-sweep to kill: at the COUNT-th file whose path fits PATTERN. Prints one line of JSON per sweep.
+yet in its place, the whole group gets SIGKILL. Arguments: folder, options of the sweep in one, then
+one ``PATTERN,COUNT`` per sweep to kill: at the COUNT-th file whose path fits PATTERN, or at the
+COUNT-th step of a training if that is ``step``. Prints one line of JSON per sweep.
 """
 
 import json
@@ -12,29 +13,33 @@ import sys
 from fnmatch import fnmatch
 from pathlib import Path
 
+from bench import adapt
 from bench.cli import main
 from results.store import Store
 from tests.toy import stamps
 
-SWEEP = ("sweep", "smoke", "--methods", "average", "individual", "task_arithmetic",
-         "--jobs", "1", "--wandb", "off")  # fmt: skip
+SWEEP = ("sweep", "smoke", "--jobs", "1", "--wandb", "off")
 
 
 def die_at(pattern: str, count: int) -> None:
-    """Kill this process and its group at the ``count``-th file that fits ``pattern``."""
+    """Kill this process and its group at the ``count``-th file that fits, or step."""
     move, seen = Path.replace, []
 
-    def replace(path: Path, target: Path) -> Path:
-        if fnmatch(str(target), pattern):
-            seen.append(target)
+    def saw(what: str) -> None:
+        if fnmatch(what, pattern):
+            seen.append(what)
             if len(seen) == count:
                 os.killpg(0, signal.SIGKILL)
+
+    def replace(path: Path, target: Path) -> Path:
+        saw(str(target))
         return move(path, target)
 
     Path.replace = replace  # type: ignore[method-assign]
+    adapt.step_done = lambda: saw("step")  # type: ignore[assignment]
 
 
-def start(home: Path, out: Path, moment: str = "") -> int:
+def start(home: Path, out: Path, words: list[str], moment: str = "") -> int:
     """Begin a sweep; the id of its process."""
     if child := os.fork():
         return child
@@ -45,7 +50,7 @@ def start(home: Path, out: Path, moment: str = "") -> int:
     if moment:
         pattern, count = moment.split(",")
         die_at(pattern, int(count))
-    os._exit(main([*SWEEP, "--out", str(out)]))
+    os._exit(main([*SWEEP, *words, "--out", str(out)]))
 
 
 def end(child: int) -> int:
@@ -61,10 +66,10 @@ def report(code: int, folder: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
-    for moment in (*sys.argv[2:], ""):
-        code = end(start(folder / "home", folder / "out", moment))
+    folder, words = Path(sys.argv[1]), sys.argv[2].split()
+    for moment in (*sys.argv[3:], ""):
+        code = end(start(folder / "home", folder / "out", words, moment))
         report(code, folder, folder / "out")
-    both = [start(folder / "home2", folder / "out2") for _ in range(2)]
+    both = [start(folder / "home2", folder / "out2", words) for _ in range(2)]
     for child in both:
         report(end(child), folder, folder / "out2")

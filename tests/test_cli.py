@@ -85,10 +85,24 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(command, tmp_path, monkeyp
              "--shifts", "clean", "L1", "--out", tmp_path / "out")  # fmt: skip
     shown = command(*words)
     assert shown.code == 0
-    # 2 methods x 2 seeds = 4 runs; clean and the seven of L1 = 8 shifts
-    assert "4 runs x 8 shifts = 32 cells: 0 done, 32 to do" in shown.out
-    assert "3 experts to fine-tune, 2 methods to tune" in shown.out
+    # 2 methods, whose seed changes nothing; clean and the seven of L1 = 8 shifts
+    assert "2 runs x 8 shifts = 16 cells: 0 done, 16 to do" in shown.out
+    assert "3 experts to fine-tune, 1 methods to tune" in shown.out
+    assert "trainings" not in shown.out  # nobody learns
     assert everything(tmp_path) == {}
+
+
+@pytest.mark.parametrize(("adapt_on", "said"), [
+    ("adapt", "from the adapt split, once for all shifts: 2 trainings to do (8 steps)"),
+    ("shifted", "from the test images, under each shift: 4 trainings to do (16 steps)"),
+])  # fmt: skip
+def test_a_dry_run_says_how_much_there_is_to_learn(adapt_on, said, command, tmp_path):
+    words = ("sweep", "smoke", "--dry-run", "--methods", "average", "adamerging", "--seeds", 0, 1,
+             "--set", "adamerging.steps=4", "--adapt-on", adapt_on, "--out", tmp_path)  # fmt: skip
+    shown = command(*words)
+    assert f"1 methods learn {said}" in shown.out
+    assert everything(tmp_path) == {}
+    assert "adapt_on of a sweep is one of" in command(*words, "--adapt-on", "train").error
 
 
 def test_a_dry_run_with_force_deletes_nothing(command, out):

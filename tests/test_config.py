@@ -100,12 +100,6 @@ def test_the_encoder_changes_every_run(monkeypatch):
     assert not set(before.values()) & set(ids(TOY).values())  # experts of another recipe
 
 
-def test_seeds_are_runs_of_their_own():
-    both = ids(replace(TOY, seeds=(0, 1)))
-    assert len(set(both.values())) == 2 * len(TOY.methods)
-    assert {key: run for key, run in both.items() if key[1] == 0} == ids(TOY)
-
-
 def test_tuning_and_settings_change_the_runs_they_concern_and_no_other():
     tunable = {name for name in TOY.methods if METHODS[name].Config().grid}
     assert {"task_arithmetic", "ties"} <= tunable < set(TOY.methods)
@@ -137,7 +131,8 @@ def test_versions_of_method_and_task_change_the_run(monkeypatch):
 
 
 def test_every_field_of_a_sweep_is_covered_above():
-    elsewhere = {"encoder", "tune", "settings", "placement"}  # (the last is refused at 32 pixels)
+    # (the placement is refused at 32 pixels, adapt_on concerns methods that learn)
+    elsewhere = {"encoder", "tune", "settings", "placement", "adapt_on"}
     assert {field.name for field in fields(Sweep)} == {*SAME, *NEW} | elsewhere
     assert {field.name for field in fields(Run)} == set(OTHER)
     assert all(f.default is not MISSING for f in fields(Sweep))
@@ -151,6 +146,7 @@ def test_the_main_sweep_is_the_one_of_the_protocol():
     assert (main.suite, main.seeds, main.limit, main.tune) == ("pocket8", (0,), 500, True)
     assert {"pretrained", "individual", "average", "task_arithmetic", "ties"} <= set(main.methods)
     assert main.shifts == ("clean", "L1", "L2", "L3")
+    assert main.adapt_on == "adapt"
 
 
 def write(folder: Path, text: str) -> Path:
@@ -198,6 +194,8 @@ def test_a_file_has_the_fields_of_a_sweep(tmp_path):
     ("suite = 8", "suite of a sweep is of type str; got 8"),
     ("expert_seed = '0'", "expert_seed of a sweep is of type int"),
     ("name = 'a/b'", "part of a file name; got 'a/b'"),
+    ("adapt_on = 'train'", "adapt_on of a sweep is one of adapt, test, shifted; got 'train'"),
+    ("adapt_on = true", "adapt_on of a sweep is of type str; got True"),
     ("[suite]", "suite of a sweep is of type str"),
 ])  # fmt: skip
 def test_what_is_wrong_in_a_file_is_one_line(text, said, tmp_path):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from bench.errors import UserError
-from results import plots
+from results import drawing, plots
 from results.render import FORMATS, render, text
 from results.tables import Table, compare
 from tests.frames import METHODS, NASTY, make_rows, nasty
@@ -106,10 +106,10 @@ def test_every_format_is_offered(table: Table) -> None:
 # -- figures
 
 
-@pytest.mark.parametrize("form", plots.FORMATS)
+@pytest.mark.parametrize("form", drawing.FORMATS)
 def test_figures_are_written_and_the_same_twice(tmp_path, rows: pd.DataFrame, form: str) -> None:
     for name in ("one", "two"):
-        plots.save(plots.severity(rows), tmp_path / name / f"figure.{form}")
+        drawing.save(plots.severity(rows), tmp_path / name / f"figure.{form}")
     one, two = ((tmp_path / name / f"figure.{form}").read_bytes() for name in ("one", "two"))
     assert one == two
     assert len(one) > 5_000
@@ -143,8 +143,12 @@ def test_a_method_looks_the_same_in_every_figure(rows: pd.DataFrame) -> None:
     assert len(set(every.values())) == len(every)
 
 
+def test_no_two_known_methods_look_alike() -> None:
+    assert len(set(plots.LOOKS.values())) == len(plots.LOOKS)
+
+
 def test_figure_mistakes(tmp_path, rows: pd.DataFrame) -> None:
     with pytest.raises(UserError, match="needs two severities or more; got 0"):
         plots.severity(rows[rows["severity"] == 0])
     with pytest.raises(UserError, match="a figure is written as png, pdf, svg; got"):
-        plots.save(plots.severity(rows), tmp_path / "figure.gif")
+        drawing.save(plots.severity(rows), tmp_path / "figure.gif")

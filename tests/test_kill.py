@@ -37,7 +37,8 @@ def folder(tmp_path_factory) -> Path:
 def sweeps(folder) -> list[dict[str, Any]]:
     """The killed sweeps and the one that ended; then two that ran at once."""
     moments = [f"{pattern},{count}" for pattern, count in MOMENTS]
-    command = [sys.executable, str(ROOT / "tests" / "killing.py"), str(folder), *moments]
+    words = " ".join(("--methods", *METHODS))
+    command = [sys.executable, str(ROOT / "tests" / "killing.py"), str(folder), words, *moments]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300

@@ -10,10 +10,9 @@ import pytest
 import torch
 
 from bench.config import SWEEPS
-from bench.evaluate import checkpoints
 from bench.plan import candidates, resolve
 from bench.zoo.encoders import ENCODERS
-from bench.zoo.experts import experts_of
+from bench.zoo.experts import checkpoints, experts_of
 from corruptions.base import CLEAN, Shift
 from methods import METHODS
 from methods.vit import encode_plain

@@ -52,15 +52,15 @@ def test_names_become_runs_and_shifts():
     assert made.shifts == [CLEAN, *levels]
     assert len(made.shifts) == 22
     pairs = [(run.method, run.seed) for run in made.runs]
-    assert pairs == list(product(TOY.methods, (0, 3)))
-    assert made.num_cells == 22 * 2 * len(TOY.methods)
+    assert pairs == [(method, 0) for method in TOY.methods]  # no chance in them: one seed will do
+    assert made.num_cells == 22 * len(TOY.methods)
 
 
 def test_what_is_said_twice_is_done_once():
     made = resolve(replace(TOY, methods=("ties", "average", "ties"), seeds=(1, 1, 0),
                            shifts=("contrast@5", "clean", "contrast@5,1")))  # fmt: skip
     pairs = [(run.method, run.seed) for run in made.runs]
-    assert pairs == [("ties", 1), ("ties", 0), ("average", 1), ("average", 0)]
+    assert pairs == [("ties", 1), ("average", 1)]
     assert [str(shift) for shift in made.shifts] == ["contrast@5", "clean", "contrast@1"]
 
 

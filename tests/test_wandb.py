@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from bench.errors import UserError
 from results.tables import compare
 from results.wandb import Mirror, mode
 from tests.frames import make_rows
-from tests.wandb_file import log_out, one, runs
+from tests.routed_frames import routed_rows
+from tests.wandb_file import Run, log_out, one, runs
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +73,46 @@ def test_curves_have_their_own_axes(tmp_path, rows: pd.DataFrame) -> None:
     name = "by_severity/acc/contrast"
     logged = {h["severity"]: h[name] for h in run.history if name in h}
     assert logged == {s: pytest.approx(means["acc", s, "contrast"]) for s in (1, 3)}
+
+
+def test_coefficients_are_a_table_and_a_picture(tmp_path, rows: pd.DataFrame) -> None:
+    coefficients = {
+        "": {},
+        "clean": {"proj": {"mnist": 0.3, "letters": 0.1}},
+        "contrast@1": {"proj": {"mnist": 0.2, "letters": 0.4}},
+    }
+    curves = {"loss": [3.0], "contrast@1/loss": [2.0, 1.0]}
+    Mirror(tmp_path, "main", "offline").log_run({}, one(rows, "ties"), curves, coefficients)
+    (run,) = runs(tmp_path).values()
+    found = run.table("coefficients").set_index(["shift", "layer"])
+    assert found.to_dict("index") == {
+        (shift, "proj"): row["proj"] for shift, row in coefficients.items() if row
+    }
+    assert picture_of(run, "coefficients_map").size[0] > 300
+    losses = [h["adapt/contrast@1/loss"] for h in run.history if "adapt/contrast@1/loss" in h]
+    assert losses == [2.0, 1.0]
+    assert not list(run.folder.glob("files/media/*/routing*"))
+
+
+def test_routing_weights_are_a_table_and_a_picture(tmp_path) -> None:
+    routed = routed_rows(["twin_merging"], ["mnist", "letters"], [("clean", 0), ("contrast", 1)])
+    Mirror(tmp_path, "main", "offline").log_run({}, routed)
+    (run,) = runs(tmp_path).values()
+    table = run.table("routing").set_index(["shift", "task", "route"])["weight"]
+    for (shift, task, route), weight in table.items():
+        where = (routed["task"] == task) & (routed["metric"] == f"route:{route}")
+        where &= routed["severity"] == (0 if shift == "clean" else 1)
+        assert routed[where]["value"].tolist() == [pytest.approx(weight)]
+    assert len(table) == 2 * 2 * 2
+    assert picture_of(run, "routing_map").size[0] > 300
+    assert run.summary["oracle_acc/clean"] > 0
+    assert run.summary["cell/route_acc/clean/mnist"] > 0
+    assert not [name for name in run.summary if "route:" in name]  # tasks x tasks x shifts
+
+
+def picture_of(run: Run, name: str) -> Image.Image:
+    (path,) = run.folder.glob(f"files/media/images/{name}_*.png")
+    return Image.open(path)
 
 
 def test_the_table_of_cells_is_the_rows(tmp_path, rows: pd.DataFrame) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from bench import evaluate
+from bench import members
 from bench.config import Sweep
 from bench.plan import resolve
 from bench.sweep import run_sweep
@@ -65,7 +65,7 @@ def everything(folder: Path) -> dict[str, bytes]:
 
 def forget() -> None:
     """Let this process forget what it has loaded and built, as a new one would."""
-    for cached in (evaluate._checkpoints, evaluate.built, build.load):
+    for cached in (members._checkpoints, members.built, members.restored, build.load):
         cached.cache_clear()
 
 

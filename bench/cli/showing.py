@@ -9,14 +9,19 @@ import typer
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from bench import learned
 from bench.cli.options import OUT, Methods, Out, words
 from bench.errors import UserError
 from bench.files import atomic
 from bench.leaderboard import method_order
+from bench.mirror import short
 from bench.records import recorded, rows_of
 from results.contrasts import monotone, null_cells, paired
-from results.render import render, renderable
-from results.tables import compare
+from results.render import render, renderable, write_latex
+from results.routing import Breakdown, breakdown
+from results.schema import CEILING, METRICS, WORLDS
+from results.store import Store
+from results.tables import Table, compare
 
 
 class By(StrEnum):
@@ -26,6 +31,7 @@ class By(StrEnum):
     task = "task"
     severity = "severity"
     corruption = "corruption"
+    routing = "routing"
 
 
 class Format(StrEnum):
@@ -42,10 +48,12 @@ class Kind(StrEnum):
 
     severity = "severity"
     heatmap = "heatmap"
+    routing = "routing"
+    coefficients = "coefficients"
 
 
 SweepName = Annotated[str, typer.Option("--sweep", help="which sweep; default: the latest")]
-Metric = Annotated[str, typer.Option(help="acc | nll | ece | eval_s")]
+Metric = Annotated[str, typer.Option(help=" | ".join(METRICS))]
 
 
 def selected(out: Path, sweep: str, methods: list[str]) -> pd.DataFrame:
@@ -69,18 +77,22 @@ def table(
         bool, typer.Option("--standalone", help="LaTeX: a whole document")
     ] = False,
 ) -> None:
-    """Print a comparison: means, intervals, drops from clean, normalised accuracy, retention."""
+    """Print a comparison: means, intervals, drops from clean, normalised accuracy, retention.
+
+    By routing: the errors of routed methods, split into those of the experts, of compression and
+    of the router.
+    """
+    if by is By.routing and methods:
+        methods = [*methods, CEILING]  # every error is told from its own
     rows = selected(out, sweep, methods)
     if paired_:
         if len(paired_) != 2:
             raise UserError(f"--paired takes two methods; got {len(paired_)}")
         Console().print(_paired(rows, paired_[0], paired_[1], by.value, shift))
         return
-    result = compare(rows, metric, by.value, shift=shift, order=method_order())
+    result = _compared(rows, metric, by, shift)
     if output is not None and format is Format.latex:
-        from results.latex import write
-
-        written = write(result, output, standalone, label=f"tab:{metric}-{by.value}")
+        written = write_latex(result, output, standalone, label=f"tab:{metric}-{by.value}")
         Console().print(f"wrote {', '.join(map(str, written))}", highlight=False)
         return
     if format is Format.text and output is None:
@@ -95,6 +107,14 @@ def table(
             temporary.write_text(text, encoding="utf-8")
 
 
+def _compared(rows: pd.DataFrame, metric: str, by: By, shift: str) -> Table | Breakdown:
+    if by is not By.routing:
+        return compare(rows, metric, by.value, shift=shift, order=method_order())
+    if metric != "acc":
+        raise UserError(f"--by routing splits errors in accuracy; leave out --metric {metric}")
+    return breakdown(rows, order=method_order())
+
+
 def _paired(rows: pd.DataFrame, a: str, b: str, by: str, shift: str) -> RichTable:
     """Differences in points with their 95 % limits."""
     shown = RichTable(by, f"{a} - {b} (points)", "95 % interval, paired", "better", box=None)
@@ -105,20 +125,52 @@ def _paired(rows: pd.DataFrame, a: str, b: str, by: str, shift: str) -> RichTabl
 
 
 def plot(
-    kind: Annotated[Kind, typer.Argument(help="severity | heatmap")],
+    kind: Annotated[Kind, typer.Argument(help=" | ".join(Kind))],
     metric: Metric = "acc",
     methods: Methods = [],  # noqa: B006
     sweep: SweepName = "",
     out: Out = OUT,
     output: Annotated[Path | None, typer.Option("-o", help="a .png, .pdf or .svg file")] = None,
 ) -> None:
-    """Draw accuracy against severity, or methods against corruptions."""
-    from results import plots
+    """Draw accuracy against severity, methods against corruptions, or what a method learned.
 
-    draw = {Kind.severity: plots.severity, Kind.heatmap: plots.heatmap}[kind]
-    figure = draw(selected(out, sweep, methods), metric, order=method_order())
-    path = plots.save(figure, output or Path(f"{kind.value}-{metric}.png"))
+    Routing: where the images of each task are sent. Coefficients: those of the first seed. Both
+    are of one method; choose it with --methods.
+    """
+    from results import drawing, heatmaps, plots
+
+    rows = selected(out, sweep, methods)
+    if kind is Kind.routing:
+        figure, name = heatmaps.routing(rows), kind.value
+    elif kind is Kind.coefficients:
+        values, title = _coefficients(rows, Store(out))
+        tasks = list(rows["task"].unique())
+        figure, name = heatmaps.coefficients(values, title, tasks), kind.value
+    else:
+        draw = {Kind.severity: plots.severity, Kind.heatmap: plots.heatmap}[kind]
+        figure, name = draw(rows, metric, order=method_order()), f"{kind.value}-{metric}"
+    path = drawing.save(figure, output or Path(f"{name.replace(':', '-')}.png"))
     Console().print(f"wrote {path}", highlight=False)
+
+
+def _coefficients(rows: pd.DataFrame, store: Store) -> tuple[dict[str, dict[str, float]], str]:
+    """What the first run of the one method with coefficients learned, and what to call it."""
+    from results.heatmaps import only
+
+    found = {}
+    for (method, run), part in rows.groupby(["method", "run_id"], sort=False):
+        known = [learned.load(file)[1] for file in learned.files(store, str(run))]
+        known = [facts for facts in known if facts["coefficients"]]
+        if known:
+            found[method, int(part["seed"].iloc[0])] = (known[0], part.iloc[0])
+    if not found:
+        raise UserError("no method here learned coefficients; choose a sweep with adamerging")
+    only((method for method, _ in found), "learned coefficients")
+    facts, row = found[min(found)]
+    under = f", under {short(facts['shift'])}" if facts["shift"] else ""
+    world = WORLDS.get(row["world"], row["world"])
+    title = f"{row['title']}: coefficients on {row['suite']} ({world}), seed {row['seed']}{under}"
+    return facts["coefficients"], title
 
 
 def sanity(sweep: SweepName = "", out: Out = OUT) -> None:
@@ -130,7 +182,8 @@ def sanity(sweep: SweepName = "", out: Out = OUT) -> None:
     rows, console = selected(out, sweep, []), Console()
     clean = rows[(rows["corruption"] == "clean") & (rows["metric"] == "acc")]
     means = clean.groupby("method")["value"].mean()
-    merges = [m for m in means.index if m not in ("pretrained", "average", "individual")]
+    plain = clean[(clean["stores"] == "one model") & ~clean["knows_task"]]
+    merges = sorted(set(plain["method"]) - {"pretrained", "average"})
     if not merges:
         raise UserError("no merge was measured on clean images; see `python -m bench table`")
     best = max(merges, key=means.__getitem__)
