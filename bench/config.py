@@ -14,6 +14,8 @@ from bench.registry import Registry
 
 LEVELS = ("clean", "L1", "L2", "L3")
 REFERENCES = ("pretrained", "individual", "average")
+STATIC = ("task_arithmetic", "ties")
+ADAPT_ON = ("adapt", "test", "shifted")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,9 +25,9 @@ class Sweep:
     name: str = "custom"
     suite: str = "pocket8"
     encoder: str = ""  # "" takes the suite's own
-    methods: tuple[str, ...] = (*REFERENCES, "task_arithmetic", "ties")
+    methods: tuple[str, ...] = (*REFERENCES, *STATIC)
     shifts: tuple[str, ...] = LEVELS
-    seeds: tuple[int, ...] = (0,)  # of the methods
+    seeds: tuple[int, ...] = (0,)  # of the methods; one that has no chance in it takes the first
     expert_seed: int = 0  # which set of experts
     limit: int | None = None  # test images per task, at most; None takes all
     tune: bool = True  # search the declared grid on val; else the declared defaults
@@ -33,8 +35,13 @@ class Sweep:
     constants: str = ""  # imagenet-c | cifar10-c; "" takes the input size's own
     placement: str = "input"  # input | native: where in the preprocessing a shift is applied
     data_seed: int = 0  # of the corruptions
+    adapt_on: str = "adapt"  # what methods learn from: the adapt split | test | shifted (test)
 
     def __post_init__(self) -> None:
+        if self.adapt_on not in ADAPT_ON:
+            raise UserError(
+                f"adapt_on of a sweep is one of {', '.join(ADAPT_ON)}; got {self.adapt_on!r}"
+            )
         if self.limit is not None and self.limit < 1:
             raise UserError(f"limit is a number of images, at least 1; got {self.limit}")
         if not self.name or set(self.name) & set("/\\"):
@@ -65,7 +72,12 @@ class Sweep:
 
 SWEEPS: Registry[Sweep] = Registry("sweep")
 for _sweep in (
-    Sweep(name="main", limit=500),
+    Sweep(name="main", limit=500, methods=(
+        *REFERENCES, *STATIC, "adamerging_task", "adamerging", "adamerging_pp", "twin_merging")),
+    Sweep(name="routed", limit=500, seeds=(0, 1, 2), methods=(
+        "pretrained", "average", *STATIC, "adamerging_task", "adamerging", "adamerging_pp",
+        "twin_merging", "oracle_router", "centroid_router", "ce_router", "entropy_router",
+        "logit_ensemble", "individual")),
     Sweep(name="smoke", suite="toy", shifts=("clean", "contrast@5"), limit=24),
     Sweep(name="severity", limit=500, shifts=(
         "clean", "motion_blur", "impulse_noise", "gaussian_noise", "pixelate", "spatter",
@@ -139,7 +151,7 @@ class Run:
     seed: int
     limit: int | None
     data_seed: int
-    adapt_on: str = ""  # what a method that learns is shown
+    adapt_on: str = ""  # what a method that learns from images is shown: adapt | test | shifted
     weights: str = ""  # sha256 of a model that was merged elsewhere
 
     @property

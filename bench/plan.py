@@ -4,13 +4,15 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from bench import learned
 from bench.config import Run, Sweep
 from bench.errors import UserError
+from bench.members import images_of, learns, routes, steps_of
 from bench.zoo.encoders import ENCODERS, OF_WORLD, Encoder
 from bench.zoo.experts import Expert, experts_of
 from corruptions.base import Shift, parse_shifts
 from corruptions.cache import missing
-from methods import METHODS
+from methods import METHODS, MergingMethod, Needs
 from methods.config import BaseConfig
 from results.store import Store
 from tasks import Task, suite, world_of
@@ -18,6 +20,9 @@ from tasks.datamodule import SuiteData, image_cache
 
 # Measured on one core of a 2023 server CPU; they only serve the estimate that a plan prints.
 PREDICTIONS_A_SECOND = {"pocket-vit": 2000.0, "toy-vit": 20000.0}
+LEARNED_A_SECOND = {"pocket-vit": 700.0, "toy-vit": 15000.0}  # images, forward and backward
+ROUTED = 4.0  # predictions that one of a routed method takes, its oracle's included
+LEARNED_ROUTED = 5.0  # images that one takes whose gradient goes through a mixture
 TRAININGS_A_MINUTE = {"pocket-vit": 1.0, "toy-vit": 60.0}
 CORRUPTIONS_A_SECOND = 10000.0
 
@@ -34,6 +39,7 @@ class Plan:
     todo: dict[Shift, list[Run]] = field(default_factory=dict)  # cells to measure, by shift
     experts: list[Expert] = field(default_factory=list)  # to fine-tune
     to_tune: list[Run] = field(default_factory=list)
+    to_learn: list[tuple[Run, Shift | None]] = field(default_factory=list)  # longest first
     images: int = 0  # to corrupt
 
     @property
@@ -61,12 +67,24 @@ class Plan:
         passes = sum(len(candidates(run)) for run in self.to_tune)
         return self.num_todo * tested + passes * validated
 
+    @property
+    def steps(self) -> int:
+        """Training steps of methods still to take."""
+        return sum(steps_of(run) for run, _ in self.to_learn)
+
     def minutes(self, jobs: int) -> float:
         """A rough forecast."""
         name = self.encoder.name
-        seconds = self.predictions / PREDICTIONS_A_SECOND[name] / jobs
-        seconds += self.images / CORRUPTIONS_A_SECOND / jobs
-        return seconds / 60 + len(self.experts) / TRAININGS_A_MINUTE[name] / jobs
+        routed = {run.id for run in self.runs if routes(run)}
+        cells = [run.id in routed for runs in self.todo.values() for run in runs]
+        share = sum(cells) / len(cells) if cells else 0.0
+        seconds = self.predictions * (1 + (ROUTED - 1) * share) / PREDICTIONS_A_SECOND[name]
+        seconds += self.images / CORRUPTIONS_A_SECOND
+        shown = sum(burden(run) for run, _ in self.to_learn)
+        shown += sum(burden(run) * len(candidates(run)) for run in self.to_tune)
+        seconds += shown * len(self.tasks) / LEARNED_A_SECOND[name]
+        seconds += 60 * len(self.experts) / TRAININGS_A_MINUTE[name]
+        return seconds / 60 / jobs
 
 
 def candidates(run: Run) -> list[str]:
@@ -95,15 +113,24 @@ def resolve(sweep: Sweep) -> Plan:
     if small and sweep.placement == "native":
         raise UserError("pocket pictures are stored at the input size: use --placement input")
     methods, seeds = dict.fromkeys(sweep.methods), dict.fromkeys(sweep.seeds)
-    runs = [run_of(sweep, encoder, tasks, name, seed) for name in methods for seed in seeds]
+    runs = [
+        run_of(sweep, encoder, tasks, name, seed)
+        for name in methods
+        for seed in (seeds if configured(sweep, name).depends_on_seed else list(seeds)[:1])
+    ]
     return Plan(sweep, encoder, tasks, shifts, runs)
+
+
+def configured(sweep: Sweep, method: str) -> MergingMethod:
+    """The method, not built, with what the sweep sets."""
+    cls = METHODS[method]
+    return cls(cls.Config.make(sweep.settings_of(method)))
 
 
 def run_of(sweep: Sweep, encoder: Encoder, tasks: list[Task], method: str, seed: int) -> Run:
     """The run of one method and seed."""
-    cls = METHODS[method]
-    settings = sweep.settings_of(method)
-    config = cls.Config.make(settings)
+    settings, unbuilt = sweep.settings_of(method), configured(sweep, method)
+    config = unbuilt.cfg
     free = {name: values for name, values in config.grid.items() if name not in settings}
     return Run(
         suite=sweep.suite,
@@ -113,12 +140,13 @@ def run_of(sweep: Sweep, encoder: Encoder, tasks: list[Task], method: str, seed:
         experts=tuple(encoder.expert_key(task, sweep.expert_seed) for task in tasks),
         expert_seed=sweep.expert_seed,
         method=method,
-        version=cls.version,
+        version=unbuilt.version,
         config=canonical(config),
         grid=json.dumps(free, sort_keys=True) if sweep.tune and free else "",
         seed=seed,
         limit=sweep.limit,
         data_seed=sweep.data_seed,
+        adapt_on=sweep.adapt_on if unbuilt.needs & (Needs.IMAGES | Needs.TEST_STREAM) else "",
     )
 
 
@@ -140,10 +168,29 @@ def inspect(plan: Plan, store: Store, force: bool = False) -> Plan:
         for run in plan.runs
         if run.tuned and run.id in waiting and (force or not chosen(run, store))
     ]
+    plan.to_learn = trainings(plan, store, force)
     if waiting:
         experts = experts_of(plan.encoder.name, plan.tasks, plan.sweep.expert_seed)
         plan.experts = [expert for expert in experts if not expert.exists]
     return plan
+
+
+def trainings(plan: Plan, store: Store, force: bool) -> list[tuple[Run, Shift | None]]:
+    """What methods still have to learn for the missing cells: once per run, or once per shift."""
+    learners = {run.id for run in plan.runs if learns(run)}
+    wanted = {
+        (run, shift if run.adapt_on == "shifted" else None): None
+        for shift, runs in plan.todo.items()
+        for run in runs
+        if run.id in learners
+    }
+    missing = [(r, shift) for r, shift in wanted if force or not learned.has(store, r.id, shift)]
+    return sorted(missing, key=lambda unit: -burden(unit[0]))
+
+
+def burden(run: Run) -> float:
+    """How long one training takes, in images of each task that a plain one would go through."""
+    return images_of(run) * (LEARNED_ROUTED if routes(run) else 1.0)
 
 
 def count_images(plan: Plan) -> int:

@@ -62,7 +62,7 @@ def recorded(out: Path, name: str = "", run: str = "") -> dict[str, Any]:
 
 def _evaluated(records: list[dict[str, Any]], sweep: dict[str, Any]) -> dict[str, str]:
     """Runs of weights from elsewhere on the very cells of ``sweep``; the newest of each name."""
-    cells = ("suite", "encoder", "limit", "data_seed", "seeds", "expert_seed")
+    cells = ("suite", "encoder", "limit", "data_seed", "expert_seed")  # one seed stands for all
     newest: dict[str, str] = {}  # name -> run
     for record in sorted(records, key=lambda record: record["started"]):
         if (

@@ -23,6 +23,13 @@ class Cost:
     merge_s: float
     peak_mb: float  # of the process above what it held before
     parameters: int  # stored to predict
+    adapt_s: float = 0.0  # learning from images, beyond the merge that it ends in
+
+
+def weights_of(run: Run) -> list[str]:
+    """What the experts of a run are: the hash of each one's tensors, in suite order."""
+    experts = experts_of(run.encoder, suite(run.suite), run.expert_seed)
+    return [expert.facts()["tensors"] for expert in experts]
 
 
 def note(run: Run, config: str, cost: Cost, store: Store) -> None:
@@ -33,8 +40,7 @@ def note(run: Run, config: str, cost: Cost, store: Store) -> None:
     """
     path = store.folder / "cells" / run.id / "run.json"
     facts = store.run(run.id) if path.exists() else {}
-    experts = experts_of(run.encoder, suite(run.suite), run.expert_seed)
-    weights = [expert.facts()["tensors"] for expert in experts]
+    weights = weights_of(run)
     if facts.get("experts", weights) != weights:
         raise UserError(
             f"the experts of {run.id} were made anew since its first cells were measured; "
@@ -50,10 +56,10 @@ def cell_rows(
     task: Task,
     shift: Shift,
     sweep: str,
-    hits: np.ndarray,
+    hits: Mapping[str, np.ndarray],
     measured: Mapping[str, float],
 ) -> list[dict[str, Any]]:
-    """One row per metric of one cell; ``hits`` says of each image whether it was right."""
+    """One row per metric of one cell; ``hits`` says per accuracy which images were right."""
     cell = {
         **facts,
         "sweep": sweep,
@@ -62,10 +68,10 @@ def cell_rows(
         "severity": shift.severity,
         "constants": shift.constants,
         "placement": shift.placement,
-        "n": len(hits),
+        "n": len(hits["acc"]),
     }
     return [
-        cell | {"metric": name, "value": value, "hits": pack(hits) if name == "acc" else b""}
+        cell | {"metric": name, "value": value, "hits": pack(hits[name]) if name in hits else b""}
         for name, value in measured.items()
     ]
 
@@ -86,6 +92,7 @@ def facts_of(run: Run, config: str, method: MergingMethod) -> dict[str, Any]:
         "stores": method.stores,
         "knows_task": method.knows_task,
         "adapt_on": run.adapt_on,
+        "seeded": method.depends_on_seed,
         "seed": run.seed,
         "expert_seed": run.expert_seed,
         "limit": run.limit or 0,

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
@@ -13,7 +14,8 @@ from rich.console import Console
 from bench.config import Run, Sweep
 from bench.engines import Engine, engine
 from bench.errors import UserError
-from bench.evaluate import build, data_of
+from bench.evaluate import data_of
+from bench.members import build, learns
 from bench.plan import Plan, inspect, resolve
 from bench.progress import Stages
 from bench.sweep import prepare
@@ -45,10 +47,12 @@ def compare(name: str, sweep: Sweep, out: Path | None, jobs: int, console: Conso
 
     The sweep runs as a user runs it, in a process of its own, from the interpreter's start to the
     leaderboard. The bare passes are those of the same cells on as many workers, without starting
-    them, loading data, merging, measuring or storing.
+    them, loading data, merging, measuring or storing. Methods that learn are left out of both:
+    their time is that of their training.
     """
     with tempfile.TemporaryDirectory() as folder:
         target = out or Path(folder)
+        sweep = without_learners(sweep)
         plan = inspect(resolve(sweep), Store(target), force=True)
         with engine(jobs) as workers:
             prepare(plan, workers, Stages(console))
@@ -59,9 +63,22 @@ def compare(name: str, sweep: Sweep, out: Path | None, jobs: int, console: Conso
     console.print(
         f"bare forward passes {before:.1f} s before, {after:.1f} s after; "
         f"sweep --force --no-tune {whole:.1f} s; ratio {whole / passes:.2f} "
-        f"[{whole / max(before, after):.2f}, {whole / min(before, after):.2f}] on {jobs} jobs",
+        f"[{whole / max(before, after):.2f}, {whole / min(before, after):.2f}] on {jobs} jobs; "
+        f"{len(plan.runs)} runs, none of which learns",
         highlight=False,
     )
+
+
+def without_learners(sweep: Sweep) -> Sweep:
+    """The same sweep of the methods that look at no image before they predict.
+
+    Raises:
+        UserError: every method does.
+    """
+    names = tuple(dict.fromkeys(run.method for run in resolve(sweep).runs if not learns(run)))
+    if not names:
+        raise UserError("every method of this sweep learns: there is no bare pass to time")
+    return replace(sweep, methods=names)
 
 
 def _bare_seconds(plan: Plan, workers: Engine) -> float:
@@ -74,7 +91,7 @@ def _sweep_seconds(name: str, sweep: Sweep, out: Path, jobs: int) -> float:
     start = perf_counter()
     command = [sys.executable, "-m", "bench", "sweep", name, "--force", "--no-tune",
                "--jobs", str(jobs), "--out", str(out), "--suite", sweep.suite,
-               "--limit", str(sweep.limit or 0)]  # fmt: skip
+               "--methods", ",".join(sweep.methods), "--limit", str(sweep.limit or 0)]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"the timed sweep failed: {done.stderr.strip().splitlines()[-1]}")

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from bench import learned
+from bench.adapt import adapt
+from bench.announce import show, trainings
 from bench.config import Sweep
 from bench.engines import Engine, engine
 from bench.errors import DamagedFileError, UserError
@@ -89,6 +92,7 @@ def execute(
         with engine(jobs) as workers:
             prepare(plan, workers, stages)
             configs = choose(plan, store, workers, stages)
+            teach(plan, configs, store, workers, stages)
             measure(plan, configs, store, workers, stages)
         record(plan, out, stages.seconds)
     return plan, stages
@@ -102,6 +106,7 @@ def clear_damaged(plan: Plan, store: Store, force: bool, dry_run: bool) -> None:
     """
     folders = {run.id for run in plan.runs}
     damaged = [path for path in store.damaged() if path.parent.name in folders]
+    damaged += learned.damaged(store, sorted(folders))
     damaged += damaged_experts(experts_of(plan.encoder.name, plan.tasks, plan.sweep.expert_seed))
     if damaged and not force:
         raise DamagedFileError(
@@ -117,36 +122,9 @@ def forget(plan: Plan, store: Store) -> None:
     for run in plan.runs:
         for shift in plan.shifts:
             store.path(run.id, shift.key).unlink(missing_ok=True)
+            learned.path(store, run.id, shift).unlink(missing_ok=True)
+        learned.path(store, run.id).unlink(missing_ok=True)
         store.path(run.id, "run").with_suffix(".json").unlink(missing_ok=True)
-
-
-def show(plan: Plan, jobs: int, console: Console) -> None:
-    """Print the plan."""
-    sweep = plan.sweep
-    images = "all test images" if sweep.limit is None else f"up to {sweep.limit} test images a task"
-    console.print(
-        f"[bold]sweep {sweep.name}[/]: {len(plan.tasks)} tasks of {sweep.suite}, "
-        f"{plan.encoder.title}, {images}",
-        highlight=False,
-    )
-    console.print(f"  methods  {', '.join(dict.fromkeys(run.method for run in plan.runs))}")
-    console.print(f"  shifts   {len(plan.shifts)}: {' '.join(sweep.shifts)}", highlight=False)
-    console.print(
-        f"  plan     {len(plan.runs)} runs x {len(plan.shifts)} shifts = {plan.num_cells} cells: "
-        f"{plan.num_cells - plan.num_todo} done, {plan.num_todo} to do; "
-        f"{len(plan.experts)} experts to fine-tune, {len(plan.to_tune)} methods to tune; "
-        f"about {plan.minutes(jobs):.1f} min with {jobs} jobs",
-        highlight=False,
-    )
-    console.print("  data     " + licences(plan.tasks), highlight=False, style="dim")
-
-
-def licences(tasks: Sequence[Task]) -> str:
-    """What the pictures of a sweep may be used for."""
-    restricted = [task.name for task in tasks if task.non_commercial]
-    named = "; ".join(dict.fromkeys(part for t in tasks for part in t.licence.split("; ")))
-    warning = f" | NON-COMMERCIAL: {', '.join(restricted)}" if restricted else ""
-    return f"licences: {named}{warning}"
 
 
 def prepare(plan: Plan, workers: Engine, stages: Stages) -> None:
@@ -206,6 +184,17 @@ def choose(plan: Plan, store: Store, workers: Engine, stages: Stages) -> dict[st
                 facts = {"run": asdict(run), "config": outcome["config"], "tuning": outcome}
                 store.write_run(run_id, facts)
     return {run.id: chosen(run, store) if run.tuned else run.config for run in plan.runs}
+
+
+def teach(
+    plan: Plan, configs: dict[str, str], store: Store, workers: Engine, stages: Stages
+) -> None:
+    """Let methods learn what the missing cells need; what was learned is kept and never redone."""
+    if plan.to_learn:
+        units = [(run, configs[run.id], shift, store) for run, shift in plan.to_learn]
+        with stages.stage("adapt", trainings(plan), plan.steps) as advance:
+            for _ in workers.run(adapt, units, advance):
+                pass
 
 
 def measure(

@@ -39,6 +39,7 @@ def methods() -> list[dict[str, Any]]:
                 "stores": method.stores,
                 "knows task": method.knows_task,
                 "settings": ", ".join(f"{k}={v}" for k, v in method.cfg.as_dict().items()),
+                "presets": ", ".join(method.cfg.presets),
                 "tuned on val": ", ".join(method.cfg.grid),
             }
         )

@@ -26,7 +26,9 @@ class Wandb(StrEnum):
     off = "off"
 
 
-Name = Annotated[str, typer.Argument(help="a named sweep (main, smoke, severity) or a TOML file")]
+Name = Annotated[str, typer.Argument(help="main, routed, severity, smoke, or a TOML file")]
+
+ADAPT_ON = "adapt | test | shifted: images that methods learn from"
 
 
 def chosen_sweep(
@@ -73,7 +75,10 @@ def name_of(found: Sweep, changed: Sweep) -> str:
         parts.append(f"limit{changed.limit or 'all'}")
     if changed.tune != found.tune:
         parts.append("no-tune")
-    same = replace(changed, suite=found.suite, limit=found.limit, tune=found.tune)
+    if changed.adapt_on != found.adapt_on:
+        parts.append(f"on-{changed.adapt_on}")
+    named = ("suite", "limit", "tune", "adapt_on")
+    same = replace(changed, **{field: getattr(found, field) for field in named})
     if same != found:
         parts.append(digest(asdict(same))[:6])
     return "-".join(parts)
@@ -91,6 +96,7 @@ def sweep(
     tune: Annotated[bool, typer.Option(help="search declared grids on val")] = True,
     constants: Annotated[str, typer.Option(help="imagenet-c | cifar10-c")] = "",
     placement: Annotated[str, typer.Option(help="input | native")] = "",
+    adapt_on: Annotated[str, typer.Option(help=ADAPT_ON)] = "",
     out: Out = OUT,
     jobs: Jobs = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and stop")] = False,
@@ -100,7 +106,7 @@ def sweep(
     """Run a comparison; what is finished is not run again. Ends in a leaderboard."""
     changed = chosen_sweep(
         name, suite, methods, shifts, seeds, limit, settings,
-        constants=constants, placement=placement,
+        constants=constants, placement=placement, adapt_on=adapt_on,
         expert_seed=expert_seed if expert_seed >= 0 else None,
         tune=tune if not tune else None,
     )  # fmt: skip

@@ -1,0 +1,165 @@
+"""Units of work: let a method learn from the images that its run may show to it, and keep that.
+
+Which images those are is the run's ``adapt_on``: the adapt split; the clean test images
+(transductive); or the test images under the very shift that is measured. They come without labels.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from bench import learned
+from bench.config import Run
+from bench.engines import step_done
+from bench.members import checkpoints_of, create
+from bench.memory import peak_memory
+from bench.quiet import quiet_trainer
+from bench.rows import weights_of
+from bench.zoo.clip import normalise
+from corruptions.base import CLEAN, Shift
+from methods import MergingMethod
+from methods.support import Adaptation
+from results.store import Store
+from tasks import TASKS, suite
+from tasks.datamodule import SuiteData
+
+
+class Pictures:
+    """What a run may show to its method, in fixed order: a :class:`methods.support.Support`."""
+
+    def __init__(self, data: SuiteData):
+        self.data = data
+
+    def images(self, task: str) -> Iterator[Tensor]:
+        """Unlabelled batches of the images that the run adapts on.  ``[B, 3, H, W]``."""
+        return self._batches(task, self.data.adapt_on, self.data.adapt_shift)
+
+    def test(self, task: str) -> Iterator[Tensor]:
+        """Unlabelled batches of the test images; under the shift, if the run learns under it."""
+        return self._batches(task, "test", self.data.adapt_shift)
+
+    def labelled(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of the val split with their labels.  ``[B, 3, H, W], [B]``."""
+        labels = torch.from_numpy(self.data.labels(TASKS[task], "val")).split(self.data.batch)
+        return zip(self._batches(task, "val", CLEAN), labels, strict=True)
+
+    def _batches(self, task: str, split: str, shift: Shift) -> Iterator[Tensor]:
+        pixels = self.data.pixels(TASKS[task], split, shift)
+        for start in range(0, len(pixels), self.data.batch):
+            yield normalise(torch.from_numpy(np.array(pixels[start : start + self.data.batch])))
+
+
+class Stream(LightningDataModule):
+    """Unlabelled batches of all tasks for a Trainer, normalised where they are used."""
+
+    def __init__(self, data: SuiteData):
+        super().__init__()
+        self.data = data
+
+    def train_dataloader(self) -> DataLoader:
+        return self.data.train_dataloader()
+
+    def on_after_batch_transfer(
+        self, batch: Mapping[str, Tensor], dataloader_idx: int
+    ) -> dict[str, Tensor]:
+        return {task: normalise(images) for task, images in batch.items()}
+
+
+class Curves(Callback):
+    """Keeps the loss and every number that a method logs, step by step; tells ``watch`` of each."""
+
+    def __init__(self, watch: Callable[[], None]) -> None:
+        self.watch, self.curves = watch, defaultdict[str, list[float]](list)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any
+    ) -> None:
+        numbers = dict(trainer.callback_metrics)
+        if isinstance(outputs, Mapping) and "loss" in outputs:
+            numbers.setdefault("loss", outputs["loss"])
+        for name, value in numbers.items():
+            self.curves[name].append(float(value))
+        self.watch()
+
+
+def data_of(run: Run, shift: Shift | None, adaptation: Adaptation | None) -> SuiteData:
+    """The images that ``run`` may learn from: under ``shift``, or from no shift at all."""
+    return SuiteData(
+        suite(run.suite),
+        [],
+        limit=run.limit,
+        data_seed=run.data_seed,
+        adapt_on="test" if run.adapt_on in ("test", "shifted") else "adapt",
+        adapt_shift=shift or CLEAN,
+        adapt_batch=adaptation.batch if adaptation else 1,
+        adapt_steps=adaptation.steps if adaptation else 1,
+        seed=run.seed,
+    )
+
+
+def learn(
+    run: Run, config: str, shift: Shift | None, watch: Callable[[], None] = lambda: None
+) -> tuple[MergingMethod, dict[str, Any]]:
+    """The method of ``run``, built from scratch: it looks at images, then it is merged.
+
+    Chance, images and their order depend on the run and the shift alone.
+
+    Args:
+        run: what is built.
+        config: its settings, canonical JSON.
+        shift: under which the images are, if the run learns under each.
+        watch: called after every step of a Trainer.
+
+    Returns:
+        The method, ready to predict, and facts about the learning.
+    """
+    method, ckpts, curves = create(run, config), checkpoints_of(run), Curves(watch)
+    data = data_of(run, shift, method.adaptation)
+
+    def fit(learner: MergingMethod) -> None:
+        quiet_trainer(max_epochs=1, callbacks=[curves]).fit(learner, datamodule=Stream(data))
+
+    start = perf_counter()
+    with peak_memory() as peak:
+        method.build(ckpts, Pictures(data), fit)
+    found = {**curves.curves, **getattr(method, "curves", {})}  # a Trainer's, and its own
+    return method, {
+        "seconds": perf_counter() - start,
+        "peak_mb": peak.megabytes,
+        "steps": method.adaptation.steps if method.adaptation else 0,
+        "adapt_on": run.adapt_on,
+        "shift": shift.key if shift else "",
+        "experts": weights_of(run),
+        "curves": {name: curve for name, curve in found.items() if curve},
+        "coefficients": method.coefficients,
+    }
+
+
+def adapt(run: Run, config: str, shift: Shift | None, store: Store) -> None:
+    """Learn, and keep what was learned for whoever evaluates it (a unit of work).
+
+    Raises:
+        UserError: the loss diverged, or the disk is full; nothing is kept then.
+    """
+    method, facts = learn(run, config, shift, step_done)
+    if method.learned is None:
+        raise TypeError(f"{run.method} learns from images, but keeps nothing in `learned`")
+    state = {name: tensor.cpu() for name, tensor in method.learned.state_dict().items()}
+    learned.save(learned.path(store, run.id, shift), state, facts)
+    if not method.adapts:
+        step_done()
+
+
+def learn_to_tune(run: Run, config: str) -> MergingMethod:
+    """The method for one validation pass: whatever the run adapts on, test images stay unseen."""
+    calm = replace(run, adapt_on="adapt" if run.adapt_on else "")
+    return learn(calm, config, None)[0]

@@ -1,0 +1,52 @@
+"""What a sweep says before it begins: how much there is to do, and the licences."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from bench.members import learns
+from bench.plan import Plan
+from tasks import Task
+
+IMAGES = {"adapt": "the adapt split", "test": "the clean test images", "shifted": "the test images"}
+
+
+def show(plan: Plan, jobs: int, console: Console) -> None:
+    """Print the plan."""
+    sweep = plan.sweep
+    images = "all test images" if sweep.limit is None else f"up to {sweep.limit} test images a task"
+    console.print(
+        f"[bold]sweep {sweep.name}[/]: {len(plan.tasks)} tasks of {sweep.suite}, "
+        f"{plan.encoder.title}, {images}",
+        highlight=False,
+    )
+    console.print(f"  methods  {', '.join(dict.fromkeys(run.method for run in plan.runs))}")
+    console.print(f"  shifts   {len(plan.shifts)}: {' '.join(sweep.shifts)}", highlight=False)
+    console.print(
+        f"  plan     {len(plan.runs)} runs x {len(plan.shifts)} shifts = {plan.num_cells} cells: "
+        f"{plan.num_cells - plan.num_todo} done, {plan.num_todo} to do; "
+        f"{len(plan.experts)} experts to fine-tune, {len(plan.to_tune)} methods to tune; "
+        f"about {plan.minutes(jobs):.1f} min with {jobs} jobs",
+        highlight=False,
+    )
+    if learners := len({run.method for run in plan.runs if learns(run)}):
+        each = "under each shift" if sweep.adapt_on == "shifted" else "once for all shifts"
+        console.print(
+            f"  adapt    {learners} methods learn from {IMAGES[sweep.adapt_on]}, {each}: "
+            f"{trainings(plan)}",
+            highlight=False,
+        )
+    console.print("  data     " + licences(plan.tasks), highlight=False, style="dim")
+
+
+def trainings(plan: Plan) -> str:
+    """How much methods still have to learn."""
+    return f"{len(plan.to_learn)} trainings to do ({plan.steps:,} steps)"
+
+
+def licences(tasks: Sequence[Task]) -> str:
+    """What the pictures of a sweep may be used for."""
+    restricted = [task.name for task in tasks if task.non_commercial]
+    named = "; ".join(dict.fromkeys(part for t in tasks for part in t.licence.split("; ")))
+    warning = f" | NON-COMMERCIAL: {', '.join(restricted)}" if restricted else ""
+    return f"licences: {named}{warning}"

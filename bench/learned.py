@@ -1,0 +1,94 @@
+"""What a method learned from images: one file beside the cells of its run, written when it is done.
+
+``cells/<run_id>/learned.safetensors`` serves all shifts; a run that learns under each shift has one
+``learned-<shift>.safetensors`` per shift. The tensors are the state of ``method.learned``; facts
+about the learning are JSON in the file's metadata. A file that exists is finished: a learning
+that is killed leaves none.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from bench.errors import DamagedFileError, UserError
+from bench.zoo.experts import hash_of
+from corruptions.base import Shift
+from methods.files import open_safetensors, save_checkpoint
+from results.store import Store
+
+
+def path(store: Store, run_id: str, shift: Shift | None = None) -> Path:
+    """Where it lies, or will lie; ``shift`` for what was learned under one shift alone."""
+    name = f"learned-{shift.key}" if shift else "learned"
+    return store.folder / "cells" / run_id / f"{name}.safetensors"
+
+
+def has(store: Store, run_id: str, shift: Shift | None = None) -> bool:
+    """Whether it is there, and so need not be learned again."""
+    return path(store, run_id, shift).exists()
+
+
+def save(file: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write what was learned and the facts about it, whole or not at all.
+
+    Raises:
+        UserError: it learned NaN or infinity, or the disk is full.
+    """
+    if bad := [name for name, t in tensors.items() if not t.isfinite().all()]:
+        raise UserError(
+            f"{file.parent.name} learned NaN or infinity in {bad[0]}: its loss diverged; "
+            "lower its learning rate (--set)"
+        )
+    whole = {"facts": json.dumps({**facts, "tensors": hash_of(tensors)}, sort_keys=True)}
+    save_checkpoint(file, tensors, whole)  # one entry of metadata: no order, same file
+
+
+def load(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What :func:`save` wrote: tensors and facts.
+
+    Raises:
+        UserError: there is no such file.
+        DamagedFileError: it is truncated or altered.
+    """
+    try:
+        with open_safetensors(file) as opened:
+            facts = json.loads(opened.metadata()["facts"])
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (DamagedFileError, TypeError, KeyError, ValueError) as error:
+        raise DamagedFileError(f"{file} is damaged; `--force` learns it again") from error
+    if hash_of(tensors) != facts.get("tensors"):
+        raise DamagedFileError(f"{file} was altered; `--force` learns it again")
+    return tensors, facts
+
+
+def facts_of(store: Store, run_id: str, shift: Shift | None = None) -> dict[str, Any]:
+    """Facts about what a run learned.
+
+    ``seconds``, ``peak_mb``, ``steps``, ``adapt_on``, ``shift`` (its key, or empty),
+    ``experts`` (hash of each), ``curves`` (name -> one number per step) and ``coefficients``
+    (row -> task -> number).
+
+    Raises:
+        UserError: it learned nothing, or not for all shifts at once.
+        DamagedFileError: the file is truncated or altered.
+    """
+    return load(path(store, run_id, shift))[1]
+
+
+def files(store: Store, run_id: str) -> list[Path]:
+    """Every such file of a run, sorted."""
+    return sorted((store.folder / "cells" / run_id).glob("learned*.safetensors"))
+
+
+def damaged(store: Store, run_ids: list[str]) -> list[Path]:
+    """The files of these runs that cannot be read back."""
+    found = []
+    for file in (file for run_id in run_ids for file in files(store, run_id)):
+        try:
+            load(file)
+        except DamagedFileError:
+            found.append(file)
+    return found

@@ -1,0 +1,107 @@
+"""Built methods: what a run's method is made of, and how it is made ready to predict."""
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from time import perf_counter
+
+from lightning import seed_everything
+
+from bench import learned
+from bench.config import Run
+from bench.errors import UserError
+from bench.external import External
+from bench.memory import peak_memory
+from bench.rows import Cost, weights_of
+from bench.seeds import seed_of
+from bench.zoo.experts import checkpoints
+from methods import METHODS, Checkpoints, MergingMethod, Needs
+from methods.routed import RoutedMethod
+from tasks import TASKS, suite
+
+
+@lru_cache(maxsize=4)
+def _checkpoints(encoder: str, tasks: tuple[str, ...], expert_seed: int) -> Checkpoints:
+    return checkpoints(encoder, [TASKS[name] for name in tasks], expert_seed)
+
+
+def checkpoints_of(run: Run) -> Checkpoints:
+    """What the method of ``run`` is given; opened once per process."""
+    names = tuple(task.name for task in suite(run.suite))
+    return _checkpoints(run.encoder, names, run.expert_seed)
+
+
+def create(run: Run, config: str) -> MergingMethod:
+    """The method of ``run`` with ``config`` (canonical JSON), not built; chance is seeded."""
+    seed_everything(seed_of("method", run.method, run.seed), verbose=False)
+    cls = class_of(run)
+    return cls(cls.Config.make(json.loads(config)), run.seed)
+
+
+def class_of(run: Run) -> type[MergingMethod]:
+    """The method of ``run``; weights from elsewhere are one, too."""
+    return External if run.weights else METHODS[run.method]
+
+
+def learns(run: Run) -> bool:
+    """Whether the method of ``run`` looks at images before it can predict."""
+    return _unbuilt(run).needs != Needs.NOTHING
+
+
+def routes(run: Run) -> bool:
+    """Whether the method of ``run`` weighs its experts image by image."""
+    return isinstance(_unbuilt(run), RoutedMethod)
+
+
+def steps_of(run: Run) -> int:
+    """Steps of one training; 1 where no Trainer is run."""
+    adaptation = _unbuilt(run).adaptation
+    return adaptation.steps if adaptation else 1
+
+
+def images_of(run: Run) -> int:
+    """Images of every task that a Trainer shows in one training; 0 where none is run."""
+    adaptation = _unbuilt(run).adaptation
+    return adaptation.steps * adaptation.batch if adaptation else 0
+
+
+def _unbuilt(run: Run) -> MergingMethod:
+    """The method as declared: what it needs and how it adapts are not tuned."""
+    return class_of(run)(class_of(run).Config.make(json.loads(run.config)), run.seed)
+
+
+def build(run: Run, config: str, artifact: Path | None = None) -> tuple[MergingMethod, Cost]:
+    """The method of ``run`` with ``config`` (canonical JSON), merged and ready to predict.
+
+    Args:
+        run: what is built.
+        config: its settings, chosen or declared.
+        artifact: where that lies which it learned; none for a method that looks at no image.
+
+    Raises:
+        UserError: it was learned from other experts than those that are there now.
+    """
+    state, facts = learned.load(artifact) if artifact else (None, {})
+    if artifact and facts["experts"] != weights_of(run):
+        raise UserError(
+            f"the experts were made anew since {artifact} was learned; run again with --force"
+        )
+    method, ckpts = create(run, config), checkpoints_of(run)
+    start = perf_counter()
+    with peak_memory() as peak:
+        method.build(ckpts, learned=state)
+    seconds = perf_counter() - start
+    beyond = max(0.0, facts.get("seconds", 0.0) - seconds)  # learning ended in a merge, too
+    return method, Cost(seconds, peak.megabytes, method.num_stored, beyond)
+
+
+@lru_cache(maxsize=64)
+def built(run: Run, config: str) -> tuple[MergingMethod, Cost]:
+    """A method that learns nothing, built once per process."""
+    return build(run, config)
+
+
+@lru_cache(maxsize=64)
+def restored(run: Run, config: str, artifact: Path, changed: int) -> tuple[MergingMethod, Cost]:
+    """A method that has learned, restored once per process and file (``changed`` tells when)."""
+    return build(run, config, artifact)
