@@ -44,7 +44,13 @@ class EntropyRouter(RoutedMethod):
     def adapt_loss(self, images: Mapping[str, Tensor]) -> Tensor:
         """The mean entropy of a task's predictions, summed over the tasks."""
         order = sorted(images)
-        return torch.stack([entropy(self.predict(images[task], task)) for task in order]).sum()
+        if self.knows_task:
+            features = [self.features(images[task], task) for task in order]
+        else:  # in one pass: what is mixed is read once for all
+            joined = self.features(torch.cat([images[task] for task in order]), order[0])
+            features = list(joined.split([len(images[task]) for task in order]))
+        pairs = zip(features, order, strict=True)
+        return torch.stack([entropy(self.classify(x, task)) for x, task in pairs]).sum()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.learned.parameters(), self.cfg.lr)

@@ -82,9 +82,9 @@ class Mixer(nn.Module):
         super().__init__()
         self.vit, self._keys = vit, dict[str, str]()
         small: list[Tensor] = []
-        self._slices: dict[str, slice] = {}  # of a parameter in the stack of all small ones
-        products, start, shapes = set(matrices(vit)), 0, vit.shapes()
-        for name in sorted(shapes, key=lambda name: group_of(name, vit)):
+        self.sizes: dict[str, int] = {}  # of the parameters in the stack of all small ones
+        products, self.shapes = set(matrices(vit)), vit.shapes()
+        for name in sorted(self.shapes, key=lambda name: group_of(name, vit)):
             found = knowledge.get(name)
             if name in products:
                 self._keep_matrix(name, as_matrix(name, base[name])[None], found)
@@ -94,7 +94,10 @@ class Mixer(nn.Module):
             if found is not None:
                 stack = torch.cat([stack, found.to(stack)])
             small.append(stack.flatten(1))
-            self._slices[name] = slice(start, start := start + small[-1].shape[1])
+            self.sizes[name] = small[-1].shape[1]
+        self.group_sizes = [0] * num_groups(vit)
+        for name, size in self.sizes.items():
+            self.group_sizes[group_of(name, vit)] += size
         self.num_routes = max((_routes(found) for found in knowledge.values()), default=0)
         rows = [F.pad(stack, (0, 0, 0, 1 + self.num_routes - len(stack))) for stack in small]
         self.register_buffer("small", torch.cat(rows, dim=1))
@@ -141,22 +144,22 @@ class Mixer(nn.Module):
     def mix(self, weights: Tensor, others: Tensor | None = None) -> dict[str, Tensor]:
         """The merged weights of one image, built.  ``[K]`` or ``[G, K]``."""
         ops = MixOps(self, weights[None], (weights if others is None else others)[None])
-        shapes = self.vit.shapes()
         return {
             name: ops.tensor(name)[0]
-            if name in self._slices
-            else from_matrix(name, ops.matrix(name), shapes[name])
-            for name in shapes
+            if name in self.sizes
+            else from_matrix(name, ops.matrix(name), shape)
+            for name, shape in self.shapes.items()
         }
 
     def base(self) -> dict[str, Tensor]:
         """theta_a; only the patch embedding is copied for it."""
-        small = self.get_buffer("small")[0]
+        pieces = self.get_buffer("small")[0].split(list(self.sizes.values()))
+        small = dict(zip(self.sizes, pieces, strict=True))
         return {
-            name: small[self._slices[name]].view(shape)
-            if name in self._slices
+            name: small[name].view(shape)
+            if name in small
             else from_matrix(name, self.parts(name)[0][0], shape)
-            for name, shape in self.vit.shapes().items()
+            for name, shape in self.shapes.items()
         }
 
 
@@ -166,16 +169,11 @@ class MixOps:
     def __init__(self, mixer: Mixer, weights: Tensor, others: Tensor):
         self.mixer = mixer
         self.weights, self.others = _grouped(weights), _grouped(others)  # G x [B, 1 + K]
-        small, vit = mixer.get_buffer("small"), mixer.vit
-        if len(self.others) == 1:
-            self.small = self.others[0] @ small
-        else:
-            ranges = [[s for n, s in mixer._slices.items() if group_of(n, vit) == g]
-                      for g in range(num_groups(vit))]  # fmt: skip
-            self.small = torch.cat(
-                [w @ small[:, r[0].start : r[-1].stop]
-                 for w, r in zip(self.others, ranges, strict=True)], dim=1
-            )  # fmt: skip
+        small = mixer.get_buffer("small")
+        parts = small.split(mixer.group_sizes, 1) if len(self.others) > 1 else [small]
+        mixed = torch.cat([w @ part for w, part in zip(self.others, parts, strict=True)], dim=1)
+        pieces = mixed.split(list(mixer.sizes.values()), dim=1)
+        self.small = dict(zip(mixer.sizes, pieces, strict=True))
 
     def of(self, name: str) -> Tensor:
         """The weights of the group of ``name``, the base's in front.  ``[B, 1 + K]``."""
@@ -183,7 +181,7 @@ class MixOps:
         return self.weights[group_of(name, self.mixer.vit) if many else 0]
 
     def tensor(self, name: str) -> Tensor:
-        return self.small[:, self.mixer._slices[name]].unflatten(1, self.mixer.vit.shapes()[name])
+        return self.small[name].unflatten(1, self.mixer.shapes[name])
 
     def norm(self, name: str, x: Tensor) -> Tensor:
         weight, bias = self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias")

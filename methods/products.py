@@ -6,7 +6,6 @@ then a batched product; work ``n + K + 1`` an entry of the matrix. *Mix inputs*:
 inputs ``w_bt x_b`` side by side and multiply once; work ``n (K + 1)``, and nothing is built.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -36,37 +35,50 @@ class BuiltProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weights: Tensor, stack: Tensor) -> Tensor:
         ctx.save_for_backward(x, weights, stack)
-        found = x.new_empty(*x.shape[:2], stack.shape[2])
-        images = min(len(x), 2 * len(stack))  # then what is read and what is built weigh the same
-        rows = max(1, BUILT_BYTES // (images * stack[0, :1].nbytes))  # inputs of the layer
-        room = x.new_empty(images * rows * stack.shape[2])  # one place, so that it stays cached
-        slabs = zip(x.split(rows, 2), stack.split(rows, 1), strict=True)
-        for number, (columns, slab) in enumerate(slabs):
-            batch = (tensor.split(images) for tensor in (columns, weights, found))
-            for part, w, y in zip(*batch, strict=True):
-                built = room[: len(w) * slab[0].numel()].view(len(w), -1)
-                torch.mm(w, slab.flatten(1), out=built)
-                matrices = built.unflatten(1, slab.shape[1:])
-                torch.baddbmm(y, part, matrices, beta=min(number, 1), out=y)  # 0: y is not read
-        return found
+        return built_product(x, weights, stack)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         x, weights, stack = ctx.saved_tensors
-        of_x, of_weights = [], []
-        for rows, w, g in chunks(stack, x, weights, grad):
-            of_x.append(torch.bmm(g, build(w, stack).mT))
-            of_weights.append(torch.bmm(rows.mT, g).flatten(1) @ stack.flatten(1).T)
-        return torch.cat(of_x), torch.cat(of_weights), None
+        of_x = built_product(grad, weights, stack.mT.contiguous())  # turned: products run faster
+        return of_x, of_weights(x, grad, stack), None
 
 
-def build(weights: Tensor, stack: Tensor) -> Tensor:
-    """The matrices of some images.  ``[c, 1 + K], [1 + K, in, out] -> [c, in, out]``."""
-    return (weights @ stack.flatten(1)).unflatten(1, stack.shape[1:])
+def built_product(x: Tensor, weights: Tensor, stack: Tensor) -> Tensor:
+    """``[B, n, in], [B, 1 + K], [1 + K, in, out] -> [B, n, out]``."""
+    found = x.new_empty(*x.shape[:2], stack.shape[2])
+    images = min(len(x), 2 * len(stack))  # then what is read and what is built weigh the same
+    rows, room = tile(images, stack)
+    slabs = zip(x.split(rows, 2), stack.split(rows, 1), strict=True)
+    for number, (columns, slab) in enumerate(slabs):
+        batch = (tensor.split(images) for tensor in (columns, weights, found))
+        for part, w, y in zip(*batch, strict=True):
+            built = room[: len(w) * slab[0].numel()].view(len(w), -1)
+            torch.mm(w, slab.flatten(1), out=built)
+            matrices = built.unflatten(1, slab.shape[1:])
+            torch.baddbmm(y, part, matrices, beta=min(number, 1), out=y)  # 0: y is not read
+    return found
 
 
-def chunks(stack: Tensor, *batch: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """A batch in parts whose built matrices take few bytes."""
-    size = max(1, 4 * BUILT_BYTES // stack[0].nbytes)
-    return zip(*(tensor.split(size) for tensor in batch), strict=True)
+def of_weights(x: Tensor, grad: Tensor, stack: Tensor) -> Tensor:
+    """The gradient ``<x_b^T g_b, v_t>``.
+
+    ``[B, n, in], [B, n, out], [1 + K, in, out] -> [B, 1 + K]``.
+    """
+    found = x.new_zeros(len(x), len(stack))
+    rows, room = tile(len(x), stack)
+    for columns, slab in zip(x.split(rows, 2), stack.split(rows, 1), strict=True):
+        outer = room[: len(x) * slab[0].numel()].view(len(x), *slab.shape[1:])
+        torch.bmm(columns.mT, grad, out=outer)
+        found.addmm_(outer.flatten(1), slab.flatten(1).T)
+    return found
+
+
+def tile(images: int, stack: Tensor) -> tuple[int, Tensor]:
+    """How many inputs of the layer are taken at a time, and one place for what is built of them.
+
+    One place, used again and again, stays in the cache.
+    """
+    rows = max(1, min(stack.shape[1], BUILT_BYTES // (images * stack[0, :1].nbytes)))
+    return rows, stack.new_empty(images * rows * stack.shape[2])

@@ -143,3 +143,26 @@ def test_groups_follow_the_network():
     assert group_of("proj", VIT) == group_of("ln_post.bias", VIT) == 3
     assert group_of("conv1.weight", VIT) == group_of("ln_pre.weight", VIT) == 0
     assert group_of("transformer.resblocks.1.attn.in_proj", VIT) == 2
+
+
+def test_training_keeps_no_image_s_own_weights():
+    """What a backward needs grows by activations, far below one model an image."""
+    base, knowledge, _ = zoo("dense")
+    mixer = Mixer(VIT, base, knowledge)
+
+    def kept(count: int) -> int:
+        found: dict[int, int] = {}
+
+        def note(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            found[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        x = images().double()[:1].repeat(count, 1, 1, 1)
+        w = random(count, K).softmax(-1).requires_grad_()
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            mixer(x, w)
+        return sum(found.values())
+
+    own_weights = sum(tensor.nbytes for tensor in base.values())
+    assert (kept(64) - kept(32)) / 32 < own_weights / 2
