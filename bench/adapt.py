@@ -20,13 +20,14 @@ from torch.utils.data import DataLoader
 from bench import learned
 from bench.config import Run
 from bench.engines import step_done
+from bench.errors import UserError
 from bench.members import checkpoints_of, create
 from bench.memory import peak_memory
 from bench.quiet import quiet_trainer
 from bench.rows import weights_of
 from bench.zoo.clip import normalise
 from corruptions.base import CLEAN, Shift
-from methods import MergingMethod
+from methods import MergingMethod, Needs
 from methods.support import Adaptation
 from results.store import Store
 from tasks import TASKS, suite
@@ -138,6 +139,7 @@ def learn(
         "steps": method.adaptation.steps if method.adaptation else 0,
         "adapt_on": run.adapt_on,
         "shift": shift.key if shift else "",
+        "config": config,
         "experts": weights_of(run),
         "curves": {name: curve for name, curve in found.items() if curve},
         "coefficients": method.coefficients,
@@ -160,6 +162,15 @@ def adapt(run: Run, config: str, shift: Shift | None, store: Store) -> None:
 
 
 def learn_to_tune(run: Run, config: str) -> MergingMethod:
-    """The method for one validation pass: whatever the run adapts on, test images stay unseen."""
+    """The method for one validation pass: whatever the run adapts on, test images stay unseen.
+
+    Raises:
+        UserError: the method looks at test images of its own accord.
+    """
+    if Needs.TEST_STREAM in create(run, config).needs:
+        raise UserError(
+            f"{run.method} looks at test images, so it cannot be tuned before them; "
+            "set its constants (--set), or --no-tune"
+        )
     calm = replace(run, adapt_on="adapt" if run.adapt_on else "")
     return learn(calm, config, None)[0]

@@ -68,8 +68,8 @@ def facts_of(store: Store, run_id: str, shift: Shift | None = None) -> dict[str,
     """Facts about what a run learned.
 
     ``seconds``, ``peak_mb``, ``steps``, ``adapt_on``, ``shift`` (its key, or empty),
-    ``experts`` (hash of each), ``curves`` (name -> one number per step) and ``coefficients``
-    (row -> task -> number).
+    ``config`` (canonical JSON), ``experts`` (hash of each), ``curves`` (name -> one number per
+    step) and ``coefficients`` (row -> task -> number).
 
     Raises:
         UserError: it learned nothing, or not for all shifts at once.

@@ -79,9 +79,15 @@ def build(run: Run, config: str, artifact: Path | None = None) -> tuple[MergingM
         artifact: where that lies which it learned; none for a method that looks at no image.
 
     Raises:
-        UserError: it was learned from other experts than those that are there now.
+        UserError: it was learned with other settings, or from other experts than those that are
+            there now.
     """
     state, facts = learned.load(artifact) if artifact else (None, {})
+    if artifact and facts["config"] != config:
+        raise UserError(
+            f"{artifact} was learned with other settings ({facts['config']}); "
+            "run again with --force"
+        )
     if artifact and facts["experts"] != weights_of(run):
         raise UserError(
             f"the experts were made anew since {artifact} was learned; run again with --force"
@@ -92,7 +98,8 @@ def build(run: Run, config: str, artifact: Path | None = None) -> tuple[MergingM
         method.build(ckpts, learned=state)
     seconds = perf_counter() - start
     beyond = max(0.0, facts.get("seconds", 0.0) - seconds)  # learning ended in a merge, too
-    return method, Cost(seconds, peak.megabytes, method.num_stored, beyond)
+    most = max(peak.megabytes, facts.get("peak_mb", 0.0))
+    return method, Cost(seconds, most, method.num_stored, beyond)
 
 
 @lru_cache(maxsize=64)

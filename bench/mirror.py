@@ -51,7 +51,7 @@ def mirror(
             curves = {"tune_score": [trial["score"] for trial in trials]} if trials else {}
             lessons = [learned.load(file)[1] for file in learned.files(store, run)]
             target.log_run(
-                flat(facts) | protocol(lessons),
+                flat(facts, lessons) | protocol(lessons),
                 rows[rows["run_id"] == run],
                 curves | learning_curves(lessons),
                 {short(lesson["shift"]): lesson["coefficients"] for lesson in lessons},
@@ -102,6 +102,10 @@ def short(key: str) -> str:
     return key.partition("-")[0]
 
 
-def flat(facts: dict) -> dict:
-    """The facts of a run in one level, costs and settings included."""
-    return {**facts["run"], **facts["cost"], "config": facts["config"]}
+def flat(facts: dict, lessons: Sequence[Mapping[str, Any]] = ()) -> dict:
+    """The facts of a run in one level, settings and the costs of all its learnings included."""
+    cost = dict(facts["cost"])
+    if len(lessons) > 1:
+        cost["adapt_s"] = sum(lesson["seconds"] for lesson in lessons)
+        cost["peak_mb"] = max(lesson["peak_mb"] for lesson in lessons)
+    return {**facts["run"], **cost, "config": facts["config"]}

@@ -119,19 +119,26 @@ class Scorer(Callback):
         """Accuracy, negative log-likelihood in nats, expected calibration error; of the oracle."""
         logits, labels = self.all(cell, "logits"), torch.cat(self.labels[cell])
         assert logits is not None
-        error = multiclass_calibration_error(
-            logits.softmax(-1), labels, num_classes=logits.shape[1], n_bins=BINS
-        )
         return {
             **{name: float(hits.double().mean()) for name, hits in self.hits(cell).items()},
             "nll": float(F.cross_entropy(logits.double(), labels)),
-            "ece": float(error),
+            "ece": calibration_error(logits, labels),
         }
 
     def routing(self, cell: Cell, routes: list[str]) -> dict[str, float]:
         """Where a routed method sent the images of a cell; see :func:`routing`."""
         weights = self.all(cell, "weights")
         return {} if weights is None else routing(weights.double(), routes, cell[1])
+
+
+def calibration_error(logits: Tensor, labels: Tensor) -> float:
+    """Expected calibration error; of one class none, as it is sure and right."""
+    if logits.shape[1] == 1:
+        return 0.0
+    error = multiclass_calibration_error(
+        logits.softmax(-1), labels, num_classes=logits.shape[1], n_bins=BINS
+    )
+    return float(error)
 
 
 def routing(weights: Tensor, routes: list[str], task: str) -> dict[str, float]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from bench import learned
 from bench.config import Run, Sweep
 from bench.errors import UserError
-from bench.lines import Line, named
 from bench.members import images_of, learns, routes, steps_of
 from bench.zoo.encoders import ENCODERS, OF_WORLD, Encoder
 from bench.zoo.experts import Expert, experts_of
@@ -37,7 +36,6 @@ class Plan:
     tasks: list[Task]
     shifts: list[Shift]
     runs: list[Run]
-    variants: dict[str, str] = field(default_factory=dict)  # run id -> "keep=0.1", or empty
     todo: dict[Shift, list[Run]] = field(default_factory=dict)  # cells to measure, by shift
     experts: list[Expert] = field(default_factory=list)  # to fine-tune
     to_tune: list[Run] = field(default_factory=list)
@@ -50,11 +48,6 @@ class Plan:
         return SuiteData(
             self.tasks, self.shifts, limit=self.sweep.limit, data_seed=self.sweep.data_seed
         )
-
-    @property
-    def lines(self) -> dict[str, str]:
-        """Run id -> line of the table: the method, or the variant of it."""
-        return {run.id: named(run.method, self.variants.get(run.id, "")) for run in self.runs}
 
     @property
     def num_cells(self) -> int:
@@ -119,26 +112,24 @@ def resolve(sweep: Sweep) -> Plan:
     shifts = parse_shifts(sweep.shifts, constants, sweep.placement)
     if small and sweep.placement == "native":
         raise UserError("pocket pictures are stored at the input size: use --placement input")
-    plan, seeds = Plan(sweep, encoder, tasks, shifts, []), list(dict.fromkeys(sweep.seeds))
-    for line in sweep.lines:
-        unbuilt = configured(sweep, line)
-        for seed in seeds if unbuilt.depends_on_seed else seeds[:1]:
-            run = run_of(sweep, encoder, tasks, line, seed)
-            if run not in plan.runs:  # what is said twice, in whatever words, is done once
-                plan.runs.append(run)
-                plan.variants[run.id] = line.variant(unbuilt.cfg.as_dict())
-    return plan
+    methods, seeds = dict.fromkeys(sweep.methods), dict.fromkeys(sweep.seeds)
+    runs = [
+        run_of(sweep, encoder, tasks, name, seed)
+        for name in methods
+        for seed in (seeds if configured(sweep, name).depends_on_seed else list(seeds)[:1])
+    ]
+    return Plan(sweep, encoder, tasks, shifts, runs)
 
 
-def configured(sweep: Sweep, line: Line) -> MergingMethod:
-    """The method of a line, not built, with what the sweep sets."""
-    cls = METHODS[line.method]
-    return cls(cls.Config.make(sweep.fields_of(line)))
+def configured(sweep: Sweep, method: str) -> MergingMethod:
+    """The method, not built, with what the sweep sets."""
+    cls = METHODS[method]
+    return cls(cls.Config.make(sweep.settings_of(method)))
 
 
-def run_of(sweep: Sweep, encoder: Encoder, tasks: list[Task], line: Line, seed: int) -> Run:
-    """The run of one line and seed."""
-    settings, unbuilt = sweep.fields_of(line), configured(sweep, line)
+def run_of(sweep: Sweep, encoder: Encoder, tasks: list[Task], method: str, seed: int) -> Run:
+    """The run of one method and seed."""
+    settings, unbuilt = sweep.settings_of(method), configured(sweep, method)
     config = unbuilt.cfg
     free = {name: values for name, values in config.grid.items() if name not in settings}
     return Run(
@@ -148,7 +139,7 @@ def run_of(sweep: Sweep, encoder: Encoder, tasks: list[Task], line: Line, seed: 
         base=encoder.base_hash,
         experts=tuple(encoder.expert_key(task, sweep.expert_seed) for task in tasks),
         expert_seed=sweep.expert_seed,
-        method=line.method,
+        method=method,
         version=unbuilt.version,
         config=canonical(config),
         grid=json.dumps(free, sort_keys=True) if sweep.tune and free else "",

@@ -21,9 +21,9 @@ class Cost:
     """What building a method took."""
 
     merge_s: float
-    peak_mb: float  # of the process above what it held before
+    peak_mb: float  # of the process above what it held before, learning included
     parameters: int  # stored to predict
-    adapt_s: float = 0.0  # learning from images, beyond the merge that it ends in
+    adapt_s: float = 0.0  # one learning from images, beyond the merge that it ends in
 
 
 def weights_of(run: Run) -> list[str]:

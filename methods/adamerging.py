@@ -40,7 +40,7 @@ class AdaMerging(MergingMethod):
         batches: Annotated[int, "[1, inf)"] = 2  # of 16 images, of every task, in a step
         clamp: bool = True  # lambda to [0, 1] wherever it is used
 
-        presets = {
+        presets = {  # images are drawn anew for each step, which FusionBench's do not do
             "original": {"init": 0.3, "lr": 1e-3, "steps": 500, "batches": 2, "clamp": True},
             "fusionbench": {"init": 0.3, "lr": 1e-3, "steps": 1000, "batches": 1, "clamp": False},
         }

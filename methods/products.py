@@ -41,7 +41,7 @@ class BuiltProduct(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         x, weights, stack = ctx.saved_tensors
-        of_x = built_product(grad, weights, stack.mT.contiguous())  # turned: products run faster
+        of_x = built_product(grad, weights, stack.mT)  # built turned: products run faster
         return of_x, of_weights(x, grad, stack), None
 
 
@@ -52,10 +52,11 @@ def built_product(x: Tensor, weights: Tensor, stack: Tensor) -> Tensor:
     rows, room = tile(images, stack)
     slabs = zip(x.split(rows, 2), stack.split(rows, 1), strict=True)
     for number, (columns, slab) in enumerate(slabs):
+        flat = slab.flatten(1)  # a copy, where the stack is turned
         batch = (tensor.split(images) for tensor in (columns, weights, found))
         for part, w, y in zip(*batch, strict=True):
-            built = room[: len(w) * slab[0].numel()].view(len(w), -1)
-            torch.mm(w, slab.flatten(1), out=built)
+            built = room[: len(w) * flat.shape[1]].view(len(w), -1)
+            torch.mm(w, flat, out=built)
             matrices = built.unflatten(1, slab.shape[1:])
             torch.baddbmm(y, part, matrices, beta=min(number, 1), out=y)  # 0: y is not read
     return found

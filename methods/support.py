@@ -18,8 +18,8 @@ class Needs(Flag):
     """
 
     NOTHING = 0
-    IMAGES = auto()  # unlabelled images of the adapt split
-    TASK_IDS = auto()  # which task an image of the adapt split comes from, as a thing to learn
+    IMAGES = auto()  # unlabelled images to learn from: of the adapt split, if not said otherwise
+    TASK_IDS = auto()  # which task an image that it learns from belongs to, as a thing to learn
     VAL_LABELS = auto()  # labelled images of the val split
     TEST_STREAM = auto()  # the unlabelled test images themselves
 

@@ -83,9 +83,9 @@ def with_entries(
         UserError: a cell was measured twice and nothing tells the two apart.
     """
     rows = rows.assign(variant="", entry=rows["method"])
-    for telling in (_adapted_on, _tuned, _constants):  # a split that is not needed is not made
-        for _, group in rows.groupby("entry", sort=False):
-            if group.duplicated(CELL).any():
+    for telling in (_adapted_on, _tuned, _constants):  # a split that is not needed is not made,
+        for _, group in rows.groupby("entry", sort=False):  # but protocols are never mixed
+            if telling is _adapted_on or group.duplicated(CELL).any():
                 rows.loc[group.index, "variant"] += telling(group)
         rows["entry"] = rows["method"] + (" [" + rows["variant"].str[2:] + "]").where(
             rows["variant"] != "", ""
@@ -162,6 +162,8 @@ def _allowance(row: pd.Series) -> str:
         parts.append(f"sees {row['needs']}")
     if row["adapt_on"]:
         parts.append(f"adapts on {ADAPT_ON.get(row['adapt_on'], row['adapt_on'])}")
+    if row["adapt_on"] in TITLES and "task ids" in row["needs"]:
+        parts.append("learns the task of each of these test images")
     if row["knows_task"]:
         parts.append("is told the task of each image")
     if row["stores"] not in ("", "one model"):

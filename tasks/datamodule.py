@@ -60,9 +60,15 @@ class Unlabelled(Dataset[dict[str, Tensor]]):
         for task in self.data.tasks:
             pixels = self.data.pixels(task, self.data.adapt_on, self.data.adapt_shift)
             rng = rng_of("adapt", self.data.seed, task.name, step)
-            rows = np.sort(rng.integers(0, len(pixels), self.batch))
+            rows = np.sort(draw(len(pixels), self.batch, rng))
             found[task.name] = torch.from_numpy(pixels[rows])
         return found
+
+
+def draw(count: int, batch: int, rng: np.random.Generator) -> np.ndarray:
+    """Numbers of ``batch`` images, none twice unless there are too few.  ``int [batch]``."""
+    whole, rest = divmod(batch, count)
+    return np.concatenate([*[np.arange(count)] * whole, rng.permutation(count)[:rest]])
 
 
 class SuiteData(LightningDataModule):

@@ -9,7 +9,7 @@ import torch
 
 from corruptions.base import CLEAN, Shift, parse_shifts
 from tasks import load, suite
-from tasks.datamodule import BATCH, SuiteData, image_cache
+from tasks.datamodule import BATCH, SuiteData, draw, image_cache
 
 SHIFTS = parse_shifts(["clean", "gaussian_noise@3", "contrast@5"])
 TASKS = suite("toy")
@@ -95,6 +95,14 @@ def test_the_splits_are_corrupted_each_by_its_own_chance():
     ]
     for first, second in ((0, 1), (0, 2), (1, 2)):
         assert abs(np.corrcoef(added[first].ravel(), added[second].ravel())[0, 1]) < 0.05
+
+
+@pytest.mark.parametrize(("count", "batch"), [(5, 3), (5, 5), (2, 5)])
+def test_a_step_shows_no_image_twice_unless_it_must(count, batch):
+    rows = draw(count, batch, np.random.default_rng(0))
+    often = np.bincount(rows, minlength=count)
+    assert len(rows) == batch
+    assert often.max() - often.min() <= 1
 
 
 # -- what a method adapts on ---------------------------------------------------------------------

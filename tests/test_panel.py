@@ -46,6 +46,13 @@ def test_routing_of_four_images_by_hand():
     assert found["route_entropy"] == pytest.approx((2.5 * math.log(2) + third) / 4)
 
 
+def test_a_task_of_one_class_is_measured():
+    scorer, cell = Scorer(), ("m", "t", "clean")
+    batch = {"task": "t", "shift": "clean", "labels": torch.zeros(3, dtype=torch.long)}
+    scorer.on_test_batch_end(None, None, {"m": Answer(torch.ones(3, 1))}, batch, 0)
+    assert scorer.measure(cell) == {"acc": 1.0, "nll": 0.0, "ece": 0.0}
+
+
 def test_weights_of_layers_are_averaged_first():
     """Two layers that disagree: their mean is undecided, though each of them is certain."""
 
