@@ -25,12 +25,13 @@ from bench.members import checkpoints_of, create
 from bench.memory import peak_memory
 from bench.quiet import quiet_trainer
 from bench.rows import weights_of
+from bench.unseen import seen_of
 from bench.zoo.clip import normalise
 from corruptions.base import CLEAN, Shift
 from methods import MergingMethod, Needs
 from methods.support import Adaptation
 from results.store import Store
-from tasks import TASKS, suite
+from tasks import TASKS
 from tasks.datamodule import SuiteData
 
 
@@ -95,7 +96,7 @@ class Curves(Callback):
 def data_of(run: Run, shift: Shift | None, adaptation: Adaptation | None) -> SuiteData:
     """The images that ``run`` may learn from: under ``shift``, or from no shift at all."""
     return SuiteData(
-        suite(run.suite),
+        seen_of(run),
         [],
         limit=run.limit,
         data_seed=run.data_seed,
@@ -143,6 +144,7 @@ def learn(
         "experts": weights_of(run),
         "curves": {name: curve for name, curve in found.items() if curve},
         "coefficients": method.coefficients,
+        "report": method.report,
     }
 
 

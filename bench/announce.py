@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.markup import escape
 
 from bench.members import learns
 from bench.plan import Plan
@@ -20,8 +21,12 @@ def show(plan: Plan, jobs: int, console: Console) -> None:
         f"{plan.encoder.title}, {images}",
         highlight=False,
     )
-    console.print(f"  methods  {', '.join(dict.fromkeys(run.method for run in plan.runs))}")
+    lines = plan.lines
+    console.print(f"  methods  {escape(', '.join(dict.fromkeys(lines.values())))}", highlight=False)
     console.print(f"  shifts   {len(plan.shifts)}: {' '.join(sweep.shifts)}", highlight=False)
+    if sweep.unseen:
+        names = ", ".join(sweep.unseen)
+        console.print(f"  unseen   {names}: measured, their experts not merged", highlight=False)
     console.print(
         f"  plan     {len(plan.runs)} runs x {len(plan.shifts)} shifts = {plan.num_cells} cells: "
         f"{plan.num_cells - plan.num_todo} done, {plan.num_todo} to do; "
@@ -29,7 +34,7 @@ def show(plan: Plan, jobs: int, console: Console) -> None:
         f"about {plan.minutes(jobs):.1f} min with {jobs} jobs",
         highlight=False,
     )
-    if learners := len({run.method for run in plan.runs if learns(run)}):
+    if learners := len({lines[run.id] for run in plan.runs if learns(run)}):
         each = "under each shift" if sweep.adapt_on == "shifted" else "once for all shifts"
         console.print(
             f"  adapt    {learners} methods learn from {IMAGES[sweep.adapt_on]}, {each}: "

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError
+from bench.lines import Line, methods_of, parse
 from bench.registry import Registry
 
 LEVELS = ("clean", "L1", "L2", "L3")
@@ -25,7 +26,7 @@ class Sweep:
     name: str = "custom"
     suite: str = "pocket8"
     encoder: str = ""  # "" takes the suite's own
-    methods: tuple[str, ...] = (*REFERENCES, *STATIC)
+    methods: tuple[str, ...] = (*REFERENCES, *STATIC)  # or variants of them: "ties[keep=0.1]"
     shifts: tuple[str, ...] = LEVELS
     seeds: tuple[int, ...] = (0,)  # of the methods; one that has no chance in it takes the first
     expert_seed: int = 0  # which set of experts
@@ -36,6 +37,8 @@ class Sweep:
     placement: str = "input"  # input | native: where in the preprocessing a shift is applied
     data_seed: int = 0  # of the corruptions
     adapt_on: str = "adapt"  # what methods learn from: the adapt split | test | shifted (test)
+    unseen: tuple[str, ...] = ()  # tasks whose experts are not merged; measured like the others
+    uncertainty: bool = False  # keep how sure methods are of each image; changes no other number
 
     def __post_init__(self) -> None:
         if self.adapt_on not in ADAPT_ON:
@@ -48,6 +51,20 @@ class Sweep:
             raise UserError(f"the name of a sweep is part of a file name; got {self.name!r}")
         if not self.methods or not self.shifts or not self.seeds:
             raise UserError("a sweep needs at least one method, one shift and one seed")
+        methods_of(self.methods)  # are they well written?
+
+    @property
+    def lines(self) -> list[Line]:
+        """The methods and variants that are compared.
+
+        Raises:
+            UserError: one is written in any other way than ``method[field=value,field=value]``.
+        """
+        return [parse(text) for text in self.methods]
+
+    def fields_of(self, line: Line) -> dict[str, str]:
+        """The fields that are set for one line: its own, and those set for the whole method."""
+        return {**self.settings_of(line.method), **line.fields}
 
     def settings_of(self, method: str) -> dict[str, str]:
         """The fields of ``method`` that this sweep sets.
@@ -63,7 +80,7 @@ class Sweep:
                 raise UserError(
                     f"a setting is METHOD.FIELD=VALUE; got {setting!r}, write e.g. ties.keep=0.1"
                 )
-            if owner not in self.methods:
+            if owner not in methods_of(self.methods):
                 raise UserError(f"--set {setting}: {owner!r} is not in this sweep")
             if owner == method:
                 found[name] = value
@@ -78,6 +95,18 @@ for _sweep in (
         "pretrained", "average", *STATIC, "adamerging_task", "adamerging", "adamerging_pp",
         "twin_merging", "oracle_router", "centroid_router", "ce_router", "entropy_router",
         "logit_ensemble", "individual")),
+    Sweep(name="bd", limit=500, seeds=(0, 1, 2), methods=(
+        "pretrained", "average", *STATIC, "adamerging", "twin_merging", "bd_merging_task",
+        "bd_merging", "individual")),
+    Sweep(name="bd-ablation", limit=500, shifts=("clean", "L2"), methods=(
+        "pretrained", "average", "bd_merging", *(f"bd_merging[{part}=false]" for part in (
+            "router", "ads", "contrast", "div", "sharp", "conf")), "individual")),
+    # Four and four, as in the paper. What is unseen lies near to what is seen and far from it:
+    # optdigits by mnist (digits of other hands), letters by scripts (the same typefaces),
+    # brainplane by texture (crops of grey photographs), animals by nothing (silhouettes).
+    Sweep(name="bd-unseen", limit=500, seeds=(0, 1, 2), methods=(
+        "pretrained", "average", *STATIC, "adamerging", "twin_merging", "bd_merging_task",
+        "bd_merging", "individual"), unseen=("optdigits", "animals", "brainplane", "letters")),
     Sweep(name="smoke", suite="toy", shifts=("clean", "contrast@5"), limit=24),
     Sweep(name="severity", limit=500, shifts=(
         "clean", "motion_blur", "impulse_noise", "gaussian_noise", "pixelate", "spatter",
@@ -134,6 +163,17 @@ def digest(value: object) -> str:
     return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
+LATER = ("unseen", "uncertainty")  # fields that sweeps and runs did not have at first
+
+
+def told(value: "Sweep | Run") -> dict[str, Any]:
+    """The fields of a sweep or a run that say what it is: what is new and not used says nothing.
+
+    So results that were stored before there was a field are still found.
+    """
+    return {name: v for name, v in asdict(value).items() if v or name not in LATER}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """Everything that decides a result except the shifts; its id is the hash of all of it."""
@@ -153,12 +193,13 @@ class Run:
     data_seed: int
     adapt_on: str = ""  # what a method that learns from images is shown: adapt | test | shifted
     weights: str = ""  # sha256 of a model that was merged elsewhere
+    unseen: tuple[str, ...] = ()  # tasks whose experts are left out, in suite order
 
     @property
     def id(self) -> str:
         """Name of the result folder: a readable start, an exact end."""
         readable = re.sub(r"[^\w.-]", "_", f"{self.suite}-{self.method}")
-        return f"{readable}-{digest(asdict(self))}"
+        return f"{readable}-{digest(told(self))}"
 
     @property
     def tuned(self) -> bool:

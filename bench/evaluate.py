@@ -7,9 +7,11 @@ import pandas as pd
 from bench import learned
 from bench.adapt import learn_to_tune
 from bench.config import Run
-from bench.members import build, built, learns, restored
+from bench.doubts import detects, images_of
+from bench.members import build, built, floor_of, learns, restored
 from bench.panel import score
 from bench.rows import Cost, cell_rows, facts_of, note
+from bench.unseen import seen_of
 from corruptions.base import CLEAN, Shift
 from methods import MergingMethod
 from methods.routed import RoutedMethod
@@ -24,13 +26,11 @@ def data_of(run: Run, shifts: Sequence[Shift]) -> SuiteData:
 
 
 def validate(run: Run, config: str) -> dict[str, float]:
-    """Accuracy on every task's val split: one validation pass (a unit of work)."""
+    """Accuracy on the val split of every seen task: one validation pass (a unit of work)."""
     method = learn_to_tune(run, config) if learns(run) else build(run, config)[0]
-    _, scorer = score({run.id: method}, data_of(run, []), "val")
-    return {
-        task.name: scorer.measure((run.id, task.name, CLEAN.key))["acc"]
-        for task in suite(run.suite)
-    }
+    data = SuiteData(seen_of(run), [], limit=run.limit, data_seed=run.data_seed)
+    _, scorer = score({run.id: method}, data, "val")
+    return {task.name: scorer.measure((run.id, task.name, CLEAN.key))["acc"] for task in data.tasks}
 
 
 def member(run: Run, config: str, shift: Shift, store: Store) -> tuple[MergingMethod, Cost]:
@@ -44,7 +44,9 @@ def member(run: Run, config: str, shift: Shift, store: Store) -> tuple[MergingMe
     return restored(run, config, artifact, changed)
 
 
-def evaluate(runs: Sequence[tuple[Run, str]], shift: Shift, sweep: str, store: Store) -> None:
+def evaluate(
+    runs: Sequence[tuple[Run, str]], shift: Shift, sweep: str, store: Store, unsure: bool = False
+) -> None:
     """Measure several runs under one shift and store each as one file (a unit of work).
 
     Args:
@@ -53,19 +55,29 @@ def evaluate(runs: Sequence[tuple[Run, str]], shift: Shift, sweep: str, store: S
         sweep: name printed in the rows.
         store: where the files go, and where that lies which methods learned; each file is whole
             or absent.
+        unsure: whether to keep how sure the methods were of every image.
     """
     ready = {run.id: member(run, config, shift, store) for run, config in runs}
-    data = data_of(runs[0][0], [shift])
-    panel, scorer = score({key: method for key, (method, _) in ready.items()}, data, "test")
+    first = runs[0][0]  # all see the same tasks
+    data, floor = data_of(first, [shift]), floor_of(first) if first.unseen else None
+    members = {key: method for key, (method, _) in ready.items()}
+    panel, scorer = score(members, data, "test", first.unseen, floor, unsure)
     for run, config in runs:
         method, cost = ready[run.id]
-        facts, rows = facts_of(run, config, method), []
+        facts, rows, images = facts_of(run, config, method), [], []
         for task in data.tasks:
             cell = (run.id, task.name, shift.key)
             measured = scorer.measure(cell) | {"eval_s": panel.seconds[cell]}
             if isinstance(method, RoutedMethod):
                 measured |= scorer.routing(cell, method.routes)
             hits = {name: right.numpy() for name, right in scorer.hits(cell).items()}
-            rows += cell_rows(facts, task, shift, sweep, hits, measured)
+            if unsure:
+                images.append(images_of(scorer, cell, shift))
+                measured |= detects(images[-1])
+            seen = task.name not in run.unseen
+            rows += cell_rows(facts, task, seen, shift, sweep, hits, measured)
         note(run, config, cost, store)
+        store.images_path(run.id, shift.key).unlink(missing_ok=True)  # of other rows than these
         store.write(run.id, shift.key, pd.DataFrame(rows))
+        if unsure:
+            store.write_images(run.id, shift.key, pd.concat(images))

@@ -4,12 +4,14 @@ from pathlib import Path
 
 from rich.console import Console
 
+from bench import learned
 from bench.plan import Plan
 from bench.progress import Stages
 from bench.records import recorded, rows_of
 from methods import METHODS
 from results.render import renderable
 from results.schema import CEILING, FLOOR, ORACLE
+from results.store import Store
 from results.tables import compare
 
 
@@ -27,9 +29,14 @@ def leaderboard(plan: Plan, stages: Stages, out: Path, console: Console, wandb: 
     rows = rows_of(
         out, recorded(out, run=first.id) if first.weights else recorded(out, plan.sweep.name)
     )
-    table = compare(rows, order=method_order())
+    by = "seen" if plan.sweep.unseen else "shift"
+    table = compare(rows, by=by, order=method_order())
     console.print()
     console.print(renderable(table, min(console.width, 120)))
+    for run, told in learned.problems(Store(out), [run.id for run in plan.runs]).items():
+        for text in told:
+            line = f"learning went wrong: {plan.lines[run]} ({run}): {text}"
+            console.print(line, style="yellow", markup=False, highlight=False)
     if wandb != "off":
         from bench.mirror import mirror
 

@@ -69,7 +69,8 @@ def facts_of(store: Store, run_id: str, shift: Shift | None = None) -> dict[str,
 
     ``seconds``, ``peak_mb``, ``steps``, ``adapt_on``, ``shift`` (its key, or empty),
     ``config`` (canonical JSON), ``experts`` (hash of each), ``curves`` (name -> one number per
-    step) and ``coefficients`` (row -> task -> number).
+    step), ``coefficients`` (row -> task -> number) and ``report`` (what learning was like, in the
+    method's own words).
 
     Raises:
         UserError: it learned nothing, or not for all shifts at once.
@@ -81,6 +82,16 @@ def facts_of(store: Store, run_id: str, shift: Shift | None = None) -> dict[str,
 def files(store: Store, run_id: str) -> list[Path]:
     """Every such file of a run, sorted."""
     return sorted((store.folder / "cells" / run_id).glob("learned*.safetensors"))
+
+
+def problems(store: Store, run_ids: list[str]) -> dict[str, list[str]]:
+    """Run id -> how its learning failed, in the method's own words; of runs where it did."""
+    found = {}
+    for run_id in run_ids:
+        reports = [load(file)[1].get("report", {}) for file in files(store, run_id)]
+        if told := dict.fromkeys(text for one in reports for text in one.get("problems", ())):
+            found[run_id] = list(told)
+    return found
 
 
 def damaged(store: Store, run_ids: list[str]) -> list[Path]:

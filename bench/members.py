@@ -14,10 +14,12 @@ from bench.external import External
 from bench.memory import peak_memory
 from bench.rows import Cost, weights_of
 from bench.seeds import seed_of
+from bench.unseen import seen_of, show_heads
 from bench.zoo.experts import checkpoints
 from methods import METHODS, Checkpoints, MergingMethod, Needs
 from methods.routed import RoutedMethod
-from tasks import TASKS, suite
+from results.schema import FLOOR
+from tasks import TASKS
 
 
 @lru_cache(maxsize=4)
@@ -26,8 +28,8 @@ def _checkpoints(encoder: str, tasks: tuple[str, ...], expert_seed: int) -> Chec
 
 
 def checkpoints_of(run: Run) -> Checkpoints:
-    """What the method of ``run`` is given; opened once per process."""
-    names = tuple(task.name for task in suite(run.suite))
+    """What the method of ``run`` is given: of seen tasks alone; opened once per process."""
+    names = tuple(task.name for task in seen_of(run))
     return _checkpoints(run.encoder, names, run.expert_seed)
 
 
@@ -97,6 +99,7 @@ def build(run: Run, config: str, artifact: Path | None = None) -> tuple[MergingM
     with peak_memory() as peak:
         method.build(ckpts, learned=state)
     seconds = perf_counter() - start
+    show_heads(method, run)
     beyond = max(0.0, facts.get("seconds", 0.0) - seconds)  # learning ended in a merge, too
     most = max(peak.megabytes, facts.get("peak_mb", 0.0))
     return method, Cost(seconds, most, method.num_stored, beyond)
@@ -112,3 +115,11 @@ def built(run: Run, config: str) -> tuple[MergingMethod, Cost]:
 def restored(run: Run, config: str, artifact: Path, changed: int) -> tuple[MergingMethod, Cost]:
     """A method that has learned, restored once per process and file (``changed`` tells when)."""
     return build(run, config, artifact)
+
+
+@lru_cache(maxsize=4)
+def floor_of(run: Run) -> MergingMethod:
+    """The pretrained model: it answers for experts of unseen tasks, which nobody has."""
+    method = METHODS[FLOOR]().build(checkpoints_of(run))
+    show_heads(method, run)
+    return method

@@ -73,6 +73,7 @@ def protocol(lessons: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if not lessons:
         return {}
     first = lessons[0]
+    reports = {short(one["shift"]): one["report"] for one in lessons if one.get("report")}
     return {
         "adaptation": {
             "adapt_on": first["adapt_on"],
@@ -80,7 +81,8 @@ def protocol(lessons: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "steps": first["steps"],
             "seconds": sum(lesson["seconds"] for lesson in lessons),
             "peak_mb": max(lesson["peak_mb"] for lesson in lessons),
-        }
+        },
+        **({"report": reports.get("", reports)} if reports else {}),
     }
 
 

@@ -5,9 +5,9 @@ and normalised once, whoever looks at it. The :class:`Scorer` measures; methods 
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from lightning import LightningModule, Trainer
@@ -33,14 +33,40 @@ class Answer(NamedTuple):
     logits: Tensor  # [B, C]
     weights: Tensor | None = None  # [B, K], on each route; of a routed method alone
     oracle: Tensor | None = None  # [B, C]: logits with all weight on the true task's route
+    u: Tensor | None = None  # [B]: uncertainty, of a method that knows its own
+    ads: Tensor | None = None  # [B]: discrepancy from the images beside it, of such a method
+
+
+@runtime_checkable
+class Unsure(Protocol):
+    """A method that says of each image how unsure it is of it."""
+
+    def uncertainty(self, images: Tensor) -> Tensor:
+        """``[B, 3, H, W] -> [B]``, in [0, 1]."""
+
+    def discrepancy(self, images: Tensor) -> Tensor:
+        """How much it disagrees with its neighbours in the batch.  ``[B, 3, H, W] -> [B]``."""
 
 
 class Panel(LightningModule):
-    """Several built methods that look at the same batches."""
+    """Several built methods that look at the same batches.
 
-    def __init__(self, members: Mapping[str, MergingMethod]):
+    Args:
+        members: by any name.
+        unseen: tasks whose experts were not merged.
+        floor: answers for members that would need these; for all others they answer themselves.
+        unsure: whether members that know how unsure they are shall say so.
+    """
+
+    def __init__(
+        self,
+        members: Mapping[str, MergingMethod],
+        unseen: Collection[str] = (),
+        floor: MergingMethod | None = None,
+        unsure: bool = False,
+    ):
         super().__init__()
-        self.keys = list(members)
+        self.keys, self.unseen, self.floor, self.unsure = list(members), unseen, floor, unsure
         self.members = nn.ModuleList(members.values())
         self.seconds: dict[Cell, float] = defaultdict(float)
 
@@ -51,14 +77,27 @@ class Panel(LightningModule):
         for key, member in zip(self.keys, self.members, strict=True):
             assert isinstance(member, MergingMethod)
             start = perf_counter()
-            answer = answered(member, images, task)
+            answer = self.ask(member, images, task)
             if images.is_cuda:
                 torch.cuda.synchronize()
             self.seconds[key, task, batch["shift"]] += perf_counter() - start
-            if isinstance(member, RoutedMethod):  # not timed: nobody can do it without the task
+            if isinstance(member, RoutedMethod) and task not in self.unseen:
+                # not timed: nobody can do it without the task
                 answer = answer._replace(oracle=member.predict_oracle(images, task))
+            if self.unsure and isinstance(member, Unsure):
+                doubts = {"u": member.uncertainty(images), "ads": member.discrepancy(images)}
+                answer = answer._replace(**doubts)
             answers[key] = answer
         return answers
+
+    def ask(self, member: MergingMethod, images: Tensor, task: str) -> Answer:
+        """What a member says, or the floor in its place: no route then has any weight."""
+        if task not in self.unseen or not member.knows_task or self.floor is None:
+            return answered(member, images, task)
+        weights = None
+        if isinstance(member, RoutedMethod):
+            weights = images.new_zeros(len(images), len(member.routes))
+        return Answer(self.floor.predict(images, task), weights)
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Answer]:
         """Logits of every member on one batch of one cell."""
@@ -147,7 +186,7 @@ def routing(weights: Tensor, routes: list[str], task: str) -> dict[str, float]:
     Args:
         weights: ``[N, K]``, of each image on each route; rows sum to 1.
         routes: what the columns are: tasks, and perhaps "null".
-        task: the true one.
+        task: the true one; no routing accuracy if it has no route.
 
     Returns:
         ``route_acc``: share of images whose largest weight is on their task (the first of equals);
@@ -158,8 +197,9 @@ def routing(weights: Tensor, routes: list[str], task: str) -> dict[str, float]:
     1.0
     """
     entropy = -torch.xlogy(weights, weights).sum(1)
+    right = weights.argmax(1) == routes.index(task) if task in routes else None
     return {
-        "route_acc": float((weights.argmax(1) == routes.index(task)).double().mean()),
+        **({} if right is None else {"route_acc": float(right.double().mean())}),
         "route_entropy": float(entropy.mean()),
         "route_max": float(weights.amax(1).mean()),
         **{f"route:{name}": float(w) for name, w in zip(routes, weights.mean(0), strict=True)},
@@ -167,10 +207,15 @@ def routing(weights: Tensor, routes: list[str], task: str) -> dict[str, float]:
 
 
 def score(
-    members: Mapping[str, MergingMethod], data: SuiteData, split: str
+    members: Mapping[str, MergingMethod],
+    data: SuiteData,
+    split: str,
+    unseen: Collection[str] = (),
+    floor: MergingMethod | None = None,
+    unsure: bool = False,
 ) -> tuple[Panel, Scorer]:
-    """Show every cell of ``data`` to every member."""
-    panel, scorer = Panel(members), Scorer()
+    """Show every cell of ``data`` to every member; see :class:`Panel`."""
+    panel, scorer = Panel(members, unseen, floor, unsure), Scorer()
     trainer = quiet_trainer(callbacks=[scorer])
     if split == "test":
         trainer.test(panel, datamodule=data, verbose=False)

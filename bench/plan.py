@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from bench import learned
 from bench.config import Run, Sweep
 from bench.errors import UserError
-from bench.members import images_of, learns, routes, steps_of
+from bench.forecast import burden, seconds_of
+from bench.lines import Line, named
+from bench.members import learns, routes, steps_of
+from bench.unseen import unseen_of
 from bench.zoo.encoders import ENCODERS, OF_WORLD, Encoder
 from bench.zoo.experts import Expert, experts_of
 from corruptions.base import Shift, parse_shifts
@@ -17,14 +20,6 @@ from methods.config import BaseConfig
 from results.store import Store
 from tasks import Task, suite, world_of
 from tasks.datamodule import SuiteData, image_cache
-
-# Measured on one core of a 2023 server CPU; they only serve the estimate that a plan prints.
-PREDICTIONS_A_SECOND = {"pocket-vit": 2000.0, "toy-vit": 20000.0}
-LEARNED_A_SECOND = {"pocket-vit": 700.0, "toy-vit": 15000.0}  # images, forward and backward
-ROUTED = 4.0  # predictions that one of a routed method takes, its oracle's included
-LEARNED_ROUTED = 3.0  # images that one takes whose gradient goes through a mixture
-TRAININGS_A_MINUTE = {"pocket-vit": 1.0, "toy-vit": 60.0}
-CORRUPTIONS_A_SECOND = 10000.0
 
 
 @dataclass
@@ -36,6 +31,7 @@ class Plan:
     tasks: list[Task]
     shifts: list[Shift]
     runs: list[Run]
+    variants: dict[str, str] = field(default_factory=dict)  # run id -> "keep=0.1", or empty
     todo: dict[Shift, list[Run]] = field(default_factory=dict)  # cells to measure, by shift
     experts: list[Expert] = field(default_factory=list)  # to fine-tune
     to_tune: list[Run] = field(default_factory=list)
@@ -48,6 +44,16 @@ class Plan:
         return SuiteData(
             self.tasks, self.shifts, limit=self.sweep.limit, data_seed=self.sweep.data_seed
         )
+
+    @property
+    def seen(self) -> list[Task]:
+        """Tasks whose experts are merged."""
+        return [task for task in self.tasks if task.name not in self.sweep.unseen]
+
+    @property
+    def lines(self) -> dict[str, str]:
+        """Run id -> line of the table: the method, or the variant of it."""
+        return {run.id: named(run.method, self.variants.get(run.id, "")) for run in self.runs}
 
     @property
     def num_cells(self) -> int:
@@ -63,7 +69,7 @@ class Plan:
     def predictions(self) -> int:
         """Images times methods still to classify, tuning included."""
         tested = sum(min(task.sizes[3], self.sweep.limit or task.sizes[3]) for task in self.tasks)
-        validated = sum(task.sizes[2] for task in self.tasks)
+        validated = sum(task.sizes[2] for task in self.seen)
         passes = sum(len(candidates(run)) for run in self.to_tune)
         return self.num_todo * tested + passes * validated
 
@@ -74,16 +80,18 @@ class Plan:
 
     def minutes(self, jobs: int) -> float:
         """A rough forecast."""
-        name = self.encoder.name
         routed = {run.id for run in self.runs if routes(run)}
         cells = [run.id in routed for runs in self.todo.values() for run in runs]
-        share = sum(cells) / len(cells) if cells else 0.0
-        seconds = self.predictions * (1 + (ROUTED - 1) * share) / PREDICTIONS_A_SECOND[name]
-        seconds += self.images / CORRUPTIONS_A_SECOND
         shown = sum(burden(run) for run, _ in self.to_learn)
         shown += sum(burden(run) * len(candidates(run)) for run in self.to_tune)
-        seconds += shown * len(self.tasks) / LEARNED_A_SECOND[name]
-        seconds += 60 * len(self.experts) / TRAININGS_A_MINUTE[name]
+        seconds = seconds_of(
+            self.encoder.name,
+            predictions=self.predictions,
+            routed=sum(cells) / len(cells) if cells else 0.0,
+            shown=shown * len(self.seen),
+            experts=len(self.experts),
+            corrupted=self.images,
+        )
         return seconds / 60 / jobs
 
 
@@ -112,34 +120,37 @@ def resolve(sweep: Sweep) -> Plan:
     shifts = parse_shifts(sweep.shifts, constants, sweep.placement)
     if small and sweep.placement == "native":
         raise UserError("pocket pictures are stored at the input size: use --placement input")
-    methods, seeds = dict.fromkeys(sweep.methods), dict.fromkeys(sweep.seeds)
-    runs = [
-        run_of(sweep, encoder, tasks, name, seed)
-        for name in methods
-        for seed in (seeds if configured(sweep, name).depends_on_seed else list(seeds)[:1])
-    ]
-    return Plan(sweep, encoder, tasks, shifts, runs)
+    plan, seeds = Plan(sweep, encoder, tasks, shifts, []), list(dict.fromkeys(sweep.seeds))
+    for line in sweep.lines:
+        unbuilt = configured(sweep, line)
+        for seed in seeds if unbuilt.depends_on_seed else seeds[:1]:
+            run = run_of(sweep, encoder, tasks, line, seed)
+            if run not in plan.runs:  # what is said twice, in whatever words, is done once
+                plan.runs.append(run)
+                plan.variants[run.id] = line.variant(unbuilt.cfg.as_dict())
+    return plan
 
 
-def configured(sweep: Sweep, method: str) -> MergingMethod:
-    """The method, not built, with what the sweep sets."""
-    cls = METHODS[method]
-    return cls(cls.Config.make(sweep.settings_of(method)))
+def configured(sweep: Sweep, line: Line) -> MergingMethod:
+    """The method of a line, not built, with what the sweep sets."""
+    cls = METHODS[line.method]
+    return cls(cls.Config.make(sweep.fields_of(line)))
 
 
-def run_of(sweep: Sweep, encoder: Encoder, tasks: list[Task], method: str, seed: int) -> Run:
-    """The run of one method and seed."""
-    settings, unbuilt = sweep.settings_of(method), configured(sweep, method)
-    config = unbuilt.cfg
+def run_of(sweep: Sweep, encoder: Encoder, tasks: list[Task], line: Line, seed: int) -> Run:
+    """The run of one line and seed."""
+    settings, unbuilt = sweep.fields_of(line), configured(sweep, line)
+    config, unseen = unbuilt.cfg, unseen_of(sweep.unseen, tasks, sweep.suite)
+    seen = [task for task in tasks if task.name not in unseen]
     free = {name: values for name, values in config.grid.items() if name not in settings}
     return Run(
         suite=sweep.suite,
         tasks=tuple(f"{task.name}-{task.version}-{task.pixels}" for task in tasks),
         encoder=encoder.name,
         base=encoder.base_hash,
-        experts=tuple(encoder.expert_key(task, sweep.expert_seed) for task in tasks),
+        experts=tuple(encoder.expert_key(task, sweep.expert_seed) for task in seen),
         expert_seed=sweep.expert_seed,
-        method=method,
+        method=line.method,
         version=unbuilt.version,
         config=canonical(config),
         grid=json.dumps(free, sort_keys=True) if sweep.tune and free else "",
@@ -147,6 +158,7 @@ def run_of(sweep: Sweep, encoder: Encoder, tasks: list[Task], method: str, seed:
         limit=sweep.limit,
         data_seed=sweep.data_seed,
         adapt_on=sweep.adapt_on if unbuilt.needs & (Needs.IMAGES | Needs.TEST_STREAM) else "",
+        unseen=unseen,
     )
 
 
@@ -159,7 +171,7 @@ def inspect(plan: Plan, store: Store, force: bool = False) -> Plan:
         force: measure everything again.
     """
     plan.todo = {
-        shift: [run for run in plan.runs if force or not store.has(run.id, shift.key)]
+        shift: [run for run in plan.runs if force or not finished(plan, store, run, shift)]
         for shift in plan.shifts
     }
     waiting = {run.id for runs in plan.todo.values() for run in runs}
@@ -170,9 +182,15 @@ def inspect(plan: Plan, store: Store, force: bool = False) -> Plan:
     ]
     plan.to_learn = trainings(plan, store, force)
     if waiting:
-        experts = experts_of(plan.encoder.name, plan.tasks, plan.sweep.expert_seed)
+        experts = experts_of(plan.encoder.name, plan.seen, plan.sweep.expert_seed)
         plan.experts = [expert for expert in experts if not expert.exists]
     return plan
+
+
+def finished(plan: Plan, store: Store, run: Run, shift: Shift) -> bool:
+    """Whether everything that the sweep wants of a run under a shift is there."""
+    images = store.images_path(run.id, shift.key)
+    return store.has(run.id, shift.key) and (not plan.sweep.uncertainty or images.exists())
 
 
 def trainings(plan: Plan, store: Store, force: bool) -> list[tuple[Run, Shift | None]]:
@@ -186,11 +204,6 @@ def trainings(plan: Plan, store: Store, force: bool) -> list[tuple[Run, Shift | 
     }
     missing = [(r, shift) for r, shift in wanted if force or not learned.has(store, r.id, shift)]
     return sorted(missing, key=lambda unit: -burden(unit[0]))
-
-
-def burden(run: Run) -> float:
-    """How long one training takes, in images of each task that a plain one would go through."""
-    return images_of(run) * (LEARNED_ROUTED if routes(run) else 1.0)
 
 
 def count_images(plan: Plan) -> int:

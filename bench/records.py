@@ -8,9 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from bench.config import digest
+from bench.config import digest, told
 from bench.errors import UserError
 from bench.files import read_json, write_json
+from bench.lines import key, named
 from bench.plan import Plan
 from results.store import Store
 
@@ -18,13 +19,14 @@ from results.store import Store
 def record(plan: Plan, out: Path, seconds: dict[str, float]) -> None:
     """Write what the sweep consists of, and the time that its stages took so far."""
     sweep, weights = asdict(plan.sweep), plan.runs[0].weights
-    path = out / "sweeps" / f"{plan.sweep.name}-{digest((sweep, weights))}.json"
+    path = out / "sweeps" / f"{plan.sweep.name}-{digest((told(plan.sweep), weights))}.json"
     before = read_json(path) if path.exists() else {}
     value = {
         "kind": "weights" if weights else "sweep",
         "name": plan.sweep.name,
         "sweep": sweep | {"encoder": plan.encoder.name},
         "runs": {run.id: run.method for run in plan.runs},
+        "variants": [[run.id, plan.variants.get(run.id, "")] for run in plan.runs],  # in order
         "shifts": [shift.key for shift in plan.shifts],
         "seconds": before.get("seconds", {}) | seconds,
         "started": datetime.now(UTC).isoformat(),
@@ -62,13 +64,17 @@ def recorded(out: Path, name: str = "", run: str = "") -> dict[str, Any]:
 
 def _evaluated(records: list[dict[str, Any]], sweep: dict[str, Any]) -> dict[str, str]:
     """Runs of weights from elsewhere on the very cells of ``sweep``; the newest of each name."""
-    cells = ("suite", "encoder", "limit", "data_seed", "expert_seed")  # one seed stands for all
+    cells = ("suite", "encoder", "limit", "data_seed", "expert_seed", "unseen")  # one seed will do
+
+    def same(one: dict[str, Any], other: dict[str, Any], key: str) -> bool:
+        return (one.get(key) or None) == (other.get(key) or None)  # 0, [], or from before it
+
     newest: dict[str, str] = {}  # name -> run
     for record in sorted(records, key=lambda record: record["started"]):
         if (
             record["kind"] == "weights"
             and set(record["shifts"]) >= set(sweep["shifts"])
-            and all(record["sweep"][key] == sweep["sweep"][key] for key in cells)
+            and all(same(record["sweep"], sweep["sweep"], key) for key in cells)
         ):
             newest |= {name: run for run, name in record["runs"].items()}
     return {run: name for name, run in newest.items()}
@@ -77,19 +83,32 @@ def _evaluated(records: list[dict[str, Any]], sweep: dict[str, Any]) -> dict[str
 def rows_of(out: Path, record: dict[str, Any], methods: Collection[str] = ()) -> pd.DataFrame:
     """The measurements of a recorded sweep, of all methods or of some.
 
+    A column ``variant`` is added to those of the schema: the fields that were fixed for that line
+    of the sweep, ``keep=0.1``; empty for a plain method.
+
+    Args:
+        out: the results folder.
+        record: from :func:`recorded`.
+        methods: a method stands for all its variants, ``ties[keep=0.1]`` for one.
+
     Raises:
         UserError: a method is not in the sweep, or is not finished.
     """
-    known = list(dict.fromkeys(record["runs"].values()))
-    if unknown := [name for name in methods if name not in known]:
-        raise UserError(f"no results of {', '.join(unknown)}; there are: {', '.join(known)}")
+    variants = dict(record.get("variants", ()))
+    runs = {run: record["runs"][run] for run in variants} | record["runs"]
+    lines = {run: named(name, variants.get(run, "")) for run, name in runs.items()}
+    wanted, known = [key(name) for name in methods], {*lines.values(), *runs.values()}
+    if unknown := [name for name in wanted if name not in known]:
+        there = ", ".join(dict.fromkeys(lines.values()))
+        raise UserError(f"no results of {', '.join(unknown)}; there are: {there}")
     store, shifts = Store(out), record["shifts"]
-    runs = [run for run, name in record["runs"].items() if name in (methods or known)]
-    missing = [(run, shift) for run in runs for shift in shifts if not store.has(run, shift)]
+    chosen = [run for run in runs if not wanted or {lines[run], runs[run]} & set(wanted)]
+    missing = [(run, shift) for run in chosen for shift in shifts if not store.has(run, shift)]
     if missing:
         run, shift = missing[0]
         raise UserError(
-            f"sweep {record['name']} lacks {len(missing)} of {len(runs) * len(shifts)} cells, "
+            f"sweep {record['name']} lacks {len(missing)} of {len(chosen) * len(shifts)} cells, "
             f"e.g. {run} under {shift}; the same `python -m bench` command goes on with it"
         )
-    return store.read(runs, shifts)
+    rows = store.read(chosen, shifts)
+    return rows.assign(variant=[variants.get(run, "") for run in rows["run_id"]])

@@ -8,12 +8,13 @@ import numpy as np
 
 from bench.config import Run
 from bench.errors import UserError
+from bench.unseen import seen_of
 from bench.zoo.experts import experts_of
 from corruptions.base import Shift
 from methods import MergingMethod
 from results.schema import pack
 from results.store import Store
-from tasks import Task, suite, world_of
+from tasks import Task, world_of
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Cost:
 
 
 def weights_of(run: Run) -> list[str]:
-    """What the experts of a run are: the hash of each one's tensors, in suite order."""
-    experts = experts_of(run.encoder, suite(run.suite), run.expert_seed)
+    """What the merged experts of a run are: the hash of each one's tensors, in suite order."""
+    experts = experts_of(run.encoder, seen_of(run), run.expert_seed)
     return [expert.facts()["tensors"] for expert in experts]
 
 
@@ -54,16 +55,28 @@ def note(run: Run, config: str, cost: Cost, store: Store) -> None:
 def cell_rows(
     facts: Mapping[str, Any],
     task: Task,
+    seen: bool,
     shift: Shift,
     sweep: str,
     hits: Mapping[str, np.ndarray],
     measured: Mapping[str, float],
 ) -> list[dict[str, Any]]:
-    """One row per metric of one cell; ``hits`` says per accuracy which images were right."""
+    """One row per metric of one cell.
+
+    Args:
+        facts: see :func:`facts_of`.
+        task: of the cell.
+        seen: whether the expert of the task was merged.
+        shift: of the cell.
+        sweep: its name.
+        hits: accuracy -> which images were right.
+        measured: metric -> value.
+    """
     cell = {
         **facts,
         "sweep": sweep,
         "task": task.name,
+        "seen": seen,
         "corruption": shift.corruption,
         "severity": shift.severity,
         "constants": shift.constants,

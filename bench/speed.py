@@ -15,7 +15,8 @@ from bench.config import Run, Sweep
 from bench.engines import Engine, engine
 from bench.errors import UserError
 from bench.evaluate import data_of
-from bench.members import build, learns
+from bench.members import build, floor_of, learns
+from bench.panel import Panel
 from bench.plan import Plan, inspect, resolve
 from bench.progress import Stages
 from bench.sweep import prepare
@@ -27,8 +28,9 @@ from tasks.datamodule import BATCH
 
 def bare(runs: list[Run], shift: Shift) -> float:
     """Seconds of forward passes alone: merged models, images in memory, nothing counted."""
-    methods = [build(run, run.config)[0] for run in runs]
-    data = data_of(runs[0], [shift])
+    methods, first = [build(run, run.config)[0] for run in runs], runs[0]
+    panel = Panel({}, first.unseen, floor_of(first) if first.unseen else None)
+    data = data_of(first, [shift])
     images = {
         task.name: normalise(torch.from_numpy(np.array(data.pixels(task, "test", shift))))
         for task in data.tasks
@@ -38,7 +40,7 @@ def bare(runs: list[Run], shift: Shift) -> float:
         for name, stack in images.items():
             for batch in stack.split(BATCH):
                 for method in methods:
-                    method.predict(batch, name)
+                    panel.ask(method, batch, name)
     return perf_counter() - start
 
 
@@ -75,7 +77,8 @@ def without_learners(sweep: Sweep) -> Sweep:
     Raises:
         UserError: every method does.
     """
-    names = tuple(dict.fromkeys(run.method for run in resolve(sweep).runs if not learns(run)))
+    plan = resolve(sweep)
+    names = tuple(dict.fromkeys(plan.lines[run.id] for run in plan.runs if not learns(run)))
     if not names:
         raise UserError("every method of this sweep learns: there is no bare pass to time")
     return replace(sweep, methods=names)

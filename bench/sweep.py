@@ -107,7 +107,8 @@ def clear_damaged(plan: Plan, store: Store, force: bool, dry_run: bool) -> None:
     folders = {run.id for run in plan.runs}
     damaged = [path for path in store.damaged() if path.parent.name in folders]
     damaged += learned.damaged(store, sorted(folders))
-    damaged += damaged_experts(experts_of(plan.encoder.name, plan.tasks, plan.sweep.expert_seed))
+    damaged += store.damaged_images(sorted(folders)) if plan.sweep.uncertainty else []
+    damaged += damaged_experts(experts_of(plan.encoder.name, plan.seen, plan.sweep.expert_seed))
     if damaged and not force:
         raise DamagedFileError(
             f"{damaged[0]} is damaged, {len(damaged)} such files in all; "
@@ -134,7 +135,7 @@ def prepare(plan: Plan, workers: Engine, stages: Stages) -> None:
         plan.encoder.heads(plan.tasks)
         total = len(plan.experts) * plan.encoder.recipe.steps
         with stages.stage("experts", f"{len(plan.experts)} to fine-tune", total) as advance:
-            build_experts(plan.encoder.name, plan.tasks, plan.sweep.expert_seed, workers, advance)
+            build_experts(plan.encoder.name, plan.seen, plan.sweep.expert_seed, workers, advance)
     plan.encoder.heads(plan.tasks)
     if count_images(plan):
         with stages.stage("images", f"{plan.images:,} to corrupt", plan.images) as advance:
@@ -201,8 +202,9 @@ def measure(
     plan: Plan, configs: dict[str, str], store: Store, workers: Engine, stages: Stages
 ) -> None:
     """Fill the missing cells; one unit is one shift, shown to all methods that lack it."""
+    sweep = plan.sweep
     units = [
-        ([(run, configs[run.id]) for run in runs], shift, plan.sweep.name, store)
+        ([(run, configs[run.id]) for run in runs], shift, sweep.name, store, sweep.uncertainty)
         for shift, runs in plan.todo.items()
         if runs
     ]

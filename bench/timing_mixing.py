@@ -16,7 +16,9 @@ from bench.errors import UserError
 from bench.memory import peak_memory
 from bench.zoo.clip import POCKET
 from methods.mixing import Factors, Knowledge, Mixer, matrices
+from methods.routers import Classifier, twin_mlp
 from methods.vit import ViT, encode_plain, init_weights
+from methods.weights import Weights
 
 B32 = ViT(224, 32, width=768, layers=12, heads=12, output_dim=512, quick_gelu=True)
 SHARE = 0.1  # of the rank
@@ -65,11 +67,13 @@ def timed(case: Case) -> Seconds:
     images = torch.randn(case.batch, 3, vit.image_size, vit.image_size, generator=random)
     weights = torch.rand(case.batch, case.num_routes, generator=random).softmax(-1)
     base = init_weights(vit, random).materialise()
+    router = twin_mlp(vit.output_dim, case.num_routes).eval()
     found: dict[str, list[float]] = {}
     for kind in ("dense", "low rank"):
         mixer = Mixer(vit, base, knowledge(vit, case.num_routes, kind, random))
         ways: dict[str, tuple[Callable[[], object], int]] = {
             f"plain, beside {kind}": (partial(encode_plain, images, base, vit), case.batch),
+            f"router, beside {kind}": (partial(route, router, images, base, vit), case.batch),
             kind: (partial(mixer, images, weights), case.batch),
             f"{kind}, loop": (partial(loop, mixer, images, weights, case.looped), case.looped),
         }
@@ -82,6 +86,12 @@ def timed(case: Case) -> Seconds:
                         found.setdefault(name, []).append((perf_counter() - start) / count)
         del mixer, ways  # before the next is made: at ViT size two do not fit
     return {name: np.array(seconds) for name, seconds in found.items()}
+
+
+def route(router: Classifier, images: Tensor, base: Weights, vit: ViT) -> Tensor:
+    """What comes before mixing: the pretrained encoder's features, and a router's weights."""
+    weights: Tensor = router(encode_plain(images, base, vit))
+    return weights
 
 
 def loop(mixer: Mixer, images: Tensor, weights: Tensor, count: int) -> None:
@@ -108,7 +118,7 @@ def knowledge(vit: ViT, k: int, kind: str, random: torch.Generator) -> Knowledge
 
 
 def table(found: Seconds) -> Table:
-    """A line for each way. A router's own forward costs one plain forward more."""
+    """A line for each way; a router's own forward is timed apart."""
     shown = Table("a forward", "images / s", "over plain", "10 % to 90 %", "loop over it", box=None)
     for name, seconds in found.items():
         kind = "low rank" if "low rank" in name else "dense"

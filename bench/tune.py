@@ -8,13 +8,13 @@ from bench.config import Run
 from bench.engines import Engine, Watch
 from bench.evaluate import validate
 from bench.plan import candidates
+from bench.unseen import seen_of
 from bench.zoo.experts import experts_of
-from tasks import suite
 
 
 def expert_accuracies(run: Run) -> dict[str, float]:
-    """Accuracy of each expert on its own val split, from the manifests."""
-    experts = experts_of(run.encoder, suite(run.suite), run.expert_seed)
+    """Accuracy of each merged expert on its own val split, from the manifests."""
+    experts = experts_of(run.encoder, seen_of(run), run.expert_seed)
     return {expert.task: expert.facts()["val_accuracy"] for expert in experts}
 
 

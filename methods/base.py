@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 import torch
@@ -38,13 +38,15 @@ class Checkpoints:
     """K experts fine-tuned from one pretrained encoder. Read-only for every method.
 
     Raises:
-        UserError: there is no expert, or one without a head, or weights that do not fit.
+        UserError: there is no expert, or one without a head, or weights or names that do not fit.
     """
 
     vit: ViT | None  # None: weights of any model, to be merged but not run
     base: Weights  # theta_0
     experts: Mapping[str, Weights]  # task -> theta_t, in suite order
     heads: Mapping[str, Tensor]  # task -> [C, D], logit scale times unit rows; frozen
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # task -> names of the
+    # head's rows; a task that is absent shares no class with another
 
     def __post_init__(self) -> None:
         if not self.experts:
@@ -53,6 +55,10 @@ class Checkpoints:
             self.vit.require_fit(self.base, "the base")
             if odd := sorted(self.experts.keys() - self.heads.keys()):
                 raise UserError(f"experts without a head: {', '.join(odd)}; give one per task")
+        for name, named in self.classes.items():
+            if name in self.heads and len(named) != len(self.heads[name]):
+                rows = len(self.heads[name])
+                raise UserError(f"{name} has {len(named)} class names for {rows} rows of its head")
         for name, expert in self.experts.items():
             self.base.require_same(expert, f"expert {name} does not fit the base")
 
@@ -103,13 +109,14 @@ class MergingMethod(LightningModule, ABC):
     vit: ViT
     heads: Held
     learned: nn.Module | None  # what images decide, as parameters and buffers; set by prepare
+    report: dict[str, Any]  # what learning was like, ready for JSON; "problems" if it failed
     models: nn.ModuleDict  # "all", or one entry per task
 
     def __init__(self, cfg: BaseConfig | None = None, seed: int = 0):
         super().__init__()
         self.cfg = self.Config() if cfg is None else cfg
         self.seed = seed
-        self.learned = None
+        self.learned, self.report = None, {}
         self.save_hyperparameters({"method": self.name, "seed": seed, **self.cfg.as_dict()})
 
     # -- what a method overrides -------------------------------------------------------------

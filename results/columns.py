@@ -12,7 +12,7 @@ from results.entries import shift_text
 from results.grid import Grid, Shift
 from results.schema import COLUMNS, LEVELS, PROTOCOL
 
-BY = ("shift", "task", "severity", "corruption")
+BY = ("shift", "seen", "task", "severity", "corruption")
 MEAN = "mean"
 
 
@@ -27,7 +27,8 @@ def spans(grid: Grid, by: str, shift: str = "clean") -> dict[str, Span]:
     """Columns by name, in the order of the table.
 
     ``shift``: clean, then L1 L2 L3 where the whole protocol was measured at that severity, then
-    every other shift for itself. ``task``: one per task and their mean, under ``shift``.
+    every other shift for itself. ``seen``: the same, twice each: tasks whose experts were merged,
+    and the others. ``task``: one per task and their mean, under ``shift``.
     ``severity``: 0 (clean) to 5, means over corruptions. ``corruption``: clean and one per
     corruption, means over severities.
 
@@ -42,6 +43,8 @@ def spans(grid: Grid, by: str, shift: str = "clean") -> dict[str, Span]:
         positions = tuple(grid.shifts.index(one) for one in _shifts_named(grid.shifts, shift))
         columns = {task: Span((t,), positions) for t, task in enumerate(grid.tasks)}
         return columns | {MEAN: Span(every, positions)}
+    if by == "seen":
+        return _seen_and_unseen(grid)
     groups = {"shift": _levels, "severity": _severities, "corruption": _corruptions}[by](grid)
     return {name: Span(every, tuple(positions)) for name, positions in groups.items()}
 
@@ -111,6 +114,22 @@ def _levels(grid: Grid) -> dict[str, list[int]]:
     shown = {position for positions in groups.values() for position in positions}
     others = [i for i in range(len(grid.shifts)) if i not in shown]
     return groups | {str(grid.shifts[i]): [i] for i in others}
+
+
+def _seen_and_unseen(grid: Grid) -> dict[str, Span]:
+    """``clean seen``, ``clean unseen``, ``L1 seen`` ...: never a mean over both."""
+    if not grid.unseen:
+        raise UserError("every task is seen in these results; run a sweep with --unseen TASK,TASK")
+    kinds = {
+        "seen": tuple(t for t, task in enumerate(grid.tasks) if task not in grid.unseen),
+        "unseen": tuple(t for t, task in enumerate(grid.tasks) if task in grid.unseen),
+    }
+    return {
+        f"{name} {kind}": Span(tasks, tuple(positions))
+        for name, positions in _levels(grid).items()
+        for kind, tasks in kinds.items()
+        if tasks
+    }
 
 
 def _severities(grid: Grid) -> dict[str, list[int]]:

@@ -32,6 +32,7 @@ class Entry:
     allowance: str  # what the method saw or stores beyond the usual; "" if nothing
     adapt_on: str = ""  # adapt | test | shifted; "" for methods that do not adapt
     seeded: bool = True  # whether its numbers depend on the seed
+    knows_task: bool = False  # whether it is told the task of each image
 
     @property
     def is_reference(self) -> bool:
@@ -70,9 +71,10 @@ def with_entries(
 ) -> tuple[pd.DataFrame, tuple[Entry, ...]]:
     """Name the line of the table that each row belongs to, in a new column ``entry``.
 
-    A method is one entry, whatever was tuned for each set of experts. Only where it was measured
-    twice on the same cell (a grid of constants, tuned and not tuned) does it fall apart into
-    variants, named by what differs.
+    A method is one entry, whatever was tuned for each set of experts. It falls apart into variants
+    where the rows say so (a column ``variant``: the fields that a sweep fixed for that line), and
+    else only where it was measured twice on the same cell (a grid of constants, tuned and not
+    tuned); these are named by what differs.
 
     Args:
         rows: of one metric.
@@ -82,14 +84,14 @@ def with_entries(
     Raises:
         UserError: a cell was measured twice and nothing tells the two apart.
     """
-    rows = rows.assign(variant="", entry=rows["method"])
+    fixed = rows["variant"] if "variant" in rows else pd.Series("", rows.index)
+    rows = rows.assign(apart=(", " + fixed).where(fixed != "", ""))
+    rows["entry"] = _named(rows)
     for telling in (_adapted_on, _tuned, _constants):  # a split that is not needed is not made,
         for _, group in rows.groupby("entry", sort=False):  # but protocols are never mixed
             if telling is _adapted_on or group.duplicated(CELL).any():
-                rows.loc[group.index, "variant"] += telling(group)
-        rows["entry"] = rows["method"] + (" [" + rows["variant"].str[2:] + "]").where(
-            rows["variant"] != "", ""
-        )
+                rows.loc[group.index, "apart"] += telling(group)
+        rows["entry"] = _named(rows)
     twice = rows.duplicated(["entry", *CELL])
     if twice.any():
         first = rows[twice].iloc[0]
@@ -99,8 +101,15 @@ def with_entries(
             f"shift={shift_text(first['corruption'], first['severity'])}, in runs "
             f"{sorted(set(same['run_id']))}; keep one (delete the other's folder in cells/)"
         )
-    entries = [_entry(str(key), group) for key, group in rows.groupby("entry", sort=False)]
-    return rows, tuple(sorted(entries, key=lambda entry: _rank(entry, order)))
+    groups = {str(key): group for key, group in rows.groupby("entry", sort=False)}
+    ranks = {key: _rank(key, group, fixed[group.index], order) for key, group in groups.items()}
+    entries = (_entry(key, groups[key]) for key in sorted(groups, key=ranks.__getitem__))
+    return rows, tuple(entries)
+
+
+def _named(rows: pd.DataFrame) -> pd.Series:
+    told = " [" + rows["apart"].str[2:] + "]"
+    return rows["method"] + told.where(rows["apart"] != "", "")
 
 
 def shift_text(corruption: str, severity: int) -> str:
@@ -146,6 +155,7 @@ def _entry(key: str, group: pd.DataFrame) -> Entry:
         allowance=_allowance(first),
         adapt_on=first["adapt_on"],
         seeded=bool(group["seeded"].any()),
+        knows_task=bool(first["knows_task"]),
     )
 
 
@@ -171,9 +181,14 @@ def _allowance(row: pd.Series) -> str:
     return ", ".join(parts)
 
 
-def _rank(entry: Entry, order: Sequence[str]) -> tuple[int, int, str]:
-    if entry.method in order:
-        return 0, list(order).index(entry.method), entry.key
-    year = re.search(r"(?:19|20)\d\d", entry.cite)
+def _rank(
+    key: str, group: pd.DataFrame, fixed: pd.Series, order: Sequence[str]
+) -> tuple[int, int, str]:
+    """Where an entry stands; variants that a sweep names stand in its order: equal, here."""
+    method, cite = group["method"].iloc[0], group["cite"].iloc[0]
+    name = method if (fixed != "").any() else key
+    if method in order:
+        return 0, list(order).index(method), name
+    year = re.search(r"(?:19|20)\d\d", cite)
     usual = {FLOOR: 1, "average": 2, ORACLE: 4, CEILING: 5}
-    return usual.get(entry.method, 3), int(year[0]) if year else 9999, entry.key
+    return usual.get(method, 3), int(year[0]) if year else 9999, name

@@ -43,6 +43,7 @@ class Grid:
     counts: np.ndarray  # [T] images per task, the same for all
     packed: np.ndarray  # bytes [E, T, S, R]; empty where single answers are not known
     setting: dict[str, str]  # world, suite, encoder, limit, constants, placement
+    unseen: tuple[str, ...] = ()  # tasks whose experts were not merged
 
     @property
     def means(self) -> np.ndarray:
@@ -138,6 +139,7 @@ def arrange(rows: pd.DataFrame, metric: str = "acc", order: Sequence[str] = ()) 
         counts=_counts(rows["n"].to_numpy()[cell], keys, tasks, shifts),
         packed=rows["hits"].to_numpy(object)[cell],
         setting=setting,
+        unseen=_unseen(rows),
     )
 
 
@@ -157,6 +159,17 @@ def _setting(rows: pd.DataFrame) -> dict[str, str]:
             )
         setting[name] = found[0] if found else ""
     return setting
+
+
+def _unseen(rows: pd.DataFrame) -> tuple[str, ...]:
+    """Tasks whose experts were not merged: the same for every entry."""
+    kinds = rows.groupby("task", sort=False)["seen"].agg(["all", "any"])
+    for task in kinds.index[kinds["all"] != kinds["any"]][:1]:
+        raise UserError(
+            f"a table compares methods under one choice of unseen tasks; {task} is unseen in some "
+            "of these runs and seen in others; filter the rows to one sweep"
+        )
+    return tuple(map(str, kinds.index[~kinds["any"]]))
 
 
 def _in_order(shifts: set[Shift]) -> tuple[Shift, ...]:

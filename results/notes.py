@@ -14,17 +14,21 @@ MANY = 8  # so many corruptions are named, more are not
 def notes_of(grid: Grid, by: str, columns: Sequence[str], shift: str) -> dict[str, str]:
     """Sentences by what they are about; a format leaves out those it has no use for.
 
-    Keys: world, metric, images, interval, spread, drop, levels, shifts, summary, constants.
+    Keys: world, metric, images, unseen, interval, spread, drop, levels, shifts, summary, constants.
     """
     spec, setting = METRICS[grid.metric], grid.setting
     shifted = [one for one in grid.shifts if one.severity and (by != "task" or shift != "clean")]
-    levels = [name for name in columns if name in LEVELS] or [shift] * (shift in LEVELS)
+    levels = [name for name in LEVELS if name in {column.split()[0] for column in columns}] or [
+        shift
+    ] * (shift in LEVELS)
     notes = {"world": f"World: {WORLDS.get(setting['world'], setting['world'])}."}
     arrow = {True: ", higher is better", False: ", lower is better", None: ""}
     unit = f" in {spec.unit}" if spec.unit else ""
     head = f"{spec.title}{unit}{arrow[spec.higher_is_better]}"
     notes["metric"] = f"{head}; {_averaged(grid, by, shift)}."
     notes["images"] = _images(grid)
+    if grid.unseen:
+        notes["unseen"] = unseen(grid)
     if len(grid.seeds) > 1:
         notes["spread"] = _spread(grid)
     if spec.counted:
@@ -55,6 +59,9 @@ def notes_of(grid: Grid, by: str, columns: Sequence[str], shift: str) -> dict[st
 
 def _averaged(grid: Grid, by: str, shift: str) -> str:
     tasks = f"mean over {len(grid.tasks)} tasks" if len(grid.tasks) > 1 else grid.tasks[0]
+    if by == "seen":
+        seen = len(grid.tasks) - len(grid.unseen)
+        return f"means over {seen} seen and over {len(grid.unseen)} unseen tasks"
     if by == "task":
         return (
             f"under {shift}, {MEAN} = {tasks}" if shift != "clean" else f"clean, {MEAN} = {tasks}"
@@ -75,6 +82,14 @@ def _images(grid: Grid) -> str:
     experts = sorted({seed for _, seed in grid.seeds})
     text += f"; {_named('seed', seeds)}, {_named('expert seed', experts)}"
     return f"{text}{'; seeds are averaged first' if len(grid.seeds) > 1 else ''}."
+
+
+def unseen(grid: Grid) -> str:
+    """Which tasks are unseen, and who answers for the experts that are missing."""
+    text = f"Unseen tasks, whose experts are not merged: {', '.join(grid.unseen)}"
+    if any(entry.knows_task for entry in grid.entries):
+        text += "; on these, who needs the true task's expert is the pretrained model"
+    return f"{text}."
 
 
 def _spread(grid: Grid) -> str:

@@ -12,12 +12,16 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from results import latex, routing_table
+from results import latex, nested, routing_table, uncertainty_table
 from results.entries import Entry
 from results.markup import PLUS_MINUS, RULES, comma_separated, entry_title, escape, noted, row
+from results.nested import Nested
 from results.routing import Breakdown
 from results.schema import WORLDS
 from results.tables import Table, as_percent
+from results.uncertainty import Detection
+
+AnyTable = Table | Breakdown | Detection
 
 STYLES = {"value": "", "margin": "dim", "spread": "dim", "drop": "dim"}
 RANKED = {1: "bold", 2: "underline"}
@@ -35,21 +39,30 @@ LAYOUTS: tuple[Layout, ...] = (
 )
 
 
-def render(table: Table | Breakdown, form: str = "text", **options: Any) -> str:
-    """Write the table as ``text``, ``md``, ``csv`` or ``latex`` (see ``FORMATS``)."""
+def nested_of(table: Breakdown | Detection) -> Nested:
+    """How a table with several lines under each method is printed."""
     if isinstance(table, Breakdown):
-        return routing_table.FORMATS[form](table)
-    return FORMATS[form](table, **options)
+        return routing_table.shown(table)
+    return uncertainty_table.shown(table)
+
+
+def render(table: AnyTable, form: str = "text", **options: Any) -> str:
+    """Write the table as ``text``, ``md``, ``csv`` or ``latex`` (see ``FORMATS``)."""
+    if isinstance(table, Table):
+        return FORMATS[form](table, **options)
+    if form == "csv":
+        return comma_separated(table)
+    return nested.FORMATS[form](nested_of(table))
 
 
 def write_latex(
-    table: Table | Breakdown, path: Path, standalone: bool = False, label: str = ""
+    table: AnyTable, path: Path, standalone: bool = False, label: str = ""
 ) -> list[Path]:
     """Write LaTeX to ``path`` and the papers cited to a ``.bib`` beside it; see ``latex.write``."""
-    if isinstance(table, Breakdown):
-        source = routing_table.float_of(table, label or routing_table.LABEL)
-        return latex.write_source(source, table.cited, path, standalone)
-    return latex.write(table, path, standalone, label)
+    if isinstance(table, Table):
+        return latex.write(table, path, standalone, label)
+    source = nested.float_of(nested_of(table), label)
+    return latex.write_source(source, table.cited, path, standalone)
 
 
 def text(table: Table, width: int = 100, colour: bool = False) -> str:
@@ -64,10 +77,10 @@ def text(table: Table, width: int = 100, colour: bool = False) -> str:
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
 
-def renderable(table: Table | Breakdown, width: int = 100) -> RenderableType:
+def renderable(table: AnyTable, width: int = 100) -> RenderableType:
     """The table for a rich console: as much of each cell as fits, else in blocks of columns."""
-    if isinstance(table, Breakdown):
-        return routing_table.renderable(table)
+    if not isinstance(table, Table):
+        return nested.renderable(nested_of(table))
     names = (*table.columns, *table.summary)
     for layout in LAYOUTS:
         columns = {name: _column(table, name, layout) for name in names}
@@ -148,8 +161,10 @@ def _width(table: Table, name: str, cells: dict[str, Text]) -> int:
 
 
 def _header(table: Table, name: str) -> str:
-    """Long names are broken after an underscore, so that they do not widen the column."""
+    """Long names are broken, so that they do not widen the column."""
     header = table.header(name)
+    if table.by == "seen":
+        return header.replace(" ", "\n")
     return header.replace("_", "_\n") if len(header) > 10 else header
 
 

@@ -68,6 +68,8 @@ def breakdown(rows: pd.DataFrame, order: Sequence[str] = ()) -> Breakdown:
         UserError: there is no routed method, the individual experts are missing, the methods were
             not measured on the same cells, or answers to single images are not known.
     """
+    unseen = rows.loc[~rows["seen"], "task"].unique()
+    rows = rows[rows["seen"]]
     measured = rows[rows["metric"] == "oracle_acc"]
     if measured.empty:
         raise UserError(
@@ -95,7 +97,7 @@ def breakdown(rows: pd.DataFrame, order: Sequence[str] = ()) -> Breakdown:
             for name, span in columns.items()
         },
         setting=grid.setting,
-        notes=_notes(grid, tuple(columns)),
+        notes=_notes(grid, tuple(columns), unseen),
     )
 
 
@@ -125,7 +127,7 @@ def _route_acc(rows: pd.DataFrame) -> dict[tuple[str, str], float]:
     return {place: cell.value for place, cell in compare(rows, "route_acc").cells.items()}
 
 
-def _notes(grid: Grid, columns: Sequence[str]) -> dict[str, str]:
+def _notes(grid: Grid, columns: Sequence[str], unseen: Sequence[str]) -> dict[str, str]:
     told = notes_of(grid, "shift", columns, "clean")
     parts = (
         "In points of accuracy: error = expert (100 - individual) + compression (individual - the "
@@ -137,4 +139,6 @@ def _notes(grid: Grid, columns: Sequence[str]) -> dict[str, str]:
         "paired for compression and routing."
     )
     notes = {"world": told["world"], "parts": parts, "interval": interval}
+    if len(unseen):
+        notes["unseen"] = f"Of seen tasks; not of {', '.join(unseen)}, whose experts are unseen."
     return notes | {key: told[key] for key in ("images", "levels", "shifts") if key in told}

@@ -37,6 +37,7 @@ COLUMNS: dict[str, Column] = {
     "expert_seed": Column("integer", "which set of experts"),
     "limit": Column("integer", "at most so many test images a task; 0 = all of them"),
     "task": Column("text", "registry name"),
+    "seen": Column("truth", "whether the task's expert was merged (else the task is unseen)"),
     "corruption": Column("text", "registry name, or 'clean'"),
     "severity": Column("integer", "1..5; 0 for clean"),
     "constants": Column("text", "imagenet-c | cifar10-c: whose corruption constants"),
@@ -82,19 +83,21 @@ class Metric:
 
 
 ROUTE = "route:"  # route:mnist is the mean weight on the route of mnist
+AUROC = "auroc_wrong:"  # auroc_wrong:entropy tells how well entropy finds the wrong answers
 
 
 class Metrics(Registry[Metric]):
-    """The registry of metrics; it knows ``route:NAME`` for any name of a route.
+    """The registry of metrics; it knows ``route:NAME`` for any name, as there is ``route:*``.
 
     >>> METRICS["route:mnist"].title
     'Mean weight on the route mnist'
     """
 
     def __getitem__(self, name: str) -> Metric:
-        if name not in self._items and name.startswith(ROUTE) and name != ROUTE:
-            pattern = self._items[f"{ROUTE}*"]
-            return replace(pattern, title=pattern.title.replace("*", name.removeprefix(ROUTE)))
+        kind, _, one = name.partition(":")
+        if name not in self._items and one and f"{kind}:*" in self._items:
+            pattern = self._items[f"{kind}:*"]
+            return replace(pattern, title=pattern.title.replace("*", one))
         return super().__getitem__(name)
 
 
@@ -127,6 +130,8 @@ METRICS.add(
     f"{ROUTE}*",
     Metric(title="Mean weight on the route *", unit="%", scale=100, higher_is_better=None),
 )
+# Of sweeps that keep how sure methods are; where some answers are right and some are wrong.
+METRICS.add(f"{AUROC}*", Metric(title="AUROC of * for wrong answers", unit="%", scale=100))
 WITH_HITS = ("acc", "oracle_acc")  # what is kept of every single image
 
 
@@ -144,11 +149,14 @@ def unpack(packed: bytes, n: int) -> np.ndarray:
     return np.unpackbits(np.frombuffer(packed, np.uint8), count=n).astype(bool)
 
 
-def with_seeded(rows: pd.DataFrame) -> pd.DataFrame:
-    """Add the column ``seeded`` where there is none: what looks at data depends on its seed."""
-    if "seeded" in rows or "needs" not in rows:
-        return rows
-    return rows.assign(seeded=~rows["needs"].isin(NO_NEEDS))
+def with_later(rows: pd.DataFrame) -> pd.DataFrame:
+    """Add the columns that rows did not have at first, where they are missing.
+
+    ``seeded``: what looks at data depends on its seed. ``seen``: every expert was merged.
+    """
+    if "seeded" not in rows and "needs" in rows:
+        rows = rows.assign(seeded=~rows["needs"].isin(NO_NEEDS))
+    return rows if "seen" in rows else rows.assign(seen=True)
 
 
 _CASTS: dict[str, Any] = {"text": str, "integer": np.int64, "number": np.float64, "truth": bool}
@@ -157,14 +165,14 @@ _CASTS: dict[str, Any] = {"text": str, "integer": np.int64, "number": np.float64
 def check(rows: pd.DataFrame) -> pd.DataFrame:
     """Put the columns in order and of one type; refuse rows that contradict themselves.
 
-    ``limit`` may be missing (= all images), and ``seeded`` in rows that were stored before there
-    was such a column (see :func:`with_seeded`); nothing else may.
+    ``limit`` may be missing (= all images), and columns that are newer than the rows (see
+    :func:`with_later`); nothing else may.
 
     Raises:
         UserError: columns are missing or unknown, a value has the wrong type, a clean row has a
             severity (or the reverse), or the bits per image do not add up to the accuracy.
     """
-    rows = with_seeded(rows)
+    rows = with_later(rows)
     missing, unknown = set(COLUMNS) - set(rows), set(rows) - set(COLUMNS)
     if missing or unknown:
         raise UserError(

@@ -2,11 +2,12 @@
 
 ``cells/<run_id>/<shift>.parquet`` holds every task of one shift, ``cells/<run_id>/run.json`` what
 belongs to the whole run (how the constants were tuned, seconds to merge, peak memory, parameters
-stored). Files are never rewritten in place, so a killed sweep loses at most the shift in flight
-and two sweeps may share one folder.
+stored). ``cells/<run_id>/images/<shift>.parquet`` is there where it was asked for: how sure the
+method was of every single image. Files are never rewritten in place, so a killed sweep loses at
+most the shift in flight and two sweeps may share one folder.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 
 from bench.errors import DamagedFileError, UserError
 from bench.files import atomic, read_json, write_json
-from results.schema import COLUMNS, NO_NEEDS, check
+from results.schema import COLUMNS, check, with_later
 
 
 class Store:
@@ -84,7 +85,43 @@ class Store:
 
     def damaged(self) -> list[Path]:
         """Every file that cannot be read back; delete them (``--force`` does) to measure again."""
-        return [path for run_id in self.run_ids() for path in self._files(run_id) if _bad(path)]
+        return [
+            path for run_id in self.run_ids() for path in self._files(run_id) if _bad(path, _load)
+        ]
+
+    def images_path(self, run_id: str, shift_key: str) -> Path:
+        """Where it lies, or will lie, how sure a run was of each image under one shift."""
+        return self.folder / "cells" / run_id / "images" / f"{shift_key}.parquet"
+
+    def write_images(self, run_id: str, shift_key: str, images: pd.DataFrame) -> Path:
+        """Save a line per image, all or nothing."""
+        path = self.images_path(run_id, shift_key)
+        table = pa.Table.from_pandas(images, preserve_index=False)
+        with atomic(path) as temporary:
+            pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+        return path
+
+    def read_images(self, run_ids: Iterable[str], shift_keys: Iterable[str]) -> pd.DataFrame:
+        """What :meth:`write_images` saved, for every run and shift.
+
+        Raises:
+            UserError: something of it was never saved.
+            DamagedFileError: a file is truncated or altered.
+        """
+        shifts = list(shift_keys)
+        paths = [self.images_path(run, shift) for run in run_ids for shift in shifts]
+        if lacking := [path for path in paths if not path.exists()]:
+            raise UserError(
+                f"nothing is kept of single images for {len(lacking)} of {len(paths)} cells, e.g. "
+                f"{lacking[0]}; run the sweep with --uncertainty"
+            )
+        return pa.concat_tables([_read(path) for path in paths]).to_pandas()
+
+    def damaged_images(self, run_ids: Iterable[str]) -> list[Path]:
+        """Files about single images of these runs that cannot be read back."""
+        folders = [self.folder / "cells" / run_id / "images" for run_id in run_ids]
+        return [path for each in folders for path in sorted(each.glob("[!.]*.parquet"))
+                if _bad(path, _read)]  # fmt: skip
 
     def write_run(self, run_id: str, facts: dict[str, Any]) -> Path:
         """Save what belongs to the whole run rather than to a cell."""
@@ -109,23 +146,27 @@ class Store:
         return sorted((self.folder / "cells" / run_id).glob("[!.]*.parquet"))
 
 
-def _load(path: Path) -> pa.Table:
+def _read(path: Path) -> pa.Table:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            table = file.read()
+            return file.read()
     except (OSError, pa.ArrowException) as error:
         raise DamagedFileError(f"{path} is damaged; `--force` measures it again") from error
+
+
+def _load(path: Path) -> pa.Table:
+    table = _read(path)
     if set(table["run_id"].unique().to_pylist()) != {path.parent.name}:
         raise DamagedFileError(f"{path} holds rows of another run; `--force` measures it again")
-    if "seeded" not in table.column_names:  # written before there was such a column
-        seeded = [needs not in NO_NEEDS for needs in table["needs"].to_pylist()]
-        table = table.append_column("seeded", pa.array(seeded)).select(list(COLUMNS))
-    return table
+    if table.column_names == list(COLUMNS):
+        return table
+    whole = with_later(table.to_pandas())[list(COLUMNS)]  # it was written before some column was
+    return pa.Table.from_pandas(whole, preserve_index=False)
 
 
-def _bad(path: Path) -> bool:
+def _bad(path: Path, load: Callable[[Path], pa.Table]) -> bool:
     try:
-        _load(path)
+        load(path)
     except DamagedFileError:
         return True
     return False

@@ -123,7 +123,7 @@ def compare(
     Args:
         rows: a frame of the columns in ``results.schema``.
         metric: a name in ``METRICS``.
-        by: what the columns are: ``shift``, ``task``, ``severity`` or ``corruption``.
+        by: what the columns are: ``shift``, ``seen``, ``task``, ``severity`` or ``corruption``.
         shift: for ``by="task"``, under which shift (``clean``, ``L2``, ``contrast@3``).
         order: methods to put first, in this order.
 

@@ -80,7 +80,8 @@ class Mirror:
         if self.mode == "off":
             return
         first = rows.iloc[0]
-        name = f"{first['method']} seed {first['seed']} experts {first['expert_seed']}"
+        variant = f" [{told}]" if (told := first.get("variant", "")) else ""
+        name = f"{first['method']}{variant} seed {first['seed']} experts {first['expert_seed']}"
         tags = [first["world"], first["suite"], first["method"]]
 
         def write(logger: "WandbLogger") -> None:

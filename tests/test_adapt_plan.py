@@ -10,7 +10,8 @@ import torch
 from bench import learned
 from bench.config import SWEEPS, Sweep
 from bench.errors import UserError
-from bench.plan import LEARNED_A_SECOND, inspect, resolve
+from bench.forecast import LEARNED_A_SECOND
+from bench.plan import inspect, resolve
 from bench.speed import without_learners
 from corruptions.base import CLEAN, Shift
 from methods import METHODS
@@ -116,6 +117,24 @@ def test_the_routed_sweep_has_every_part_of_the_comparison_and_three_seeds():
     assert routed.shifts == ("clean", "L1", "L2", "L3")
     assert {"pretrained", "individual", "oracle_router", "twin_merging"} <= set(routed.methods)
     assert set(SWEEPS["main"].methods) <= set(routed.methods) <= set(METHODS)
+
+
+def test_the_sweeps_of_bd_merging():
+    bd, unseen = SWEEPS["bd"], SWEEPS["bd-unseen"]
+    assert (bd.suite, bd.seeds, bd.shifts) == ("pocket8", (0, 1, 2), ("clean", "L1", "L2", "L3"))
+    assert {"pretrained", "adamerging", "twin_merging", "bd_merging_task", "bd_merging"} <= set(
+        bd.methods
+    )
+    assert unseen.methods == bd.methods
+    plan = resolve(unseen)
+    assert [task.name for task in plan.seen] == ["mnist", "landcover", "texture", "scripts"]
+    assert {run.unseen for run in plan.runs} == {("optdigits", "animals", "brainplane", "letters")}
+    ablation = resolve(SWEEPS["bd-ablation"])
+    lines = [line for line in ablation.lines.values() if line.startswith("bd_merging")]
+    parts = ("router", "ads", "contrast", "div", "sharp", "conf")
+    assert lines == ["bd_merging", *(f"bd_merging [{part}=false]" for part in parts)]
+    assert {str(shift).partition("@")[2] for shift in ablation.shifts} == {"", "2"}
+    assert next(iter(ablation.lines)) in {run.id for run in resolve(bd).runs}  # shared, not redone
 
 
 def test_bare_passes_are_timed_against_methods_that_need_not_learn():

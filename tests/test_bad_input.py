@@ -68,7 +68,7 @@ def test_names_that_do_not_exist(words, said, command, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("words", "said"), [
     ("--metric accuracy", "no metric named 'accuracy'"),
-    ("--methods tie", "no results of tie; there are: average"),
+    ("--methods tie", "no results of tie; there are: pretrained, individual, average"),
     ("--by task --shift contrast@4", "contrast@4"),
     ("--sweep main", "no sweep 'main' in"),
     ("--paired ties", "--paired takes two methods; got 1"),

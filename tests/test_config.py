@@ -26,7 +26,7 @@ OTHER = {
     "suite": "toy2", "tasks": ("b-1-11", "a-1-00"), "encoder": "pocket-vit", "base": "feed",
     "experts": ("k1", "k0"), "expert_seed": 1, "method": "average", "version": 2,
     "config": '{"keep": 0.5}', "grid": "", "seed": 1, "limit": None, "data_seed": 1,
-    "adapt_on": "test", "weights": "cafe",
+    "adapt_on": "test", "weights": "cafe", "unseen": ("a",),
 }  # fmt: skip
 
 
@@ -69,8 +69,10 @@ SAME = {  # a new value must not make another run: what was measured stays good
     "constants": "imagenet-c",
     "methods": ("ties", "average", "pretrained"),
     "seeds": (0, 0),
+    "uncertainty": True,
 }
-NEW = {"limit": 12, "expert_seed": 1, "data_seed": 1, "suite": "toy_again"}  # must make others
+NEW = {"limit": 12, "expert_seed": 1, "data_seed": 1, "suite": "toy_again",
+       "unseen": ("toy_two",)}  # must make others  # fmt: skip
 
 
 def ids(sweep: Sweep) -> dict[tuple[str, int], str]:

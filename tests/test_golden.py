@@ -68,6 +68,8 @@ ELSEWHERE = {  # methods that need more than weights: the file that has their nu
     "adamerging": "test_adamerging.py",
     "adamerging_pp": "test_adamerging.py",
     "adamerging_task": "test_adamerging.py",
+    "bd_merging": "test_bd_merging_loss.py",
+    "bd_merging_task": "test_bd_merging_loss.py",
     "ce_router": "test_routers.py",
     "centroid_router": "test_routers.py",
     "entropy_router": "test_routers.py",

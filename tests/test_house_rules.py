@@ -18,8 +18,9 @@ MAY_IMPORT = {  # part -> the other parts that it knows, besides the leaves
 }
 HEAVY = {"open_clip", "wandb", "matplotlib", "cv2", "imagecorruptions", "torchvision", "sklearn"}
 HARNESS = {  # files of methods/ that register none
-    "base", "checks", "coefficients", "config", "files", "knowledge", "merging", "mixing", "probe",
-    "products", "routed", "routers", "support", "vit", "weights",
+    "base", "bd_config", "bd_parts", "bd_routed", "bd_stages", "checks", "coefficients", "config",
+    "discrepancy", "evidence", "files", "knowledge", "merging", "mixing", "probe", "products",
+    "routed", "routers", "support", "vit", "weights",
 }  # fmt: skip
 
 FILES = sorted(path for part in (*PARTS, "tests") for path in (ROOT / part).rglob("*.py"))

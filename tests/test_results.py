@@ -202,5 +202,5 @@ def test_columns_refuse_to_average_over_different_corruptions() -> None:
         spans(grid, "severity")
     with pytest.raises(UserError, match=r"fog lacks 1 of 2 .* e\.g\. severity 3"):
         spans(grid, "corruption")
-    with pytest.raises(UserError, match="no table by 'colour'; choose one of shift, task"):
+    with pytest.raises(UserError, match="no table by 'colour'; choose one of shift, seen, task"):
         spans(grid, "colour")

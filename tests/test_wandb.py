@@ -60,6 +60,14 @@ def test_a_run_is_logged_whole(tmp_path, rows: pd.DataFrame) -> None:
         assert run.summary[f"cell/{row.metric}/{shift}/{row.task}"] == pytest.approx(row.value)
 
 
+def test_a_variant_is_named_as_one(tmp_path, rows: pd.DataFrame) -> None:
+    mirror = Mirror(tmp_path, "main", "offline")
+    mirror.log_run({}, one(rows, "ties").assign(variant="keep=0.1"))
+    (run,) = runs(tmp_path).values()
+    assert run.run.display_name == "ties [keep=0.1] seed 0 experts 0"
+    assert run.summary["acc/clean"] == compare(one(rows, "ties")).cells["ties", "clean"].value
+
+
 def test_curves_have_their_own_axes(tmp_path, rows: pd.DataFrame) -> None:
     mirror = Mirror(tmp_path, "main", "offline")
     mirror.log_run({}, one(rows, "ties"), {"loss": [3.0, 2.0], "lr": [0.1]})

@@ -30,7 +30,7 @@ app.command("check")(models.check)
 app.add_typer(zoo.app, name="zoo")
 
 REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
-LISTS = ("--methods", "--shifts", "--seeds", "--set", "--expert", "--paired")
+LISTS = ("--methods", "--shifts", "--seeds", "--set", "--expert", "--paired", "--unseen")
 
 
 def spread(arguments: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Annotated
 import pandas as pd
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as RichTable
 
 from bench import learned
@@ -14,24 +15,28 @@ from bench.cli.options import OUT, Methods, Out, words
 from bench.errors import UserError
 from bench.files import atomic
 from bench.leaderboard import method_order
+from bench.lines import key, named
 from bench.mirror import short
 from bench.records import recorded, rows_of
 from results.contrasts import monotone, null_cells, paired
-from results.render import render, renderable, write_latex
-from results.routing import Breakdown, breakdown
+from results.render import AnyTable, render, renderable, write_latex
+from results.routing import breakdown
 from results.schema import CEILING, METRICS, WORLDS
 from results.store import Store
-from results.tables import Table, compare
+from results.tables import compare
+from results.uncertainty import detection
 
 
 class By(StrEnum):
     """What a column is."""
 
     shift = "shift"
+    seen = "seen"
     task = "task"
     severity = "severity"
     corruption = "corruption"
     routing = "routing"
+    uncertainty = "uncertainty"
 
 
 class Format(StrEnum):
@@ -80,7 +85,8 @@ def table(
     """Print a comparison: means, intervals, drops from clean, normalised accuracy, retention.
 
     By routing: the errors of routed methods, split into those of the experts, of compression and
-    of the router.
+    of the router. By uncertainty: how well methods know which of their answers are wrong, and
+    which images are shifted, after a sweep with --uncertainty.
     """
     if by is By.routing and methods:
         methods = [*methods, CEILING]  # every error is told from its own
@@ -88,9 +94,9 @@ def table(
     if paired_:
         if len(paired_) != 2:
             raise UserError(f"--paired takes two methods; got {len(paired_)}")
-        Console().print(_paired(rows, paired_[0], paired_[1], by.value, shift))
+        Console().print(_paired(rows, key(paired_[0]), key(paired_[1]), by.value, shift))
         return
-    result = _compared(rows, metric, by, shift)
+    result = _compared(rows, metric, by, shift, out, sweep)
     if output is not None and format is Format.latex:
         written = write_latex(result, output, standalone, label=f"tab:{metric}-{by.value}")
         Console().print(f"wrote {', '.join(map(str, written))}", highlight=False)
@@ -107,20 +113,28 @@ def table(
             temporary.write_text(text, encoding="utf-8")
 
 
-def _compared(rows: pd.DataFrame, metric: str, by: By, shift: str) -> Table | Breakdown:
-    if by is not By.routing:
+def _compared(
+    rows: pd.DataFrame, metric: str, by: By, shift: str, out: Path, sweep: str
+) -> AnyTable:
+    if by not in (By.routing, By.uncertainty):
         return compare(rows, metric, by.value, shift=shift, order=method_order())
     if metric != "acc":
-        raise UserError(f"--by routing splits errors in accuracy; leave out --metric {metric}")
-    return breakdown(rows, order=method_order())
+        raise UserError(f"--by {by} is about accuracy; leave out --metric {metric}")
+    if by is By.routing:
+        return breakdown(rows, order=method_order())
+    shifts = recorded(out, sweep)["shifts"]
+    images = Store(out).read_images(rows["run_id"].unique(), shifts)
+    return detection(rows, images, order=method_order())
 
 
 def _paired(rows: pd.DataFrame, a: str, b: str, by: str, shift: str) -> RichTable:
     """Differences in points with their 95 % limits."""
-    shown = RichTable(by, f"{a} - {b} (points)", "95 % interval, paired", "better", box=None)
+    head = (by, f"{a} - {b} (points)", "95 % interval, paired", "better")
+    shown = RichTable(*map(escape, head), box=None)
     for column, line in paired(rows, a, b, by, shift).iterrows():
         limits = f"[{100 * line['low']:+.1f}, {100 * line['high']:+.1f}]"
-        shown.add_row(str(column), f"{100 * line['difference']:+.1f}", limits, line["verdict"])
+        difference, verdict = f"{100 * line['difference']:+.1f}", escape(line["verdict"])
+        shown.add_row(str(column), difference, escape(limits), verdict)
     return shown
 
 
@@ -158,18 +172,20 @@ def _coefficients(rows: pd.DataFrame, store: Store) -> tuple[dict[str, dict[str,
     from results.heatmaps import only
 
     found = {}
-    for (method, run), part in rows.groupby(["method", "run_id"], sort=False):
+    for (method, variant, run), part in rows.groupby(["method", "variant", "run_id"], sort=False):
         known = [learned.load(file)[1] for file in learned.files(store, str(run))]
         known = [facts for facts in known if facts["coefficients"]]
         if known:
-            found[method, int(part["seed"].iloc[0])] = (known[0], part.iloc[0])
+            line = named(str(method), str(variant))
+            found[line, int(part["seed"].iloc[0])] = (known[0], part.iloc[0])
     if not found:
         raise UserError("no method here learned coefficients; choose a sweep with adamerging")
-    only((method for method, _ in found), "learned coefficients")
+    only((line for line, _ in found), "learned coefficients")
     facts, row = found[min(found)]
     under = f", under {short(facts['shift'])}" if facts["shift"] else ""
     world = WORLDS.get(row["world"], row["world"])
-    title = f"{row['title']}: coefficients on {row['suite']} ({world}), seed {row['seed']}{under}"
+    title = f"{named(row['title'], row['variant'])}: coefficients on {row['suite']} ({world}), "
+    title += f"seed {row['seed']}{under}"
     return facts["coefficients"], title
 
 
@@ -180,6 +196,7 @@ def sanity(sweep: SweepName = "", out: Out = OUT) -> None:
     each step with a paired 95 % interval. Exit code 1 if a step does not hold.
     """
     rows, console = selected(out, sweep, []), Console()
+    rows = rows[rows["variant"] == ""]  # of methods as they are
     clean = rows[(rows["corruption"] == "clean") & (rows["metric"] == "acc")]
     means = clean.groupby("method")["value"].mean()
     plain = clean[(clean["stores"] == "one model") & ~clean["knows_task"]]

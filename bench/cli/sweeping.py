@@ -1,6 +1,7 @@
 """``python -m bench sweep`` and ``speed``."""
 
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +10,7 @@ import typer
 from rich.console import Console
 
 from bench.cli.options import OUT, Jobs, Limit, Methods, Out, Settings, Shifts, Suite, words
-from bench.config import Sweep, digest, find_sweep, with_fields
+from bench.config import Sweep, digest, find_sweep, told, with_fields
 from bench.engines import default_jobs
 from bench.errors import UserError
 from bench.leaderboard import leaderboard
@@ -26,9 +27,16 @@ class Wandb(StrEnum):
     off = "off"
 
 
-Name = Annotated[str, typer.Argument(help="main, routed, severity, smoke, or a TOML file")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        help="main, routed, bd, bd-ablation, bd-unseen, severity, smoke; or a TOML file"
+    ),
+]
 
 ADAPT_ON = "adapt | test | shifted: images that methods learn from"
+UNCERTAINTY = "keep how sure methods are of every image: for `table --by uncertainty`"
+UNSEEN = "tasks whose experts are not merged; they are measured like the others"
 
 
 def chosen_sweep(
@@ -39,24 +47,25 @@ def chosen_sweep(
     seeds: list[int] | None = None,
     limit: int = -1,
     settings: list[str] | None = None,
+    unseen: list[str] | None = None,
     **more: Any,
 ) -> Sweep:
     """A named sweep with what the command line changes."""
     changes: dict[str, Any] = {k: v for k, v in more.items() if v not in (None, "")}
     if suite:
         changes["suite"] = suite
-    if methods:
-        changes["methods"] = tuple(words(methods))
-    if shifts:
-        changes["shifts"] = tuple(shifts)
-    if seeds:
-        changes["seeds"] = tuple(seeds)
     if limit < -1:
         raise UserError(f"--limit is a number of images, or 0 for all; got {limit}")
     if limit >= 0:
         changes["limit"] = limit or None
-    if settings:
-        changes["settings"] = tuple(settings)
+    lists: dict[str, Sequence[Any]] = {
+        "methods": words(methods or []),
+        "shifts": shifts or [],
+        "seeds": seeds or [],
+        "settings": settings or [],
+        "unseen": words(unseen or []),
+    }
+    changes |= {field: tuple(values) for field, values in lists.items() if values}
     found = find_sweep(name)
     changed = with_fields(found, changes)
     return changed if changed == found else replace(changed, name=name_of(found, changed))
@@ -77,10 +86,12 @@ def name_of(found: Sweep, changed: Sweep) -> str:
         parts.append("no-tune")
     if changed.adapt_on != found.adapt_on:
         parts.append(f"on-{changed.adapt_on}")
-    named = ("suite", "limit", "tune", "adapt_on")
+    if changed.uncertainty != found.uncertainty:
+        parts.append("uncertainty")
+    named = ("suite", "limit", "tune", "adapt_on", "uncertainty")
     same = replace(changed, **{field: getattr(found, field) for field in named})
     if same != found:
-        parts.append(digest(asdict(same))[:6])
+        parts.append(digest(told(same))[:6])
     return "-".join(parts)
 
 
@@ -97,6 +108,8 @@ def sweep(
     constants: Annotated[str, typer.Option(help="imagenet-c | cifar10-c")] = "",
     placement: Annotated[str, typer.Option(help="input | native")] = "",
     adapt_on: Annotated[str, typer.Option(help=ADAPT_ON)] = "",
+    unseen: Annotated[list[str], typer.Option(help=UNSEEN)] = [],  # noqa: B006
+    uncertainty: Annotated[bool, typer.Option("--uncertainty", help=UNCERTAINTY)] = False,
     out: Out = OUT,
     jobs: Jobs = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and stop")] = False,
@@ -105,10 +118,10 @@ def sweep(
 ) -> None:
     """Run a comparison; what is finished is not run again. Ends in a leaderboard."""
     changed = chosen_sweep(
-        name, suite, methods, shifts, seeds, limit, settings,
+        name, suite, methods, shifts, seeds, limit, settings, unseen,
         constants=constants, placement=placement, adapt_on=adapt_on,
         expert_seed=expert_seed if expert_seed >= 0 else None,
-        tune=tune if not tune else None,
+        tune=tune if not tune else None, uncertainty=uncertainty or None,
     )  # fmt: skip
     mode(wandb.value)  # a mistake in it is found before the work
     console = Console()

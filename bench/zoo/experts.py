@@ -123,4 +123,5 @@ def checkpoints(encoder_name: str, tasks: Sequence[Task], seed: int) -> Checkpoi
         base=encoder.base(),
         experts={e.task: Weights.open(e.path) for e in experts_of(encoder_name, tasks, seed)},
         heads=encoder.heads(tasks),
+        classes={task.name: task.classes for task in tasks},
     )

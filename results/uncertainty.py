@@ -1,0 +1,160 @@
+"""What it is worth that a method knows how sure it is: are wrong answers told, is a shift told?"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from bench.errors import UserError
+from results.columns import Span, spans
+from results.entries import Listing, with_entries
+from results.grid import Grid, arrange
+from results.notes import notes_of
+from results.statistics import auroc
+
+NAN = math.nan
+SCORES = {  # name -> sign that makes it larger for images to be suspected, and what it is
+    "max_prob": (-1, "largest probability of the prediction"),
+    "entropy": (1, "entropy of the prediction"),
+    "u": (1, "belief that the evidential head gives to no class"),
+    "ads": (1, "adjacency discrepancy, mean over the neighbours in a batch of the test"),
+}
+WRONG, SHIFTED = "wrong", "shifted"
+
+
+class Detects(NamedTuple):
+    """How well one score of one method tells something, in one column. NaN if there is none."""
+
+    value: float  # area under the ROC curve, mean over tasks, shifts and seeds
+    spread: float = NAN  # standard deviation of it over seeds; NaN if there is one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detection(Listing):
+    """The areas under the curve of every method and score, ready to be printed in any format.
+
+    Columns are ``wrong clean``, ``wrong L1`` ..., ``shifted L1`` ...
+    """
+
+    areas: dict[tuple[str, str, str], Detects]  # (entry key, score, column)
+
+    def scores_of(self, key: str) -> list[str]:
+        """The scores that an entry has."""
+        return [name for name in SCORES if (key, name, self.columns[0]) in self.areas]
+
+    def frame(self) -> pd.DataFrame:
+        """Every number, unrounded: one row per method, score and column."""
+        entries = {entry.key: entry for entry in self.entries}
+        return pd.DataFrame(
+            [
+                {
+                    **{"entry": key, "method": entries[key].method, "title": entries[key].title},
+                    **{"score": score, "column": column, **found._asdict()},
+                }
+                for (key, score, column), found in self.areas.items()
+            ]
+        )
+
+
+def suspicion(images: pd.DataFrame, score: str) -> np.ndarray:
+    """A score of images, such that it is larger for those to be suspected.  ``[N]``."""
+    return SCORES[score][0] * images[score].to_numpy(float)
+
+
+def detection(rows: pd.DataFrame, images: pd.DataFrame, order: Sequence[str] = ()) -> Detection:
+    """Areas under the ROC curve, for wrong answers and for shifted images against clean ones.
+
+    Each is of one task under one shift; then they are averaged. Wrong answers: over those cells
+    where every method has right and wrong answers, so that no two means are over different cells.
+
+    Args:
+        rows: a frame of the columns in ``results.schema``.
+        images: of the same runs (see :meth:`results.store.Store.read_images`).
+        order: methods to put first, in this order.
+
+    Raises:
+        UserError: the methods were not measured on the same cells.
+    """
+    accuracy = rows[rows["metric"] == "acc"]
+    grid = arrange(accuracy, order=order)
+    named, _ = with_entries(accuracy.reset_index(drop=True), order)
+    of_run = dict(named[["run_id", "entry"]].drop_duplicates().values.tolist())
+    found = {run: _areas(grid, part) for run, part in images.groupby("run_id", sort=False)}
+    if lacking := sorted(set(of_run) - set(found)):
+        raise UserError(f"no scores of single images of {lacking[0]}; run with --uncertainty")
+    known = np.all([~np.isnan(one[WRONG, "max_prob"]) for one in found.values()], axis=0)  # [T, S]
+    columns = _columns(grid)
+    areas = {}
+    for entry in grid.entries:
+        mine = [found[run] for run, key in of_run.items() if key == entry.key]
+        for score in SCORES:
+            if np.isnan(mine[0][SHIFTED, score]).all() and np.isnan(mine[0][WRONG, score]).all():
+                continue
+            for column, (kind, span) in columns.items():
+                means = [_mean(one[kind, score], span, known, kind) for one in mine]
+                spread = float(np.std(means, ddof=1)) if len(means) > 1 else NAN
+                areas[entry.key, score, column] = Detects(float(np.mean(means)), spread)
+    return Detection(
+        title=f"How well doubt is placed, on {grid.setting['suite']} with "
+        f"{grid.setting['encoder']}",
+        entries=grid.entries,
+        columns=tuple(columns),
+        areas=areas,
+        setting=grid.setting,
+        notes=_notes(grid, known, {score for _, score, _ in areas}),
+    )
+
+
+def _areas(grid: Grid, images: pd.DataFrame) -> dict[tuple[str, str], np.ndarray]:
+    """(what is told, score) -> area of every task and shift of one run.  ``[T, S]`` each."""
+    shape = len(grid.tasks), len(grid.shifts)
+    found = {(kind, name): np.full(shape, NAN) for kind in (WRONG, SHIFTED) for name in SCORES}
+    cells = dict(list(images.groupby(["task", "corruption", "severity"], sort=False)))
+    for t, task in enumerate(grid.tasks):
+        clean = cells.get((task, "clean", 0))
+        for s, shift in enumerate(grid.shifts):
+            here = cells[task, shift.corruption, shift.severity]
+            for name in SCORES:
+                doubt = suspicion(here, name)
+                found[WRONG, name][t, s] = auroc(doubt, ~here["right"].to_numpy(bool))
+                if shift.severity and clean is not None:
+                    both = np.concatenate([suspicion(clean, name), doubt])
+                    found[SHIFTED, name][t, s] = auroc(both, np.arange(len(both)) >= len(clean))
+    return found
+
+
+def _columns(grid: Grid) -> dict[str, tuple[str, Span]]:
+    levels = spans(grid, "shift")
+    wrong = {f"{WRONG} {name}": (WRONG, span) for name, span in levels.items()}
+    if grid.clean is None:
+        return wrong
+    shifted = {name: span for name, span in levels.items() if grid.clean not in span.shifts}
+    return wrong | {f"{SHIFTED} {name}": (SHIFTED, span) for name, span in shifted.items()}
+
+
+def _mean(areas: np.ndarray, span: Span, known: np.ndarray, kind: str) -> float:
+    """Mean over a span; of wrong answers, over what is known of every method."""
+    where = np.ix_(span.tasks, span.shifts)
+    values = areas[where][known[where]] if kind == WRONG else areas[where]
+    return float(values.mean()) if values.size else NAN
+
+
+def _notes(grid: Grid, known: np.ndarray, scores: set[str]) -> dict[str, str]:
+    told = notes_of(grid, "shift", tuple(spans(grid, "shift")), "clean")
+    areas = (
+        "Area under the ROC curve in %, 50 = chance. wrong: wrong answers against right ones; "
+        "shifted: shifted images against the same images clean. Each of one task and shift, then "
+        f"averaged over {len(grid.tasks)} tasks."
+    )
+    if gone := int((~known).sum()):
+        areas += (
+            f" wrong leaves out {gone} of {known.size} cells, in which a method has only right or "
+            "only wrong answers."
+        )
+    meaning = "; ".join(f"{name}: {SCORES[name][1]}" for name in SCORES if name in scores)
+    notes = {"world": told["world"], "areas": areas, "scores": f"{meaning}."}
+    kept = ("images", "unseen", "levels", "shifts")
+    return notes | {key: told[key] for key in kept if key in told}
