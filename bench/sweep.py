@@ -177,7 +177,7 @@ def choose(plan: Plan, store: Store, workers: Engine, stages: Stages) -> dict[st
     """The config of every run: chosen on val, once, or as declared."""
     if plan.to_tune:
         passes = sum(len(candidates(run)) for run in plan.to_tune)
-        total = passes * sum(task.sizes[2] for task in plan.tasks)
+        total = passes * sum(task.sizes[2] for task in plan.seen)
         what = f"{len(plan.to_tune)} methods, {passes} validation passes"
         with stages.stage("tune", what, total) as advance:
             for run_id, outcome in tune(plan.to_tune, workers, advance).items():

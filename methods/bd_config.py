@@ -58,7 +58,7 @@ class BDConfig(RoutedMethod.Config):
     ads: bool = True  # or the distance of the two features in place of d [R]
     sharp: bool = True
     div: bool = True
-    conf: bool = True
+    conf: bool = True  # without it d is alike for all neighbours of an image, and L_Dis is 0
 
     # ours
     gate: bool = False  # theta_0 + (1 - u) sum_k w_k tau_k: the less evidence, the less of experts

@@ -131,7 +131,7 @@ def test_the_sweeps_of_bd_merging():
     assert {run.unseen for run in plan.runs} == {("optdigits", "animals", "brainplane", "letters")}
     ablation = resolve(SWEEPS["bd-ablation"])
     lines = [line for line in ablation.lines.values() if line.startswith("bd_merging")]
-    parts = ("router", "ads", "contrast", "div", "sharp", "conf")
+    parts = ("router", "ads", "contrast", "div", "sharp")
     assert lines == ["bd_merging", *(f"bd_merging [{part}=false]" for part in parts)]
     assert {str(shift).partition("@")[2] for shift in ablation.shifts} == {"", "2"}
     assert next(iter(ablation.lines)) in {run.id for run in resolve(bd).runs}  # shared, not redone
