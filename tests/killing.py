@@ -71,5 +71,5 @@ if __name__ == "__main__":
         code = end(start(folder / "home", folder / "out", words, moment))
         report(code, folder, folder / "out")
     both = [start(folder / "home2", folder / "out2", words) for _ in range(2)]
-    for child in both:
-        report(end(child), folder, folder / "out2")
+    for code in [end(child) for child in both]:  # neither writes any more
+        report(code, folder, folder / "out2")
