@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.base import METHODS, NO_PAPER
+from methods.coefficients import entropy
 from methods.routed import RoutedMethod
 from methods.routers import Classifier, plain_mlp
 from methods.support import Adaptation, Needs
@@ -50,16 +51,7 @@ class EntropyRouter(RoutedMethod):
             joined = self.features(torch.cat([images[task] for task in order]), order[0])
             features = list(joined.split([len(images[task]) for task in order]))
         pairs = zip(features, order, strict=True)
-        return torch.stack([entropy(self.classify(x, task)) for x, task in pairs]).sum()
+        return torch.stack([entropy(self.classify(x, task)).mean() for x, task in pairs]).sum()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.learned.parameters(), self.cfg.lr)
-
-
-def entropy(logits: Tensor) -> Tensor:
-    """Mean entropy of the predictions, in nats.  ``[B, C] -> []``.
-
-    >>> entropy(torch.zeros(3, 2)).item() == torch.tensor(2.0).log().item()
-    True
-    """
-    return -(logits.softmax(-1) * logits.log_softmax(-1)).sum(-1).mean()

@@ -10,10 +10,13 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from bench import files
+from bench import files, sweep
+from bench.adapt import adapt
 from bench.cli import main
-from bench.config import SWEEPS
+from bench.config import SWEEPS, Run
+from corruptions.base import Shift
 from methods import files as checkpoints
+from results.store import Store
 from tests.toy import Outcome, sweep_into
 
 USERS_HOME = os.environ.get("MERGESHIFT_HOME")
@@ -99,3 +102,16 @@ def fill(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     monkeypatch.setattr(files.tempfile, "mkstemp", mkstemp)
     monkeypatch.setattr(checkpoints, "save_file", save_file)
     return fill
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """The trainings that sweeps do: (method, shift)."""
+    seen: list[tuple[str, str]] = []
+
+    def watched(run: Run, config: str, shift: Shift | None, store: Store) -> None:
+        seen.append((run.method, str(shift or "")))
+        adapt(run, config, shift, store)
+
+    monkeypatch.setattr(sweep, "adapt", watched)
+    return seen

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from bench import learned
-from bench import sweep as sweeping
-from bench.adapt import Pictures, Stream, adapt, data_of
+from bench.adapt import Pictures, Stream, data_of
 from bench.errors import UserError
 from bench.plan import resolve
 from bench.zoo.encoders import ENCODERS
@@ -32,19 +31,6 @@ TASKS = ("toy_two", "toy_three", "toy_four")
 def learners(monkeypatch, smoke) -> None:
     """There are methods that learn, and experts for them."""
     register(monkeypatch)
-
-
-@pytest.fixture
-def trained(monkeypatch) -> list[tuple[str, str]]:
-    """The trainings that sweeps do: (method, shift)."""
-    seen: list[tuple[str, str]] = []
-
-    def watched(run, config, shift, store) -> None:
-        seen.append((run.method, str(shift or "")))
-        adapt(run, config, shift, store)
-
-    monkeypatch.setattr(sweeping, "adapt", watched)
-    return seen
 
 
 def joined(batches) -> np.ndarray:

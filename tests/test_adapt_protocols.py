@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from bench import learned
-from bench import sweep as sweeping
-from bench.adapt import adapt, data_of, learn
+from bench.adapt import data_of, learn
 from bench.errors import DamagedFileError, UserError
 from bench.plan import inspect, resolve
 from bench.zoo.encoders import ENCODERS
@@ -30,19 +29,6 @@ CONTRAST = Shift("contrast", 5)
 def learners(monkeypatch, smoke) -> None:
     """There are methods that learn, and experts for them."""
     register(monkeypatch)
-
-
-@pytest.fixture
-def trained(monkeypatch) -> list[tuple[str, str]]:
-    """The trainings that sweeps do: (method, shift)."""
-    seen: list[tuple[str, str]] = []
-
-    def watched(run, config, shift, store) -> None:
-        seen.append((run.method, str(shift or "")))
-        adapt(run, config, shift, store)
-
-    monkeypatch.setattr(sweeping, "adapt", watched)
-    return seen
 
 
 # -- the protocols -------------------------------------------------------------------------------
