@@ -102,7 +102,7 @@ for _sweep in (
     # that of contrast=false.
     Sweep(name="bd-ablation", limit=500, shifts=("clean", "L2"), methods=(
         "pretrained", "average", "bd_merging", *(f"bd_merging[{part}=false]" for part in (
-            "router", "ads", "contrast", "div", "sharp")), "individual")),
+            "router", "ads", "contrast", "div", "sharp")), "bd_merging[spread=0]", "individual")),
     # Four and four, as in the paper. What is unseen lies near to what is seen and far from it:
     # optdigits by mnist (digits of other hands), letters by scripts (the same typefaces),
     # brainplane by texture (crops of grey photographs), animals by nothing (silhouettes).

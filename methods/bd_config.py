@@ -26,6 +26,8 @@ class BDConfig(RoutedMethod.Config):
     batch: Annotated[int, "[1, inf)"] = 16  # images [F] of every task [R]
     entropy_over: Literal["task", "joint"] = "task"  # classes of the image's task, or of all [R]
     eta: Annotated[float, "[0, inf)"] = 0.1  # weight of the contrastive loss [F]
+    spread: Annotated[float, "[0, inf)"] = 0.1  # less H of the batch's mean weights, group by
+    # group, as else experts that are seldom sure are left out [R]
 
     # the evidential head and its training
     head: Literal["text", "linear"] = "text"  # frozen text classifiers, or free ones [?]

@@ -155,16 +155,17 @@ def stage_one(
 class Step(NamedTuple):
     """One step of the router."""
 
-    loss: Tensor  # entropy + eta * contrast
+    loss: Tensor  # entropy + eta * contrast - spread * evenness
     entropy: Tensor  # of the merged predictions, mean
     contrast: Tensor
+    evenness: Tensor  # H of the batch's mean weights, mean over the groups of layers
     weights: Tensor  # of the router, [B or 1, (G,) K']
     negatives: Tensor  # share of the neighbours
     same_task: Tensor  # share of the negatives
 
     def curves(self) -> dict[str, Tensor]:
         """What is worth a line."""
-        names = ("entropy", "contrast", "negatives", "same_task")
+        names = ("entropy", "contrast", "evenness", "negatives", "same_task")
         found = {name: getattr(self, name).detach() for name in names}
         return found | {"largest_weight": self.weights.amax(-1).mean()}
 
@@ -178,7 +179,7 @@ class Merged(NamedTuple):
 
 
 def step(seen: Seen, merged: Merged, tasks: Tensor, first: Tensor, cfg: BDConfig) -> Step:
-    """L_BD = L_Unsup + eta L_Dis.
+    """L_BD = L_Unsup + eta L_Dis, less what spreads the weights over the tasks.
 
     Args:
         seen: a batch through theta_0.
@@ -195,9 +196,11 @@ def step(seen: Seen, merged: Merged, tasks: Tensor, first: Tensor, cfg: BDConfig
     pairs = parted(d, near, epsilon)
     between = contrast(merged.features, pairs, cfg.similarity)
     loss = merged.entropy + cfg.eta * between if cfg.contrast else merged.entropy
+    evenness = entropy_of_mean(merged.weights.mean(0)).mean()
+    loss = loss - cfg.spread * evenness  # each task has the same share of a batch
     share = pairs.negative.sum() / near.sum().clamp(min=1)
     same = same_task_share(pairs.negative, tasks)
-    return Step(loss, merged.entropy, between, merged.weights.detach(), share, same)
+    return Step(loss, merged.entropy, between, evenness, merged.weights.detach(), share, same)
 
 
 def router_problems(usage: Mapping[str, float], largest: float) -> list[str]:

@@ -68,7 +68,8 @@ def divergence(alpha: Tensor) -> Tensor:
 
 def entropy_of_mean(probability: Tensor) -> Tensor:
     """H(E[p]), in nats.  ``[B, L] -> [B]``."""
-    return -torch.xlogy(probability, probability).sum(-1)
+    tiny = torch.finfo(probability.dtype).tiny  # where p is 0 the gradient stays finite
+    return -(probability * probability.clamp(min=tiny).log()).sum(-1)
 
 
 def mean_entropy(alpha: Tensor) -> Tensor:

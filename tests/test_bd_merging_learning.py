@@ -81,8 +81,12 @@ def test_the_last_steps_are_averaged():
     method = built("bd_merging_task", fit=lambda _: None)
     zero = torch.zeros(())
     steps = [
-        Step(zero, zero, zero, torch.tensor([[1.0, 0, 0], [0, 1, 0]]), zero + 0.2, zero + 0.5),
-        Step(zero, zero, zero, torch.tensor([[0.5, 0.5, 0], [0, 0, 1]]), zero + 0.4, zero + 0.7),
+        Step(
+            zero, zero, zero, zero, torch.tensor([[1.0, 0, 0], [0, 1, 0]]), zero + 0.2, zero + 0.5
+        ),
+        Step(
+            zero, zero, zero, zero, torch.tensor([[0.5, 0.5, 0], [0, 0, 1]]), zero + 0.4, zero + 0.7
+        ),
     ]
     report = stage_two(method.learned, steps)
     assert report["usage"] == {"four": 0.375, "three": 0.375, "two": 0.25}

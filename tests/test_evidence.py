@@ -72,7 +72,9 @@ def test_both_entropies():
     # p = (3/4 1/4): ln 4 - 3/4 ln 3, whatever S is; its mean over Dir(3, 1) is an integral
     want = math.log(4) - 0.75 * math.log(3)
     assert entropy_of_mean(torch.tensor([[0.75, 0.25]])).item() == pytest.approx(want, abs=1e-6)
-    assert entropy_of_mean(torch.tensor([[1.0, 0.0]])).item() == 0
+    sure = torch.tensor([[1.0, 0.0]], requires_grad=True)
+    assert entropy_of_mean(sure).item() == 0
+    assert torch.autograd.grad(entropy_of_mean(sure), sure)[0].isfinite().all()
 
     def of(x):
         return density((x, 1 - x), (3, 1)) * -(x * math.log(x) + (1 - x) * math.log(1 - x))
