@@ -141,6 +141,11 @@ class MergingMethod(LightningModule, ABC):
         """How long a Trainer minimises ``adapt_loss``; ``None`` if it has nothing to do."""
         return None
 
+    @property
+    def passes(self) -> int:
+        """How often ``learn`` classifies the val split; it tells ``support.passed`` each time."""
+        return 0
+
     def prepare(self, ckpts: Checkpoints) -> None:
         """Create the parts, without looking at an image. By default none."""
 
@@ -223,8 +228,7 @@ class MergingMethod(LightningModule, ABC):
     def num_stored(self) -> int:
         """Numbers kept by a built method: weights and learned parts, without the heads."""
         heads = {id(tensor) for tensor in self.heads.buffers()}
-        kept = [*self.parameters(), *self.buffers()]
-        return sum(tensor.numel() for tensor in kept if id(tensor) not in heads)
+        return sum(t.numel() for t in (*self.parameters(), *self.buffers()) if id(t) not in heads)
 
     def generator(self, *parts: object) -> torch.Generator:
         """Random numbers that depend on the method, its seed and ``parts``, and on nothing else."""
@@ -241,8 +245,6 @@ class MergingMethod(LightningModule, ABC):
         """One adaptation step; the batch holds images only, so labels cannot leak."""
         return self.adapt_loss(batch)
 
-    def test_step(
-        self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0
-    ) -> Tensor:
+    def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Logits of one batch of one task; counting them is the harness's work."""
         return self.predict(batch["images"], batch["task"])

@@ -79,7 +79,7 @@ class BDMerging(BDRouted):
         return found.loss
 
     def on_fit_end(self) -> None:
-        found = stage_two(self.learned, list(self.last))
+        found = stage_two(self.learned, list(self.last), self.cfg)
         problems = [*self.report["problems"], *found["problems"]]
         self.report = self.report | found | {"problems": problems}
         del self.last

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from methods.bd_config import BDConfig
 from methods.bd_parts import Learned, Seen, adjacency
-from methods.discrepancy import contrast, parted, same_task_share
+from methods.bd_problems import contrast_problems, head_problems, router_problems
+from methods.discrepancy import anchors, contrast, parted, same_task_share
 from methods.evidence import (
     EvidentialHead,
     Opinion,
@@ -18,7 +19,6 @@ from methods.evidence import (
     inversion,
     mean_entropy,
 )
-from methods.routed import NULL
 
 Features = Mapping[str, Tensor]  # task -> unit features of theta_0, [n, D]
 Generators = Callable[..., torch.Generator]  # random numbers for some words
@@ -94,39 +94,6 @@ def first_epsilon(
     return quantile(torch.cat(found), cfg.quantile)
 
 
-@torch.no_grad()
-def head_problems(found: Opinion, cfg: BDConfig) -> list[str]:
-    """How the head collapsed, if it did, each with its cause."""
-    (images, num_classes), problems = found.alpha.shape, []
-    u, used = found.uncertainty.median().item(), len(found.alpha.argmax(1).unique())
-    if u > 0.95:
-        problems.append(
-            f"the head has lost its evidence (median u {u:.3f} > 0.95): the KL term outweighs the "
-            f"entropy for {num_classes} classes; {advice(cfg, kl_by='classes') or 'lower kl'}"
-        )
-    if u < 0.01:
-        problems.append(
-            f"the head is sure of everything (median u {u:.4f} < 0.01): nothing holds evidence "
-            "back; raise kl"
-        )
-    if 2 * used < min(images, num_classes):
-        problems.append(
-            f"the head finds {used} of {num_classes} classes in {images} images: "
-            + (advice(cfg, balance=True, head="text") or "theta_0 does not tell them apart")
-        )
-    return problems
-
-
-def advice(cfg: BDConfig, **good: str | bool) -> str:
-    """What to set that is not set so.
-
-    >>> advice(BDConfig(balance=False), balance=True, head="text")
-    'set balance=true'
-    """
-    wrong = [f"{k}={v}".lower() for k, v in good.items() if getattr(cfg, k) != v]
-    return f"set {' and '.join(wrong)}" if wrong else ""
-
-
 def stage_one(
     learned: Learned, features: Features, cfg: BDConfig, generator: Generators
 ) -> tuple[dict[str, list[float]], Report]:
@@ -162,10 +129,11 @@ class Step(NamedTuple):
     weights: Tensor  # of the router, [B or 1, (G,) K']
     negatives: Tensor  # share of the neighbours
     same_task: Tensor  # share of the negatives
+    anchors: Tensor  # share of the images: those that L_Dis is a mean over
 
     def curves(self) -> dict[str, Tensor]:
         """What is worth a line."""
-        names = ("entropy", "contrast", "evenness", "negatives", "same_task")
+        names = ("entropy", "contrast", "evenness", "negatives", "same_task", "anchors")
         found = {name: getattr(self, name).detach() for name in names}
         return found | {"largest_weight": self.weights.amax(-1).mean()}
 
@@ -200,45 +168,24 @@ def step(seen: Seen, merged: Merged, tasks: Tensor, first: Tensor, cfg: BDConfig
     loss = loss - cfg.spread * evenness  # each task has the same share of a batch
     share = pairs.negative.sum() / near.sum().clamp(min=1)
     same = same_task_share(pairs.negative, tasks)
-    return Step(loss, merged.entropy, between, evenness, merged.weights.detach(), share, same)
+    both = anchors(pairs).float().mean()
+    weights = merged.weights.detach()
+    return Step(loss, merged.entropy, between, evenness, weights, share, same, both)
 
 
-def router_problems(usage: Mapping[str, float], largest: float) -> list[str]:
-    """How the training of the router failed, if it did.
-
-    Args:
-        usage: route -> mean weight, over images of all tasks in equal parts.
-        largest: mean of the largest weight of an image.
-    """
-    if len(usage) == 1:
-        return []
-    problems, top = [], max(usage, key=lambda name: usage[name])
-    tasks = [name for name in usage if name != NULL]
-    least = 1 / (4 * len(tasks))
-    idle = [f"{task} ({usage[task]:.3f})" for task in tasks if usage[task] < least]
-    if largest < 1.5 / len(usage):
-        problems.append(
-            f"the router is stuck at equal weights (mean largest {largest:.3f} < 1.5 / "
-            f"{len(usage)}): raise lr or steps"
-        )
-    if usage[top] > 0.9:
-        problems.append(f"the router gives all to {top} (mean weight {usage[top]:.3f} > 0.9)")
-    if idle:
-        problems.append(f"the router leaves out {', '.join(idle)}: below 1 / (4 * {len(tasks)})")
-    return problems
-
-
-def stage_two(learned: Learned, last: Sequence[Step]) -> Report:
+def stage_two(learned: Learned, last: Sequence[Step], cfg: BDConfig) -> Report:
     """Keep the mean weights of the last steps.
 
     Returns:
         A report: ``usage`` (route -> mean weight), ``largest_weight``, ``negatives``,
-        ``same_task`` and ``problems``.
+        ``same_task``, ``anchors`` and ``problems``.
     """
     learned.usage.copy_(torch.stack([one.weights.mean(0) for one in last]).mean(0))
     usage = dict(zip(learned.routes, learned.usage.mean(0).tolist(), strict=True))
     means = {
         name: torch.stack([one.curves()[name].float() for one in last]).mean().item()
-        for name in ("largest_weight", "negatives", "same_task")
+        for name in ("largest_weight", "negatives", "same_task", "anchors")
     }
-    return {"usage": usage, **means, "problems": router_problems(usage, means["largest_weight"])}
+    problems = contrast_problems(means["anchors"], means["negatives"], cfg)
+    problems += router_problems(usage, means["largest_weight"])
+    return {"usage": usage, **means, "problems": problems}

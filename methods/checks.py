@@ -199,6 +199,9 @@ def check_touches_only_what_it_needs(cls: type[MergingMethod], ckpts: Checkpoint
     gives = method.needs & (Needs.IMAGES | Needs.TEST_STREAM | Needs.VAL_LABELS)
     left = gives & ~support.seen
     assert not left or method.adapts, f"declares {left}, but never looks"
+    assert support.passes == method.passes, (
+        f"declares {method.passes} validation passes, but tells of {support.passes}"
+    )
 
 
 def check_adapts_only_on_what_it_needs(cls: type[MergingMethod], ckpts: Checkpoints) -> None:

@@ -94,16 +94,21 @@ def parted(d: Tensor, near: Tensor, epsilon: float | Tensor) -> Pairs:
     return Pairs(near & (d < epsilon), near & (d >= epsilon))
 
 
+def anchors(pairs: Pairs) -> Tensor:
+    """Images that have both kinds of neighbours.  ``-> bool [B]``."""
+    return pairs.positive.any(1) & pairs.negative.any(1)
+
+
 def contrast(features: Tensor, pairs: Pairs, temperature: float) -> Tensor:
     """Draw positive pairs together and negative ones apart. Scalar.
 
     L = -mean_i 1 / |M+| sum_{k in M+} log(exp(s_ik / t) / sum_{m in M+ or M-} exp(s_im / t)), s the
-    cosine of two features, over the images that have both kinds of pairs. If none has, it is 0,
-    and so is its gradient.
+    cosine of two features, over the :func:`anchors`. If there are none, it is 0, and so is its
+    gradient.
     """
     unit = F.normalize(features, dim=-1)
     s = unit @ unit.T / temperature
-    rows = pairs.positive.any(1) & pairs.negative.any(1)
+    rows = anchors(pairs)
     if not rows.any():
         return 0 * s.sum()
     s, positive, every = s[rows], pairs.positive[rows], (pairs.positive | pairs.negative)[rows]

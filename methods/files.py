@@ -53,8 +53,16 @@ def save_checkpoint(
     Raises:
         UserError: the disk is full or the folder cannot be written.
     """
-    plain = torch.contiguous_format
-    whole = {k: v.detach().cpu().clone(memory_format=plain) for k, v in tensors.items()}
+    whole: dict[str, Tensor] = {}
+    places: set[int] = set()  # safetensors refuses tensors that share memory
+    for name, tensor in tensors.items():
+        plain = tensor.detach().cpu()
+        storage = plain.untyped_storage()
+        alone = storage.data_ptr() not in places and storage.nbytes() == plain.nbytes
+        if not (alone and plain.is_contiguous()):
+            plain = plain.clone(memory_format=torch.contiguous_format)
+        places.add(plain.untyped_storage().data_ptr())
+        whole[name] = plain
     with atomic(path) as temporary:
         try:
             save_file(whole, temporary, dict(metadata or {}))

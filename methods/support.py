@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Flag, auto
+from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor
@@ -44,7 +45,10 @@ class Adaptation:
 
 
 class Support(Protocol):
-    """The images that a method may see before it is evaluated, normalised, in fixed order."""
+    """The images that a method may see before it is evaluated, normalised, in fixed order.
+
+    And what lets a long learning be followed, and go on after it was killed.
+    """
 
     def images(self, task: str) -> Iterator[Tensor]:
         """Unlabelled batches of the images kept for adapting.  ``[B, 3, H, W]``."""
@@ -54,6 +58,13 @@ class Support(Protocol):
 
     def labelled(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of the val split with their labels.  ``[B, 3, H, W], [B]``."""
+
+    @property
+    def journal(self) -> Path | None:
+        """A file for a record of the learning so far; ``None`` where none is to be kept."""
+
+    def passed(self) -> None:
+        """Told by a method after each of its ``passes``."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,16 @@ class Guarded:
     def labelled(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
         """See :class:`Support`."""
         return self._allowed(Needs.VAL_LABELS).labelled(task)
+
+    @property
+    def journal(self) -> Path | None:
+        """See :class:`Support`."""
+        return self.support.journal if self.support else None
+
+    def passed(self) -> None:
+        """See :class:`Support`."""
+        if self.support:
+            self.support.passed()
 
     def _allowed(self, need: Needs) -> Support:
         if need not in self.needs:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bench.errors import UserError
+from methods.precision import lowered
 from methods.weights import Shape, Weights, some
 
 TOKENS_AT_ONCE = 544  # rows whose activations stay in a core's cache: 32 pocket images, +40 % speed
@@ -196,11 +197,12 @@ def tokens(images: Tensor, ops: Ops, vit: ViT) -> tuple[Tensor, Tensor]:
 
 def encode_plain(images: Tensor, weights: Mapping[str, Tensor], vit: ViT) -> Tensor:
     """:func:`encode` with one set of weights, in cache-sized parts on a CPU without gradients."""
-    ops = PlainOps(weights)
-    if torch.is_grad_enabled() or images.device.type != "cpu":
-        return encode(images, ops, vit)
-    parts = images.split(max(1, TOKENS_AT_ONCE // vit.num_tokens))
-    return torch.cat([encode(part, ops, vit) for part in parts])
+    weights, precision = lowered(weights, images)
+    ops, at_once = PlainOps(weights), max(1, TOKENS_AT_ONCE // vit.num_tokens)
+    whole = torch.is_grad_enabled() or images.device.type != "cpu"
+    with precision:
+        found = [encode(part, ops, vit) for part in ([images] if whole else images.split(at_once))]
+    return (found[0] if len(found) == 1 else torch.cat(found)).to(images.dtype)
 
 
 def embed(images: Tensor, ops: Ops, vit: ViT) -> Tensor:

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from methods import METHODS, Needs
-from methods.bd_stages import Step, router_problems, stage_two
+from methods.bd_config import BDConfig
+from methods.bd_problems import contrast_problems, router_problems
+from methods.bd_stages import Step, stage_two
 from methods.evidence import label_space
 from methods.probe import TASKS, VIT, images, small_checkpoints
 from tests.adapting import Curves, fit_on, random_images
@@ -22,7 +24,8 @@ def test_learning_makes_predictions_surer(name):
     method = built(name, fit=fit_on([seen] * 12, curves), lr=0.02)
     losses = [step["entropy"] for step in curves.steps]
     assert losses[-1] < 0.95 * losses[0]
-    assert {"contrast", "largest_weight", "negatives", "same_task"} <= curves.steps[0].keys()
+    told = {"contrast", "evenness", "largest_weight", "negatives", "same_task", "anchors"}
+    assert told <= curves.steps[0].keys()
     usage = method.report["usage"]
     assert list(usage) == ORDER
     assert sum(usage.values()) == pytest.approx(1)
@@ -77,23 +80,62 @@ def test_failed_trainings_of_the_router_say_so():
     assert "stuck" in built().report["problems"][-1]  # two steps change nothing
 
 
+def taken(weights: list[list[float]], **numbers: float) -> Step:
+    """A step of which this is known."""
+    known = {name: torch.tensor(value) for name, value in numbers.items()}
+    unknown = dict.fromkeys(Step._fields, torch.zeros(()))
+    return Step(**unknown | known | {"weights": torch.tensor(weights)})
+
+
 def test_the_last_steps_are_averaged():
     method = built("bd_merging_task", fit=lambda _: None)
-    zero = torch.zeros(())
     steps = [
-        Step(
-            zero, zero, zero, zero, torch.tensor([[1.0, 0, 0], [0, 1, 0]]), zero + 0.2, zero + 0.5
-        ),
-        Step(
-            zero, zero, zero, zero, torch.tensor([[0.5, 0.5, 0], [0, 0, 1]]), zero + 0.4, zero + 0.7
-        ),
+        taken([[1.0, 0, 0], [0, 1, 0]], negatives=0.2, same_task=0.5, anchors=0.0),
+        taken([[0.5, 0.5, 0], [0, 0, 1]], negatives=0.4, same_task=0.7, anchors=0.5),
     ]
-    report = stage_two(method.learned, steps)
+    report = stage_two(method.learned, steps, method.cfg)
     assert report["usage"] == {"four": 0.375, "three": 0.375, "two": 0.25}
     assert report["largest_weight"] == pytest.approx((1 + 0.75) / 2)
     assert report["negatives"] == pytest.approx(0.3)
     assert report["same_task"] == pytest.approx(0.6)
+    assert report["anchors"] == 0.25
     assert report["problems"] == []
+    assert "taught nothing" in stage_two(method.learned, steps[:1], method.cfg)["problems"][0]
+
+
+@pytest.mark.parametrize(("negatives", "config", "said"), [
+    (0.0, {}, "(none is negative); lower quantile"),
+    (1.0, {}, "(all are negative); raise quantile"),
+    (1.0, {"threshold": "value"}, "(all are negative); raise epsilon"),
+    (0.0, {"near": "radius"}, "(none is negative); lower quantile or raise radius"),
+    (0.3, {}, "(those of one image are all alike); raise nearest"),
+    (0.3, {"near": "radius"}, "(those of one image are all alike); raise radius"),
+    (0.3, {"conf": False}, "(all neighbours of an image are alike); set conf=true"),
+])  # fmt: skip
+def test_a_contrastive_loss_that_taught_nothing_says_why(negatives, config, said):
+    (problem,) = contrast_problems(0.0, negatives, BDConfig(**config))
+    assert problem == (
+        "the contrastive loss taught nothing: in the last steps no image had both positive and "
+        f"negative neighbours {said}"
+    )
+    assert contrast_problems(0.01, negatives, BDConfig(**config)) == []
+    for off in ({"contrast": False}, {"eta": 0.0}):  # not asked to
+        assert contrast_problems(0.0, negatives, BDConfig(**config | off)) == []
+
+
+def test_only_trainings_without_anchors_say_so():
+    def said(shown, **config) -> list[str]:
+        report = built("bd_merging_task", fit=fit_on(shown), **config).report
+        return [text for text in report["problems"] if "taught nothing" in text]
+
+    shown = random_images(8)
+    assert said([shown] * 2) == []
+    assert "none is negative" in said([shown] * 2, threshold="value", epsilon=1e9)[0]
+    assert "all are negative" in said([shown] * 2, threshold="value", epsilon=-1.0)[0]
+    assert said([shown] * 2, threshold="value", epsilon=1e9, contrast=False) == []
+    one = {"three": shown["three"][:1]}  # no neighbours
+    assert len(said([one] * 10)) == 1
+    assert said([one] * 9 + [shown]) == []
 
 
 @pytest.mark.parametrize("name", BOTH)

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from bench.errors import UserError
 from bench.zoo.experts import checkpoints
 from methods.bd_config import BDConfig
-from methods.bd_stages import head_loss, head_problems, train_head
+from methods.bd_problems import head_problems
+from methods.bd_stages import head_loss, train_head
 from methods.evidence import (
     EvidentialHead,
     label_space,

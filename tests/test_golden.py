@@ -51,6 +51,39 @@ GOLDEN = [
     golden("twin_merging", [1, 1], [[3, 1], [1, 5]], [2, 3], scale=0.5),
     # every expert as it is: see test_twin.py for the mean of their answers
     golden("logit_ensemble", [1, 2], [[5, 6], [7, 8]], [[5, 6], [7, 8]]),
+    # tau are diag(3, 1) and diag(1, 2), of rank 2 // 2 = 1 each: 3 e_1 e_1^T and 2 e_2 e_2^T, whose
+    # sides are orthogonal; 1 + 0.5 * 3 and 1 + 0.5 * 2
+    golden("tsv", [[1, 0], [0, 1]], [[[4, 0], [0, 2]], [[2, 0], [0, 3]]], [[2.5, 0], [0, 2]],
+           scale=0.5),
+    # diag(3, 1) and diag(2, 1): both sides are [e_1 e_1], whitened [e_1 e_1] / sqrt(2);
+    # (3 + 2) / 2
+    golden("tsv", [[0, 0], [0, 0]], [[[3, 0], [0, 1]], [[2, 0], [0, 1]]], [[2.5, 0], [0, 0]]),
+    # no matrix: 1 + 0.5 * ((3 - 1) + (1 - 1)) / 2, 1 + 0.5 * ((1 - 1) + (5 - 1)) / 2
+    golden("tsv", [1, 1], [[3, 1], [1, 5]], [1.5, 2], scale=0.5),
+    # tau = 1 + 2 = 3 at first, where the gradient is 2 ((3 - 1) + (3 - 2)) = 6: Adam's first step
+    # is lr, downwards, whatever the size of the gradient; 3 - 0.5, and relative to 3, 3 - 0.1 * 3
+    golden("wudi", [[0]], [[[1]], [[2]]], [[2.5]], step_size="published", lr=0.5, steps=1),
+    golden("wudi", [[1]], [[[2]], [[3]]], [[3.7]], lr_rel=0.1, steps=1),
+    # no matrix: as the pretrained model has it, or the mean
+    golden("wudi", [1, 1], [[3, 1], [1, 5]], [1, 1]),
+    golden("wudi", [1, 1], [[3, 1], [1, 5]], [2, 3], others="mean"),
+    # tau are [2 0] and [0 4], W_A = 0.3 of their sum = [0.6 1.2]; of trace 2, in = 2, the Grams are
+    # diag(2, 0) and diag(0, 2), their mean is 1; the pull is ([1.4 0] 2 + [0 2.8] 2) / 2 =
+    # [1.4 2.8], and M = W_A + [1.4 2.8] / (1 + alpha), alpha = 1
+    golden("bmm_datafree", [[0, 0]], [[[2, 0]], [[0, 4]]], [[1.3, 2.6]], anchor="ta", alpha=1),
+    # with traces of 1 their mean is 1/2, as is the pull: M = W_A + [0.7 1.4] / (0.5 + 0.5)
+    golden("bmm_datafree", [[0, 0]], [[[2, 0]], [[0, 4]]], [[1.3, 2.6]], anchor="ta", alpha=0.5,
+           normalise="frobenius"),
+    # half of the way from W_0, and from W_A
+    golden("bmm_datafree", [[0, 0]], [[[2, 0]], [[0, 4]]], [[0.65, 1.3]], anchor="ta", alpha=1,
+           scale=0.5),
+    golden("bmm_datafree", [[0, 0]], [[[2, 0]], [[0, 4]]], [[0.95, 1.9]], anchor="ta", alpha=1,
+           scale=0.5, assembly="anchor"),
+    # no matrix: 1 + 0.3 * 2, 1 + 0.3 * 4
+    golden("bmm_datafree", [1, 1], [[3, 1], [1, 5]], [1.6, 2.2], anchor="ta"),
+    # W_A = 1 + 0.3 * (2 + 4), 1 + 0.5 * 1.8; what is no matrix is not scaled
+    golden("anchor_scales", [[1]], [[[3]], [[5]]], [[1.9]], anchor="ta", scale=0.5),
+    golden("anchor_scales", [1, 1], [[3, 1], [1, 5]], [1.6, 2.2], anchor="ta", scale=0.5),
 ]  # fmt: skip
 
 
@@ -70,9 +103,13 @@ ELSEWHERE = {  # methods that need more than weights: the file that has their nu
     "adamerging_task": "test_adamerging.py",
     "bd_merging": "test_bd_merging_loss.py",
     "bd_merging_task": "test_bd_merging_loss.py",
+    "bmm": "test_bmm.py",
+    "bmm_hybrid": "test_bmm.py",
+    "bmm_sampled": "test_bmm_sampled.py",
     "ce_router": "test_routers.py",
     "centroid_router": "test_routers.py",
     "entropy_router": "test_routers.py",
+    "regmean": "test_regmean.py",
 }
 
 

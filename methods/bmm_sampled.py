@@ -1,0 +1,119 @@
+"""BMM that keeps its doubt: weights drawn from the posterior, and their answers averaged."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.errors import UserError
+from methods.base import METHODS, Checkpoints
+from methods.bmm import BMM
+from methods.bmm_base import write, zeros
+from methods.bmm_config import BMMConfig
+from methods.bmm_merge import Constants, Family, modules_of
+from methods.bmm_posterior import answer, drawn, key, roots_of
+from methods.bmm_search import Validation
+from methods.matrices import Module, assemble
+from methods.support import Needs
+from methods.vit import encode_plain
+from methods.weights import Weights
+
+KAPPAS = (0.01, 0.03, 0.1, 0.3, 1.0)
+
+
+@METHODS.register("bmm_sampled")
+class BMMSampled(BMM):
+    """p(y | x) = mean over samples of softmax(logits of W + s kappa c Z A^-1/2), Z ~ N(0, I).
+
+    c = ||W_A - W_0||_F / sqrt(out tr A^-1) makes the noise of a matrix as large as kappa times what
+    the anchor changes in it: in directions that no task sees the posterior is as wide as the prior.
+    """
+
+    title = "BMM, sampled (reimpl.)"
+    lone_expert_at = {**BMM.lone_expert_at, "kappa": 1e-9}
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(BMMConfig):
+        """Grams of inputs, and the samples."""
+
+        samples: Annotated[int, "[1, inf)"] = 10  # 10 to 20 [R]
+        kappa: Annotated[float, "[0, inf)"] = 0.0  # size of the noise; 0: the one of KAPPAS with
+        # the least negative log-likelihood of validation labels [R]
+
+    cfg: Config
+
+    @property
+    def needs(self) -> Needs:
+        return super().needs | (Needs.NOTHING if self.cfg.kappa else Needs.VAL_LABELS)
+
+    @property
+    def passes(self) -> int:
+        return super().passes + (0 if self.cfg.kappa else len(KAPPAS) * self.cfg.samples)
+
+    @property
+    def stores(self) -> str:
+        return f"{self.cfg.samples} models"
+
+    def prepare(self, ckpts: Checkpoints) -> None:  # also where nothing is looked at
+        self.learned = self.prepare_learned(ckpts, modules_of(ckpts.base, self.cfg))
+
+    def prepare_learned(self, ckpts: Checkpoints, modules: Sequence[Module]) -> nn.ModuleDict:
+        room = super().prepare_learned(ckpts, modules)
+        widths = {key(module): ckpts.base.shape(module.name)[1] for module in modules}
+        room["roots"] = zeros({name: (width, width) for name, width in widths.items()})
+        return room
+
+    def keep(self, family: Family, constants: Constants, validation: Validation | None) -> None:
+        super().keep(family, constants, validation)
+        cfg, roots = self.cfg, roots_of(family, constants)
+        if cfg.kappa:
+            self.write_roots(roots, cfg.kappa)
+            return
+        assert validation
+        modules, found = [part.module for part in family.parts], {}
+        whole = Weights(family.model(constants))
+        for size in KAPPAS:
+            self.write_roots(roots, size)
+            models = (dict(self.drawn(n, whole, modules)) for n in range(cfg.samples))
+            found[size] = validation.nll(models)
+        kappa = min(found, key=found.__getitem__)
+        self.write_roots(roots, kappa)
+        self.report |= {"kappa": kappa, "nll": {str(k): loss for k, loss in found.items()}}
+        self.report["budget"] = cfg.trials + len(KAPPAS) * cfg.samples
+
+    def write_roots(self, roots: Mapping[str, Tensor], kappa: float) -> None:
+        """Keep the noise at one size."""
+        write(self.part("roots"), {name: kappa * root for name, root in roots.items()})
+
+    def drawn(self, number: int, rest: Weights, modules: Sequence[Module]) -> Weights:
+        """One sample, lazily: a matrix is drawn when it is read."""
+        means, roots = self.part("matrices")(), self.part("roots")()
+
+        def make(name: str, own: list[Module]) -> Tensor:
+            return drawn(means[name], own, roots, partial(self.generator, "sample", number))
+
+        return assemble(rest, modules, make)
+
+    def restored(self, ckpts: Checkpoints, rest: Weights) -> Mapping[str, Weights]:
+        modules = modules_of(ckpts.base, self.cfg)
+        return {str(n): self.drawn(n, rest, modules) for n in range(self.cfg.samples)}
+
+    def unlearned(self, ckpts: Checkpoints, rest: Weights) -> Weights:
+        raise UserError(f"{self.name} keeps {self.stores}: there is no single merged model")
+
+    def features(self, images: Tensor, task: str) -> Tensor:
+        """The mean of the samples' unit features."""
+        return self.every(images).mean(0)
+
+    def predict(self, images: Tensor, task: str) -> Tensor:
+        """The logarithm of the samples' mean probabilities, up to a number per image."""
+        return answer(self.every(images) @ self.heads()[task].T)
+
+    def every(self, images: Tensor) -> Tensor:
+        """Unit features of every sample.  ``[B, 3, H, W] -> [S, B, D]``."""
+        found = [encode_plain(images, model(), self.vit) for model in self.models.values()]
+        return F.normalize(torch.stack(found), dim=-1)

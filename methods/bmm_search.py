@@ -1,0 +1,202 @@
+"""The outer level of BMM: constants chosen on labelled validation images."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from math import inf, log
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from methods.base import Checkpoints
+from methods.bmm_config import ALPHAS, SCALES, AnchorConfig, BMMConfig
+from methods.bmm_merge import Constants, Family
+from methods.search import Space, best, search
+from methods.support import Support
+from methods.vit import ViT, encode_plain
+
+Model = Mapping[str, Tensor]
+
+
+class Clock:
+    """Seconds spent on each kind of work, and how often."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.times: dict[str, int] = defaultdict(int)
+
+    @contextmanager
+    def __call__(self, work: str) -> Iterator[None]:
+        """Count what is done in a block."""
+        start = perf_counter()
+        yield
+        self.seconds[work] += perf_counter() - start
+        self.times[work] += 1
+
+    def report(self) -> dict[str, float]:
+        """Work -> seconds of doing it once."""
+        return {work: spent / max(1, self.times[work]) for work, spent in self.seconds.items()}
+
+
+class Validation:
+    """Labelled images of every task, in memory, in the order of the alphabet.
+
+    Args:
+        support: where they come from; it is told of every pass.
+        heads: of the tasks, ``[C, D]``.
+        vit: the architecture.
+        limit: the first so many of each task; 0: all.
+    """
+
+    def __init__(self, support: Support, heads: Mapping[str, Tensor], vit: ViT, limit: int = 0):
+        self.vit, self.heads, self.passed = vit, heads, support.passed
+        self.data: dict[str, tuple[Tensor, Tensor]] = {}
+        for task in sorted(heads):
+            batches = first_pairs(support.labelled(task), limit)
+            images, labels = zip(*batches, strict=True)
+            self.data[task] = torch.cat(images), torch.cat(labels)
+
+    def logits(self, model: Model, task: str) -> Tensor:
+        """Of all images of a task.  ``-> [N, C]``."""
+        features = encode_plain(self.data[task][0], model, self.vit)
+        return F.normalize(features, dim=-1) @ self.heads[task].T
+
+    def accuracy(self, model: Model, task: str) -> float:
+        """Share of images that are classified right."""
+        labels = self.data[task][1]
+        return (self.logits(model, task).argmax(-1) == labels).sum().item() / len(labels)
+
+    def accuracies(self, model: Model) -> dict[str, float]:
+        """Task -> share of images that are classified right: one validation pass."""
+        return {task: self.accuracy(model, task) for task in self.data}
+
+    def nll(self, models: Iterable[Model]) -> float:
+        """Of the labels under the models' mean probabilities, in nats; the mean over tasks."""
+        logits: dict[str, list[Tensor]] = {task: [] for task in self.data}
+        for model in models:
+            for task, found in logits.items():
+                found.append(self.logits(model, task))
+            self.passed()
+        losses = [
+            F.nll_loss(mean_share(torch.stack(found)), self.data[task][1]).item()
+            for task, found in logits.items()
+        ]
+        return sum(losses) / len(losses)
+
+
+def mean_share(logits: Tensor) -> Tensor:
+    """The logarithm of mean probabilities.  ``[S, B, C] -> [B, C]``."""
+    return logits.log_softmax(-1).logsumexp(0) - log(len(logits))
+
+
+def first_pairs(
+    batches: Iterator[tuple[Tensor, Tensor]], limit: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The first ``limit`` images and labels of a stream of batches; 0: all."""
+    left = limit or None
+    for images, labels in batches:
+        yield images[:left], labels[:left]
+        if left is not None:
+            left -= len(images)
+            if left <= 0:
+                return
+
+
+def expert_accuracies(validation: Validation, ckpts: Checkpoints) -> dict[str, float]:
+    """Of each expert on its own images; at least one of them counts as right."""
+    found = {}
+    for task, (_, labels) in validation.data.items():
+        expert = ckpts.experts[task]
+        model = {name: expert[name].clone() for name in expert}
+        found[task] = max(validation.accuracy(model, task), 1 / len(labels))
+    validation.passed()
+    return found
+
+
+def space_of(cfg: AnchorConfig, family: Family) -> dict[str, tuple[float, float, bool]]:
+    """What is searched: alpha and scale of every key, the scale alone if there is no alpha."""
+    scale = (cfg.scale_low, cfg.scale_high, False)
+    space: dict[str, tuple[float, float, bool]] = {}
+    for key in family.keys:
+        if isinstance(cfg, BMMConfig):
+            space[f"alpha.{key}"] = (cfg.alpha_low, cfg.alpha_high, True)
+        space[f"scale.{key}"] = scale
+    return space
+
+
+def starts_of(cfg: AnchorConfig, space: Space) -> list[dict[str, float]]:
+    """What is tried first: the anchor, then constants that are alike for all modules."""
+    if isinstance(cfg, BMMConfig):
+        alphas = ALPHAS if cfg.ladder else ALPHAS[:1]
+        points = [(inf, 1.0), *((alpha, 1.0) for alpha in alphas)]
+    else:
+        points = [(inf, 1.0), *((inf, scale) for scale in SCALES if cfg.ladder)]
+
+    def at(alpha: float, scale: float) -> dict[str, float]:
+        wanted = {name: alpha if name.startswith("alpha.") else scale for name in space}
+        return {k: min(max(wanted[k], low), high) for k, (low, high, _) in space.items()}
+
+    return [at(*point) for point in points]
+
+
+def choose(
+    cfg: AnchorConfig,
+    family: Family,
+    validation: Validation,
+    experts: Mapping[str, float],
+    clock: Clock,
+    seed: int,
+    journal: Path | None,
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Search for the constants with the best mean of accuracy over that of the experts.
+
+    Args:
+        cfg: the search.
+        family: the models.
+        validation: the images.
+        experts: task -> what its accuracy is divided by.
+        clock: counts solves and validation passes.
+        seed: of the search.
+        journal: where the search is kept, and goes on from.
+
+    Returns:
+        The constants, and a report: ``space``, ``trials``, ``best`` (its number), ``anchor`` (the
+        value of the anchor itself), ``val`` (task -> accuracy of the best), ``budget`` (validation
+        passes that the search was allowed), and ``problems``.
+    """
+    space = space_of(cfg, family)
+
+    def accuracies(constants: Constants) -> dict[str, float]:
+        with clock("solve"):
+            model = family.model(constants)
+        with clock("validation"):
+            return validation.accuracies(model)
+
+    def score(constants: Constants) -> float:
+        found = accuracies(constants)
+        return sum(found[task] / experts[task] for task in found) / len(found)
+
+    starts = starts_of(cfg, space)
+    trials = search(
+        space, score, starts=starts, trials=cfg.trials, startup=cfg.startup, sampler=cfg.sampler,
+        seed=seed, journal=journal, watch=validation.passed,
+    )  # fmt: skip
+    chosen = best(trials)
+    val = accuracies(chosen.params)
+    validation.passed()
+    clock.seconds["trials"] = sum(trial.seconds for trial in trials)
+    number = trials.index(chosen)
+    return chosen.params, {
+        "objective": cfg.objective,
+        "space": {name: list(bounds) for name, bounds in space.items()},
+        "trials": [trial._asdict() for trial in trials],
+        "best": number,
+        "anchor": trials[0].value,
+        "val": val,
+        "budget": len(trials),
+        "problems": [] if number else ["no trial was better than the anchor itself"],
+    }

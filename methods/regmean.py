@@ -1,0 +1,98 @@
+"""RegMean: weights whose outputs are nearest to those of every expert on its own inputs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from bench.errors import UserError
+from methods.base import METHODS, Checkpoints, MergingMethod, Paper
+from methods.grams import image_grams
+from methods.matrices import Module, assemble, modules_of
+from methods.regression import Sums
+from methods.support import Needs, Support
+from methods.weights import Held, Weights, total
+
+NOISE = torch.finfo(torch.float32).eps  # of the products that Grams are added up from
+
+
+@METHODS.register("regmean")
+class RegMean(MergingMethod):
+    """W = [sum_t W_t G_t] [sum_t G_t]^-1, G_t = shrink(X_t^T X_t / tokens), X_t the inputs of W_t.
+
+    For the linear weights of the residual blocks; all else is averaged. Expert t sees unlabelled
+    images of task t, and shrinking multiplies what is off the diagonal. Directions in which no
+    expert has an input, where the authors' inverse does not exist, keep the average. As q, k and v
+    have the same input, taking them apart would change nothing.
+    """
+
+    title = "RegMean"
+    paper = Paper("jin2023regmean", "2212.09849", "RegMean, for transformers", 2023)
+    needs = Needs.IMAGES
+    lone_expert_at = {}
+    learned: Held  # the merged matrices
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(MergingMethod.Config):
+        """The defaults are FusionBench's for CLIP."""
+
+        images: Annotated[int, "[1, inf)"] = 256  # of each task, at most
+        off_diagonal: Annotated[float, "[0, 1]"] = 0.95  # what is off the diagonal, times this
+
+        grid = {"off_diagonal": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 1.0)}
+
+    @property
+    def num_stored(self) -> int:
+        return sum(tensor.numel() for tensor in self.models.buffers())  # not ``learned`` besides
+
+    def prepare(self, ckpts: Checkpoints) -> None:
+        names = [module.name for module in modules_of(ckpts.base, split=False)]
+        self.learned = Held({name: torch.zeros(ckpts.base.shape(name)) for name in names})
+
+    def learn(self, ckpts: Checkpoints, support: Support) -> None:
+        modules, means = modules_of(ckpts.base, split=False), mean(ckpts)
+        sums = [Sums.start(means[module.name]) for module in modules]
+        for task in sorted(ckpts.experts):
+            expert = Held(ckpts.experts[task])()
+            seen = image_grams(expert, support.images(task), self.vit, self.cfg.images)
+            if not seen.images:
+                raise UserError(f"{self.name} learns from images of every task; {task} has none")
+            for module, one in zip(modules, sums, strict=True):
+                one.add(
+                    shrink(seen.grams[module.layer], self.cfg.off_diagonal), expert[module.name], 1
+                )
+        held = self.learned()
+        for module, one in zip(modules, sums, strict=True):
+            held[module.name].copy_(least_squares(one))
+
+    def merge(self, ckpts: Checkpoints) -> Weights:
+        held: Mapping[str, Tensor] = self.learned()
+
+        def make(name: str, parts: list[Module]) -> Tensor:
+            return held[name]
+
+        return assemble(mean(ckpts), modules_of(ckpts.base, split=False), make)
+
+
+def mean(ckpts: Checkpoints) -> Weights:
+    """(1/K) sum_t theta_t, in the order of the alphabet."""
+    return (1 / len(ckpts.experts)) * total([ckpts.experts[t] for t in sorted(ckpts.experts)])
+
+
+def shrink(gram: Tensor, share: float) -> Tensor:
+    """Multiply what is off the diagonal.  ``[n, n]``.
+
+    >>> shrink(torch.tensor([[2.0, 4.0], [4.0, 9.0]]), 0.5).tolist()
+    [[2.0, 2.0], [2.0, 9.0]]
+    """
+    return share * gram + (1 - share) * gram.diagonal().diag()
+
+
+def least_squares(sums: Sums) -> Tensor:
+    """The minimum next to the anchor: as it is in directions without inputs.  ``-> [out, in]``."""
+    values, basis = torch.linalg.eigh(sums.gram)
+    seen = values > NOISE * values[-1]
+    shares = values.reciprocal().where(seen, 0)
+    return sums.anchor + (sums.pull @ basis * shares) @ basis.T

@@ -1,0 +1,91 @@
+"""TSV-Merging: keep each task's top singular vectors, and make those of all tasks orthogonal."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+
+from methods.base import METHODS, Checkpoints, MergingMethod, Paper
+from methods.matrices import matrices_of, merge_matrices
+from methods.weights import Weights, total
+
+NULL = 1e-6  # a singular value below this share of the largest is float32's round-off
+
+
+@METHODS.register("tsv")
+class TSV(MergingMethod):
+    """theta = theta_0 + scale * polar([U_1 .. U_K]) diag(S_1 .. S_K) polar([V_1 .. V_K])^T.
+
+    U_t S_t V_t^T is the best approximation of tau_t of rank r = min(out, in) // K, and at least 1
+    [R: the authors' is 0 where experts outnumber rows or columns]. What is no matrix moves by the
+    mean of the task vectors. As singular vectors, the authors orthogonalise also those that belong
+    to singular values of 0, which are any; here those take no part.
+    """
+
+    title = "TSV-M"
+    paper = Paper("gargiulo2025tsv", "2412.00081", "TSV-Merge", 2025)
+    lone_expert_at = {"scale": 1.0}
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(MergingMethod.Config):
+        """The defaults are those of the authors' code, which searches the scale."""
+
+        scale: Annotated[float, "[0, inf)"] = 1.0  # alpha
+        in_proj: Literal["fused", "split"] = "fused"  # q, k and v: one matrix, or three
+        matrices: Literal["blocks", "all"] = "all"  # the linear weights of the residual blocks, or
+        # every tensor of two axes; in a model with other names than open_clip's always all
+
+        grid = {"scale": (0.02, 0.05, *(i / 10 for i in range(1, 31)))}  # the authors', and two
+
+    def merge(self, ckpts: Checkpoints) -> Weights:
+        mean = self.cfg.scale / len(ckpts.experts) * total(ckpts.task_vectors)
+        split = self.cfg.in_proj == "split"
+        modules = matrices_of(ckpts.base, self.cfg.matrices, split=split)
+        return merge_matrices(ckpts, ckpts.base + mean, modules, tsv, self.cfg.scale)
+
+
+def tsv(taus: Tensor) -> Tensor:
+    """Concatenate the top singular triplets, whiten each side.  ``[K, out, in] -> [out, in]``.
+
+    >>> taus = torch.tensor([[[3.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [0.0, 2.0]]])
+    >>> tsv(taus).tolist()
+    [[3.0, 0.0], [0.0, 2.0]]
+    """
+    rank = max(1, min(taus.shape[1:]) // len(taus))
+    left, sizes, right = zip(*(triplets(tau, rank) for tau in taus), strict=True)
+    return (polar(torch.cat(left, 1)) * torch.cat(sizes)) @ polar(torch.cat(right, 1)).T
+
+
+def triplets(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The largest singular values and their vectors.  ``-> [out, r], [r], [in, r]``.
+
+    From the eigenvectors of M M^T or M^T M, whichever is smaller: twice as fast as an SVD, and in
+    float64 as good for all but the smallest. Where a singular value is 0, so are its vectors.
+    """
+    if matrix.shape[0] > matrix.shape[1]:
+        right, sizes, left = triplets(matrix.T, rank)
+        return left, sizes, right
+    values, vectors = torch.linalg.eigh(matrix @ matrix.T)
+    sizes = values[-rank:].flip(0).clamp(min=0).sqrt()
+    seen = sizes > NULL * sizes[0]
+    left = vectors[:, -rank:].flip(1) * seen
+    return left, sizes * seen, matrix.T @ left / sizes.where(seen, 1)
+
+
+def polar(matrix: Tensor) -> Tensor:
+    """P Q^T of the SVD P D Q^T: the nearest matrix with orthonormal columns.  ``[n, k]``.
+
+    Directions with D = 0 are left out: of columns that depend on each other the result is the
+    smallest of the nearest ones.
+
+    >>> polar(torch.tensor([[2.0, 2.0], [0.0, 0.0]]))  # one direction, shared by both
+    tensor([[0.7071, 0.7071],
+            [0.0000, 0.0000]])
+    """
+    if matrix.shape[1] > matrix.shape[0]:
+        return polar(matrix.T).T
+    values, vectors = torch.linalg.eigh(matrix.T @ matrix)
+    seen = values > NULL**2 * values[-1]
+    roots = values.rsqrt().where(seen, 0)
+    return matrix @ (vectors * roots) @ vectors.T

@@ -1,0 +1,103 @@
+"""WUDI-Merging: a merged task vector that interferes least with what each task's own sees."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+
+from methods.base import METHODS, Checkpoints, MergingMethod, Paper
+from methods.matrices import matrices_of, merge_matrices
+from methods.weights import Weights, total
+
+
+@METHODS.register("wudi")
+class WUDI(MergingMethod):
+    """theta = theta_0 + scale * argmin_tau sum_t ||(tau - tau_t) tau_t^T||_F^2 / ||tau_t||_F^2.
+
+    One matrix at a time, by Adam from tau = sum_t tau_t. It stops long before the minimum, so the
+    step counts: the published one moves an entry by 0.003 at most, which is much for CLIP's task
+    vectors and nothing for those of an encoder that moved further. A relative step is a share of
+    the root mean square of the sum's entries.
+    """
+
+    title = "WUDI"
+    paper = Paper("cheng2025wudi", "2503.08099", "the loss, solved by Adam", 2025)
+    lone_expert_at = {"others": "mean"}
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(MergingMethod.Config):
+        """The defaults are those of the authors' code, but for the relative step."""
+
+        scale: Annotated[float, "[0, inf)"] = 1.0  # the authors have none [R: for its grid]
+        step_size: Literal["published", "relative"] = "relative"  # [R]
+        lr: Annotated[float, "(0, inf)"] = 1e-5  # Adam's, published; betas 0.9 and 0.999
+        lr_rel: Annotated[float, "(0, inf)"] = 0.013  # relative [R]
+        steps: Annotated[int, "[0, inf)"] = 300
+        in_proj: Literal["fused", "split"] = "fused"  # q, k and v: one matrix, or three
+        matrices: Literal["blocks", "all"] = "blocks"  # the linear weights of the residual blocks,
+        # or every tensor of two axes; in a model with other names than open_clip's always all
+        others: Literal["pretrained", "mean"] = "pretrained"  # tensors that are no such matrices
+
+        grid = {"scale": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0)}
+        presets = {
+            "published": {"step_size": "published"},
+            "fusionbench": {
+                "step_size": "published", "steps": 400, "matrices": "all", "others": "mean",
+            },
+        }  # fmt: skip
+
+    def merge(self, ckpts: Checkpoints) -> Weights:
+        rest, split = ckpts.base, self.cfg.in_proj == "split"
+        if self.cfg.others == "mean":
+            rest = rest + self.cfg.scale / len(ckpts.experts) * total(ckpts.task_vectors)
+        modules = matrices_of(ckpts.base, self.cfg.matrices, split=split)
+        return merge_matrices(ckpts, rest, modules, self.solve, self.cfg.scale)
+
+    def solve(self, taus: Tensor) -> Tensor:
+        """The merged task vector of one matrix.  ``[K, out, in] -> [out, in]``."""
+        if self.cfg.step_size == "published":
+            return descend(taus, self.cfg.lr, self.cfg.steps)
+        unit = rms(taus.sum(0)) or rms(taus) or 1.0  # the sum may cancel; all may be still
+        return unit * descend(taus / unit, self.cfg.lr_rel, self.cfg.steps)
+
+
+def rms(tensor: Tensor) -> float:
+    """The root mean square of the entries."""
+    return tensor.square().mean().sqrt().item()
+
+
+def descend(taus: Tensor, lr: float, steps: int) -> Tensor:
+    """Adam on WUDI's objective from sum_t tau_t.  ``[K, out, in] -> [out, in]``.
+
+    With tau = sum_t tau_t + d the gradient is 2 (d S - D), S = sum_t G_t: one product a step. In
+    float32, round-off would be enough to move entries whose gradient is 0.
+    """
+    start = taus.sum(0)
+    curvature, pull = sums(taus, start)
+    moved = torch.zeros_like(start)
+    adam = torch.optim.Adam([moved], lr=lr)
+    for _ in range(steps):
+        moved.grad = 2 * torch.addmm(pull, moved, curvature, beta=-1)
+        adam.step()
+    return start + moved
+
+
+def sums(taus: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+    """S = sum_t G_t and D = sum_t (tau_t - start) G_t, G_t = tau_t^T tau_t / ||tau_t||_F^2.
+
+    A task vector of zeros adds nothing.
+
+    Returns:
+        ``[in, in], [out, in]``.
+
+    >>> sums(torch.tensor([[[1.0]], [[2.0]]]), torch.tensor([[3.0]]))
+    (tensor([[2.]]), tensor([[-3.]]))
+    """
+    curvature, pull = start.new_zeros(start.shape[1], start.shape[1]), torch.zeros_like(start)
+    for tau in taus:
+        if size := tau.square().sum():
+            gram = tau.T @ tau / size
+            curvature += gram
+            pull += (tau - start) @ gram
+    return curvature, pull
