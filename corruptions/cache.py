@@ -1,19 +1,12 @@
 """Corrupted images, computed once: in parallel, kept as uint8 by content hash, memory-mapped."""
 
 import os
-import signal
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing, suppress
 from functools import cache
 from hashlib import blake2b
 from importlib.metadata import version
-from itertools import starmap
-from multiprocessing import get_context, parent_process
 from pathlib import Path
 from tokenize import TokenError
 
@@ -22,8 +15,9 @@ import numpy as np
 from bench.errors import UserError
 from bench.files import atomic
 from corruptions.base import CLEAN, Shift
+from corruptions.workers import Lazy, blocks
 
-Request = tuple[np.ndarray, Shift, str]  # images [N, H, W, 3], shift, task
+Request = tuple[np.ndarray | Lazy, Shift, str]  # images [N, H, W, 3], shift, task
 BLOCK = 1 << 20  # bytes of images that one call of a worker corrupts
 STALE = 86_400  # seconds after which the unfinished file of a killed run is rubbish
 
@@ -85,17 +79,24 @@ def precompute(
     jobs = min(jobs, len(calls))
     if jobs > 1:
         sources = _sources(todo, folder)
-        calls = [(sources[id(call[0])], *call[1:]) for call in calls]
-    with closing(_blocks([(*call, data_seed) for call in calls], jobs)) as blocks:
+        calls = [(sources.get(id(call[0]), call[0]), *call[1:]) for call in calls]
+    with closing(blocks([(*call, data_seed) for call in calls], jobs)) as made:
         for path, (images, shift, task) in todo.items():
             with atomic(path) as temporary, temporary.open("wb") as file:
                 header = {"descr": "|u1", "fortran_order": False, "shape": images.shape}
                 np.lib.format.write_array_header_1_0(file, header)
                 for _ in _calls(images, shift, task):
-                    block = next(blocks)
+                    block = next(made)
                     file.write(block.data)
                     if progress is not None:
                         progress(len(block))
+
+
+def stored(
+    images: np.ndarray | Lazy, shift: Shift, *, data_seed: int, task: str, folder: Path
+) -> np.ndarray | None:
+    """Images under a shift, if they are in the cache; see :func:`corrupted`."""
+    return _opened(path_of(images, shift, data_seed=data_seed, task=task, folder=folder), images)
 
 
 def missing(requests: Iterable[Request], *, data_seed: int, folder: Path) -> int:
@@ -103,7 +104,9 @@ def missing(requests: Iterable[Request], *, data_seed: int, folder: Path) -> int
     return sum(len(images) for images, _, _ in _todo(requests, data_seed, folder).values())
 
 
-def path_of(images: np.ndarray, shift: Shift, *, data_seed: int, task: str, folder: Path) -> Path:
+def path_of(
+    images: np.ndarray | Lazy, shift: Shift, *, data_seed: int, task: str, folder: Path
+) -> Path:
     """Where the images under a shift lie: a hash of everything that decides their pixels."""
     return _path(_digest(images), shift, data_seed, task, folder)
 
@@ -138,7 +141,7 @@ def _todo(requests: Iterable[Request], data_seed: int, folder: Path) -> dict[Pat
     digests: dict[int, str] = {}  # id of an array -> its digest
     todo: dict[Path, Request] = {}
     for images, shift, task in list(requests):  # a list, for an id is unique while it is held
-        if shift == CLEAN or not len(images):
+        if not len(images) or (shift == CLEAN and isinstance(images, np.ndarray)):
             continue
         if id(images) not in digests:
             digests[id(images)] = _digest(images)
@@ -148,8 +151,10 @@ def _todo(requests: Iterable[Request], data_seed: int, folder: Path) -> dict[Pat
     return todo
 
 
-def _digest(images: np.ndarray) -> str:
+def _digest(images: np.ndarray | Lazy) -> str:
     """Hash shape and pixels."""
+    if not isinstance(images, np.ndarray):
+        return images.digest
     if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
         raise UserError(
             f"images are uint8 [N, H, W, 3]; got {images.dtype} {list(images.shape)}; convert them"
@@ -171,7 +176,7 @@ def _libraries() -> str:
     return " ".join(f"{name}=={version(name)}" for name in names)
 
 
-def _opened(path: Path, images: np.ndarray) -> np.ndarray | None:
+def _opened(path: Path, images: np.ndarray | Lazy) -> np.ndarray | None:
     """Map a file of the cache; nothing if it is absent or damaged: then it is computed again."""
     try:
         found = np.lib.format.open_memmap(path, mode="r")  # reads no pickles
@@ -184,9 +189,9 @@ def _opened(path: Path, images: np.ndarray) -> np.ndarray | None:
     return found
 
 
-def _calls(images: np.ndarray, shift: Shift, task: str) -> Iterator[tuple]:
-    """Cut a request into blocks: the first arguments of :func:`_block`."""
-    size = max(1, BLOCK // images[0].nbytes)
+def _calls(images: np.ndarray | Lazy, shift: Shift, task: str) -> Iterator[tuple]:
+    """Cut a request into blocks: the first arguments of a call of a worker."""
+    size = max(1, BLOCK * len(images) // images.nbytes)
     for start in range(0, len(images), size):
         yield images, start, min(start + size, len(images)), shift, task
 
@@ -195,54 +200,9 @@ def _sources(todo: dict[Path, Request], folder: Path) -> dict[int, Path]:
     """Write each array of images to a file that workers map.  Id of the array -> path."""
     sources: dict[int, Path] = {}
     for images, _, _ in todo.values():
-        if id(images) not in sources:
+        if isinstance(images, np.ndarray) and id(images) not in sources:
             path = sources[id(images)] = folder / f"images-{_digest(images)}.npy"
             if _opened(path, images) is None:
                 with atomic(path) as temporary, temporary.open("wb") as file:
                     np.save(file, images)
     return sources
-
-
-def _blocks(calls: list[tuple], jobs: int) -> Generator[np.ndarray]:
-    """Corrupt the blocks in ``jobs`` processes and yield them in order."""
-    if jobs <= 1:
-        yield from starmap(_block, calls)
-        return
-    waiting: deque = deque()  # at most a few blocks, so that memory stays small
-    try:
-        with ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker) as pool:
-            for call in calls:
-                waiting.append(pool.submit(_block, *call))
-                if len(waiting) > 3 * jobs:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-    except BrokenProcessPool as error:
-        raise UserError(
-            f"a worker that corrupts images was killed ({error}); use fewer jobs: each needs memory"
-        ) from error
-
-
-def _block(
-    images: np.ndarray | Path, start: int, stop: int, shift: Shift, task: str, data_seed: int
-) -> np.ndarray:
-    """Corrupt images ``start`` to ``stop``."""
-    if isinstance(images, Path):
-        images = np.lib.format.open_memmap(images, mode="r")
-    source = np.asarray(images)  # a plain view: indexing a memmap is slow
-    return np.stack([shift.apply(source[i], data_seed, task, i) for i in range(start, stop)])
-
-
-def _start_worker() -> None:
-    """Keep OpenCV's own threads out of the way, leave Ctrl-C to the parent, and end with it."""
-    import cv2
-
-    cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    if parent := parent_process():
-        parent.join()
-        os._exit(1)

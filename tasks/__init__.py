@@ -1,6 +1,6 @@
 """Classification tasks and the suites they form."""
 
-from tasks import pocket, suites, toy  # noqa: F401  (each import fills TASKS or SUITES)
+from tasks import pocket, suites, toy, vision  # noqa: F401  (each fills TASKS or SUITES)
 from tasks.build import Images, load
 from tasks.spec import SPLITS, SUITES, TASKS, Task, suite, world_of
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from filelock import FileLock
@@ -11,22 +12,8 @@ from filelock import FileLock
 from bench.errors import DamagedFileError
 from bench.files import atomic, home
 from bench.seeds import rng_of
+from tasks.images import Images
 from tasks.spec import MOST, SPLITS, Task
-
-
-@dataclass(frozen=True)
-class Images:
-    """One split of one task."""
-
-    images: np.ndarray  # uint8 [N, 32, 32, 3], memory-mapped
-    labels: np.ndarray  # int64 [N]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def first(self, limit: int | None) -> "Images":
-        """The first ``limit`` images: a random sample, since a split is stored shuffled."""
-        return Images(self.images[:limit], self.labels[:limit])
 
 
 def folder(task: Task) -> Path:
@@ -36,8 +23,9 @@ def folder(task: Task) -> Path:
 
 def assemble(task: Task) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
     """Run the builder; shuffle and cap each split.  Returns images, labels and split sizes."""
-    pool = task.build()
-    order = []
+    if task.build is None:
+        raise TypeError(f"{task.name} comes from {task.source}; it is not built")
+    pool, order = task.build(), []
     for split, most in enumerate(MOST):
         rows = np.flatnonzero(pool.splits == split)
         order.append(rng_of("order", task.name, split).permutation(rows)[:most])
@@ -85,21 +73,43 @@ def check(task: Task, images: np.ndarray, labels: np.ndarray, sizes: tuple[int, 
         )
 
 
+@dataclass(frozen=True)
+class Built:
+    """Splits of a task that is built here, kept as two arrays."""
+
+    native: ClassVar[bool] = False
+
+    def is_ready(self, task: Task) -> bool:
+        """Whether it was built, to the end."""
+        return (folder(task) / "labels.npy").exists()
+
+    def prepare(self, task: Task) -> None:
+        """See :func:`build`."""
+        build(task)
+
+    def split(self, task: Task, split: str) -> Images:
+        """One split, memory-mapped.
+
+        Raises:
+            DamagedFileError: a stored array is truncated or gone.
+        """
+        build(task)
+        start = sum(task.sizes[: SPLITS.index(split)])
+        rows = slice(start, start + task.sizes[SPLITS.index(split)])
+        try:
+            images = np.load(folder(task) / "images.npy", mmap_mode="r", allow_pickle=False)
+            labels = np.load(folder(task) / "labels.npy", allow_pickle=False)
+        except (ValueError, EOFError, FileNotFoundError) as error:
+            raise DamagedFileError(
+                f"{folder(task)} is damaged ({error}); delete that folder and run again"
+            ) from error
+        return Images(images[rows], labels[rows])
+
+
+BUILT = Built()
+
+
 @lru_cache(maxsize=256)
 def load(task: Task, split: str) -> Images:
-    """One split, built on first use.
-
-    Raises:
-        DamagedFileError: a stored array is truncated or gone.
-    """
-    build(task)
-    start = sum(task.sizes[: SPLITS.index(split)])
-    rows = slice(start, start + task.sizes[SPLITS.index(split)])
-    try:
-        images = np.load(folder(task) / "images.npy", mmap_mode="r", allow_pickle=False)
-        labels = np.load(folder(task) / "labels.npy", allow_pickle=False)
-    except (ValueError, EOFError, FileNotFoundError) as error:
-        raise DamagedFileError(
-            f"{folder(task)} is damaged ({error}); delete that folder and run again"
-        ) from error
-    return Images(images[rows], labels[rows])
+    """One split, built or downloaded on first use; see :class:`tasks.spec.Source`."""
+    return task.source.split(task, split)

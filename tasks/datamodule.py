@@ -1,6 +1,8 @@
 """A suite under a list of shifts, as one DataModule."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,14 @@ from torch.utils.data import DataLoader, Dataset
 from bench.files import home
 from bench.seeds import rng_of
 from corruptions.base import CLEAN, Shift
-from corruptions.cache import Request, corrupted
+from corruptions.cache import Request, corrupted, stored
+from tasks import settings
 from tasks.build import load
+from tasks.images import Pictures, Streamed, done
 from tasks.spec import Task
 
 BATCH = 128  # images: small enough for the activations of a layer to stay in the cache
+Pixels = np.ndarray | Streamed  # uint8 [N, H, W, 3]
 
 
 class Cells(Dataset[dict[str, Any]]):
@@ -37,12 +42,13 @@ class Cells(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         task, shift, start = self.batches[index]
-        rows = slice(start, start + self.data.batch)
+        rows, before = slice(start, start + self.data.batch), done.copy()
         return {
             "images": torch.from_numpy(np.array(self.data.pixels(task, self.split, shift)[rows])),
             "labels": torch.from_numpy(self.data.labels(task, self.split)[rows]),
             "task": task.name,
             "shift": shift.key,
+            "work": dict(done - before),  # pictures decoded and corrupted for this batch
         }
 
 
@@ -76,6 +82,9 @@ class SuiteData(LightningDataModule):
 
     ``test_dataloader`` and ``val_dataloader`` give labelled cells; ``train_dataloader`` streams
     unlabelled images, task by task, for methods that learn.
+
+    Pictures that are decoded on demand are read from the image cache where it has them, else by
+    ``workers`` processes beside the one that looks at them; ``work`` counts what these did.
     """
 
     def __init__(
@@ -91,13 +100,20 @@ class SuiteData(LightningDataModule):
         adapt_batch: int = 16,
         adapt_steps: int = 500,
         seed: int = 0,
+        workers: int | None = None,
     ):
         super().__init__()
         self.tasks, self.shifts, self.limit, self.data_seed = tasks, shifts, limit, data_seed
         self.batch, self.adapt_on, self.adapt_shift, self.seed = batch, adapt_on, adapt_shift, seed
         self.adapt_batch, self.adapt_steps = adapt_batch, adapt_steps
-        self._images: dict[tuple[str, str], np.ndarray] = {}
-        self._pixels: dict[tuple[str, str, Shift], np.ndarray] = {}
+        self.workers = settings.workers() if workers is None else workers
+        self.work = Counter[str]()
+        self._images: dict[tuple[str, str], np.ndarray | Pictures] = {}
+        self._pixels: dict[tuple[str, str, Shift], Pixels] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What workers need of it: not the Trainer, nor the models that look at the images."""
+        return self.__dict__ | {"trainer": None, "_images": {}, "_pixels": {}}
 
     def count(self, task: Task, split: str) -> int:
         """Images of a split that are used: ``limit`` concerns the test split alone."""
@@ -107,14 +123,23 @@ class SuiteData(LightningDataModule):
         """``int64 [N]``."""
         return load(task, split).first(self.limit if split == "test" else None).labels
 
-    def pixels(self, task: Task, split: str, shift: Shift) -> np.ndarray:
-        """``uint8 [N, H, W, 3]``, memory-mapped; a corrupted split is computed once."""
+    def pixels(self, task: Task, split: str, shift: Shift) -> Pixels:
+        """``uint8 [N, H, W, 3]``: memory-mapped, a corrupted split is computed once; or streamed.
+
+        Pictures that are decoded on demand are streamed, unless somebody has put them into the
+        cache.
+        """
         key = (task.name, split, shift)
         if key not in self._pixels:
             images, _, name = self.request(task, split, shift)
-            self._pixels[key] = corrupted(
-                images, shift, data_seed=self.data_seed, task=name, folder=image_cache()
-            )
+            seed, folder = self.data_seed, image_cache()
+            if isinstance(images, np.ndarray):
+                found = corrupted(images, shift, data_seed=seed, task=name, folder=folder)
+                self._pixels[key] = found
+            else:
+                kept = stored(images, shift, data_seed=seed, task=name, folder=folder)
+                streamed = Streamed(images, shift, (seed, name))
+                self._pixels[key] = streamed if kept is None else kept
         return self._pixels[key]
 
     def request(self, task: Task, split: str, shift: Shift) -> Request:
@@ -125,18 +150,61 @@ class SuiteData(LightningDataModule):
         images = self._images[task.name, split]
         return images, shift, task.name if split == "test" else f"{task.name}/{split}"
 
-    def _cells(self, split: str, shifts: Sequence[Shift]) -> DataLoader:
-        return DataLoader(Cells(self, split, shifts), batch_size=None, shuffle=False)
+    def on_before_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> Any:
+        """Count what was done for a batch, in whichever process."""
+        self.work.update(batch.pop("work", {}))
+        return batch
 
     def test_dataloader(self) -> DataLoader:
-        return self._cells("test", self.shifts)
+        return self._loader(Cells(self, "test", self.shifts))
 
     def val_dataloader(self) -> DataLoader:
-        return self._cells("val", [CLEAN])
+        return self._loader(Cells(self, "val", [CLEAN]))
 
     def train_dataloader(self) -> DataLoader:
-        stream = Unlabelled(self, self.adapt_batch, self.adapt_steps)
-        return DataLoader(stream, batch_size=None, shuffle=False)
+        return self._loader(Unlabelled(self, self.adapt_batch, self.adapt_steps))
+
+    def _loader(self, batches: Dataset) -> DataLoader:
+        """Batches in their order; workers make them only where there is something to decode."""
+        workers = self.workers if any(task.source.native for task in self.tasks) else 0
+        if not workers:
+            return DataLoader(batches, batch_size=None, shuffle=False)
+        # Not forked from this process, whose threads may hold locks, but from one that has none.
+        context = get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        return DataLoader(
+            batches,
+            batch_size=None,
+            shuffle=False,
+            num_workers=workers,
+            multiprocessing_context=context,
+            worker_init_fn=calm,
+        )
+
+
+def calm(worker: int) -> None:
+    """Keep OpenCV's own threads out of the way of the other workers."""
+    import cv2
+
+    cv2.setNumThreads(1)
+
+
+def affordable(requests: Iterable[Request], budget: float) -> list[Request]:
+    """Requests of the cache that are worth it: all of arrays; of pictures, the first that fit.
+
+    Args:
+        requests: those that are looked at most often first; what is asked twice counts once.
+        budget: bytes of pictures.
+    """
+    chosen: dict[tuple[int, Shift, str], Request] = {}
+    for images, shift, name in requests:
+        key = (id(images), shift, name)
+        if key not in chosen and not isinstance(images, np.ndarray):
+            if images.nbytes > budget:
+                continue
+            budget -= images.nbytes
+        chosen[key] = (images, shift, name)
+    return list(chosen.values())
 
 
 def image_cache() -> Path:

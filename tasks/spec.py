@@ -1,15 +1,46 @@
 """What a task is, and the registries of tasks and suites."""
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from bench.registry import Registry
+from tasks.images import Images
 from tasks.wheels import WHEELS
 
+T = TypeVar("T")
 SPLITS = ("train", "adapt", "val", "test")
-MOST = (4000, 500, 500, 1000)  # images a split keeps, at most
+MOST = (4000, 500, 500, 1000)  # images that a split of a built task keeps, at most
+
+
+class Source(Protocol):
+    """How the splits of a task come to be; hashable, and equal where the data are."""
+
+    @property
+    def native(self) -> bool:
+        """Whether pictures come at sizes of their own and are resized to the task's."""
+
+    def is_ready(self, task: "Task") -> bool:
+        """Whether adapt, val and test can be read without a build or a download."""
+
+    def prepare(self, task: "Task") -> None:
+        """Make it so: build or download, and check against the entry (a unit of work).
+
+        Raises:
+            UserError: the data cannot be had, or are not what the entry says.
+        """
+
+    def split(self, task: "Task", split: str) -> Images:
+        """One split, prepared if need be; train is downloaded when it is first asked for."""
+
+
+def _built() -> Source:
+    from tasks.build import BUILT
+
+    return BUILT
 
 
 @dataclass(frozen=True)
@@ -34,14 +65,22 @@ class Task:
     kind: str  # photograph | measurement | drawing | rendered text | simulation | synthetic
     noun: str  # the coarse caption of every picture, e.g. "a handwritten digit"
     classes: tuple[str, ...]
-    template: str  # the prompt, with {} for the class name
-    wheels: tuple[str, ...]  # names in WHEELS
+    template: str = ""  # the prompt, with {} for the class name
+    templates: tuple[str, ...] = ()  # all prompts, where a class has more than one
+    wheels: tuple[str, ...] = ()  # names in WHEELS
     sizes: tuple[int, int, int, int]  # images in train, adapt, val, test
-    pixels: str  # first 16 hex digits of the sha256 of images and labels
-    build: Callable[[], Pool]
+    pixels: str  # 16 hex digits: built, of images and labels; else of where they come from
+    build: Callable[[], Pool] | None = None  # of a task that is built here
+    source: Source = field(default_factory=_built)
+    size: int = 32  # pixels, square, that an encoder is given
+    checkpoint: str = ""  # what published checkpoints of it are called
     rights: str = ""  # licences of what does not come from a wheel
     note: str = ""  # what a reader must know before quoting a number
     version: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "templates", self.templates or (self.template,))
+        object.__setattr__(self, "template", self.templates[0])
 
     @property
     def num_classes(self) -> int:
@@ -50,8 +89,8 @@ class Task:
 
     @property
     def prompts(self) -> list[str]:
-        """One prompt per class, in the order of the labels."""
-        return [self.template.format(name) for name in self.classes]
+        """One prompt per class and template, class by class, in the order of the labels."""
+        return [text.replace("{}", name) for name in self.classes for text in self.templates]
 
     @property
     def licence(self) -> str:
@@ -65,8 +104,26 @@ class Task:
         return "non-commercial" in self.licence
 
 
-TASKS: Registry[Task] = Registry("task")
-SUITES: Registry[tuple[str, ...]] = Registry("suite")
+class Open(Registry[T]):
+    """A registry that also knows things that are not listed: rules make them from a name."""
+
+    def __init__(self, kind: str):
+        super().__init__(kind)
+        self.rules: list[Callable[[str], T | None]] = []
+
+    def listed(self, name: str) -> T | None:
+        """What was added under ``name``, whatever the rules say."""
+        return self._items.get(name)
+
+    def __getitem__(self, name: str) -> T:
+        for rule in self.rules:
+            if (item := rule(name)) is not None:
+                return item
+        return super().__getitem__(name)
+
+
+TASKS: Open[Task] = Open("task")
+SUITES: Open[tuple[str, ...]] = Open("suite")
 
 
 def suite(name: str) -> list[Task]:
@@ -75,5 +132,9 @@ def suite(name: str) -> list[Task]:
 
 
 def world_of(suite_name: str) -> str:
-    """``toy``, ``pocket`` or ``vision``: printed with every number."""
-    return suite_name.rstrip("0123456789")
+    """``toy``, ``pocket`` or ``vision``: printed with every number.
+
+    >>> world_of("pocket8"), world_of("vision14_tall@published")
+    ('pocket', 'vision')
+    """
+    return re.split(r"[^a-z]", suite_name, maxsplit=1)[0]

@@ -1,0 +1,70 @@
+"""How this machine handles images: told to a command once, known to all processes it starts.
+
+None of it changes a pixel, but for ``data_dir``, which is part of what a task is.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.errors import UserError
+
+DATA_DIR = "MERGESHIFT_DATA_DIR"  # a folder of the user with a folder for each task
+WORKERS = "MERGESHIFT_WORKERS"  # processes that decode and corrupt beside one that evaluates
+BUDGET = "MERGESHIFT_IMAGE_BUDGET"  # GB of decoded and corrupted images that are kept
+GIGABYTES = 20.0  # by default
+
+
+@contextmanager
+def using(
+    data_dir: Path | None = None, workers: int | None = None, gigabytes: float | None = None
+) -> Iterator[None]:
+    """Handle images so while the block runs, in worker processes too that start in it.
+
+    Raises:
+        UserError: there is no such folder, or no task in it; or a number is negative.
+    """
+    told = {DATA_DIR: data_dir and checked(data_dir), WORKERS: workers, BUDGET: gigabytes}
+    if any(isinstance(value, int | float) and value < 0 for value in told.values()):
+        raise UserError("--workers and --image-budget are numbers from 0 on")
+    before = {name: os.environ.get(name) for name in told}
+    os.environ.update({name: str(value) for name, value in told.items() if value is not None})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            os.environ.update({name: value} if value is not None else {})
+
+
+def checked(folder: Path) -> Path:
+    """The folder, absolute."""
+    if not folder.is_dir() or not folders(folder):
+        raise UserError(f"--data-dir is a folder with a folder for each task; got {folder}")
+    return folder.resolve()
+
+
+def folders(folder: Path) -> list[str]:
+    """Names of the folders in a folder, in the order of the alphabet."""
+    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def data_dir() -> Path | None:
+    """The folder of folders, if the user named one.
+
+    Raises:
+        UserError: it is gone.
+    """
+    chosen = os.environ.get(DATA_DIR)
+    return checked(Path(chosen).expanduser()) if chosen else None
+
+
+def workers() -> int:
+    """Processes that decode and corrupt beside one that evaluates; 0 has it do so itself."""
+    return int(os.environ.get(WORKERS) or 0)
+
+
+def image_budget() -> float:
+    """Bytes of decoded and corrupted images that are kept."""
+    return 1e9 * float(os.environ.get(BUDGET) or GIGABYTES)

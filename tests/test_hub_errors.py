@@ -1,0 +1,152 @@
+"""What goes wrong with a hub is said in one line, and nothing half done is left."""
+
+import numpy as np
+import pytest
+
+from bench.files import home
+from tests import tiny
+from tests.hub_visit import parquet, visit
+from tests.tiny import DATA
+from tests.toy import measured
+
+LIGHTS, DIGITS, PETS = DATA
+EXPERT = tiny.expert_of("tiny_pets")
+
+
+@pytest.fixture
+def refused(tiny_sweep):
+    """The one line that a sweep says."""
+    return lambda *words, **more: tiny_sweep(*words, methods=("average",), **more).error
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "what"),
+    [
+        ("models", tiny.CLIP, "cannot get open_clip_config.json of tests/tiny-clip at main: there "
+         "is no such repository"),
+        ("models", EXPERT, f"cannot get model.safetensors of {EXPERT} at main: there is no such "
+         "repository"),
+        ("datasets", PETS.repository, "data set tests/pets (revision main) is not on the hub"),
+    ],
+)  # fmt: skip
+def test_a_missing_repository_is_named(refused, tiny_hub, kind, name, what):
+    tiny_hub.remove(kind, name)
+    assert what in refused()
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("clip", "of tests/tiny-clip at v9: there is no such revision"),
+        ("experts", "at v9: there is no such revision"),
+        ("tiny_pets", "Revision 'v9' doesn't exist for dataset 'tests/pets'"),
+    ],
+)
+def test_a_wrong_revision_is_named(refused, tiny_hub, what, said):
+    with tiny.registered(**{what: "v9"}):
+        assert said in refused()
+
+
+def test_a_pinned_revision_stays_what_it_was(tiny_sweep, tiny_hub):
+    commit = tiny_hub.heads["datasets", PETS.repository]
+    tiny_hub.add("datasets", PETS.repository, PETS.files(test=PETS.file("train")))
+    with tiny.registered(tiny_pets=commit):
+        assert tiny_sweep(methods=("average",), shifts=("clean",)).code == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "path"),
+    [
+        ("models", tiny.CLIP, "open_clip_model.safetensors"),
+        ("models", EXPERT, "model.safetensors"),
+        ("datasets", PETS.repository, PETS.path("test")),
+    ],
+)
+def test_a_broken_download_is_said_and_made_again(
+    refused, tiny_sweep, tiny_hub, hub_home, tmp_path, kind, name, path
+):
+    tiny_hub.interrupt(kind, name, path, *[500] * 9)  # libraries try again, but not for ever
+    said = refused(shifts=("clean",))
+    assert name in said
+    assert "peer closed connection" in said
+    assert "run again" in said
+    assert not list(hub_home.rglob("*.incomplete"))
+    assert not list(home().rglob("*.incomplete"))
+    tiny_hub.interrupt(kind, name, path)
+    assert tiny_sweep(methods=("average",), shifts=("clean",)).code == 0
+    assert tiny_sweep(methods=("average",), shifts=("clean",), out="undisturbed").code == 0
+    assert measured(tmp_path / "out").equals(measured(tmp_path / "undisturbed"))
+
+
+def test_a_download_that_is_cut_once_goes_on(tiny_sweep, tiny_hub):
+    tiny_hub.interrupt("models", EXPERT, "model.safetensors", 700)
+    tiny_hub.interrupt("datasets", PETS.repository, PETS.path("test"), 900)
+    assert tiny_sweep(methods=("average",), shifts=("clean",)).code == 0
+    assert all(left == [] for left in tiny_hub.cuts.values())
+
+
+def noise(count: int, classes: int, **names: str) -> bytes:
+    pictures = np.random.default_rng(0).integers(0, 256, (count, 20, 20, 3), np.uint8)
+    labels = np.arange(count) % classes
+    return parquet(list(pictures), labels.tolist(), [f"class {i}" for i in range(classes)], **names)
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        (lambda: PETS.file("test", image="img"), "has no column 'image'; it has: img, label"),
+        (lambda: PETS.file("test", label="breed"), "has no column 'label'; it has: image, breed"),
+        (lambda: PETS.file("train"), "has 20 images, the entry of tiny_pets says 30"),
+        (lambda: noise(30, 5), "has 5 classes, labels 0 to 4; the entry of tiny_pets says 4"),
+        (lambda: b"PAR1 and then rubbish", "cannot read data set tests/pets"),
+    ],
+    ids=["image", "label", "size", "classes", "damaged"],
+)
+def test_a_data_set_that_was_changed_is_refused(refused, tiny_hub, part, said):
+    tiny_hub.add("datasets", PETS.repository, PETS.files(test=part()))
+    assert said in refused()
+    assert "tests/pets" in refused()
+
+
+def test_a_part_that_is_gone_is_named(refused, tiny_hub):
+    files = {path: data for path, data in PETS.files().items() if "validation" not in path}
+    tiny_hub.add("datasets", PETS.repository, files)
+    assert "data set tests/pets has no split 'validation'; it has: train" in refused()
+
+
+def test_a_config_that_is_gone_is_named(refused, tiny_hub):
+    files = {path: data for path, data in DIGITS.files().items() if path != "README.md"}
+    tiny_hub.add("datasets", DIGITS.repository, files)
+    said = refused()
+    assert "tests/digits" in said
+    assert "'cropped'" in said
+
+
+def test_another_architecture_is_refused(refused, tiny_hub):
+    files = tiny.expert_files("tiny_pets")
+    files["config.json"] = files["config.json"].replace(b"quick_gelu", b"gelu")
+    tiny_hub.add("models", EXPERT, files)
+    assert "computes with gelu, this encoder with quick_gelu" in refused()
+
+
+def test_offline_with_an_empty_cache_says_so(refused, tiny_hub, go_offline):
+    go_offline()
+    said = refused()
+    assert "tests/tiny-clip" in said
+    assert "HF_HUB_OFFLINE" in said
+    assert tiny_hub.asked == []
+
+
+def test_offline_with_half_a_cache_names_what_lacks(refused, tiny_sweep, tiny_hub, go_offline):
+    with tiny.registered(tiny_pets="v9"):
+        refused()  # the model is there, the data set is not
+    go_offline()
+    said = refused()
+    assert "data set tests/" in said
+    assert "HF_HUB_OFFLINE" in said
+
+
+def test_a_hub_that_does_not_answer_is_said(refused, tiny_hub, hub_home, monkeypatch):
+    tiny_hub.url = "http://127.0.0.1:9"  # nobody listens there
+    visit(tiny_hub, hub_home, monkeypatch)
+    assert "the hub (http://127.0.0.1:9) cannot be reached" in refused()
