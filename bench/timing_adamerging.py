@@ -11,8 +11,7 @@ from rich.table import Table
 from torch import Tensor
 
 from bench.errors import UserError
-from bench.zoo.clip import normalise
-from bench.zoo.encoders import OF_WORLD
+from bench.zoo.encoders import ENCODERS, OF_WORLD
 from bench.zoo.experts import checkpoints, experts_of
 from corruptions.base import CLEAN
 from methods.adamerging import AdaMerging
@@ -112,6 +111,7 @@ def timings(tasks: Sequence[Task], encoder: str, steps: int, preset: str) -> dic
     method = AdaMerging(AdaMerging.Config.make({"preset": preset}))
     count = method.adaptation.batch
     stream = SuiteData(tasks, [CLEAN], adapt_batch=count, adapt_steps=steps + 1).train_dataloader()
+    normalise = ENCODERS[encoder].normalise
     batches = [{task: normalise(pixels) for task, pixels in batch.items()} for batch in stream]
     found: dict[str, Timing] = {}
     method.build(ckpts, fit=lambda _: found.update(measure(method, batches)))

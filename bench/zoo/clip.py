@@ -1,6 +1,7 @@
 """The pocket CLIP: an open_clip model of our own size, and the file that it is kept in."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +19,7 @@ from methods.weights import save_checkpoint
 POCKET = ViT(image_size=32, patch_size=8, width=128, layers=6, heads=4, output_dim=128)
 CONTEXT = 16  # tokens of a prompt, start and end included
 TEXT_WIDTH, TEXT_LAYERS, TEXT_HEADS = 64, 2, 2
-MEAN, STD = 0.5, 0.25  # of the pixels, before the encoder
+MEAN, STD = (0.5,) * 3, (0.25,) * 3  # of the pixels, before the encoder, by channel
 FILE = Path(__file__).with_name("pocket-vit.safetensors")
 
 
@@ -117,6 +118,14 @@ def text_features(model: Any, vocabulary: Vocabulary, texts: list[str]) -> Tenso
     return F.normalize(model.encode_text(vocabulary.encode(texts)), dim=-1)
 
 
-def normalise(images: Tensor) -> Tensor:
-    """Pixels as the encoder wants them.  ``uint8 [B, H, W, 3] -> float [B, 3, H, W]``."""
-    return images.permute(0, 3, 1, 2).float().div_(255).sub_(MEAN).div_(STD)
+def normalise(images: Tensor, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> Tensor:
+    """Pixels as an encoder wants them.  ``uint8 [B, H, W, 3] -> float [B, 3, H, W]``.
+
+    Args:
+        images: on any device; it is done there.
+        mean: by channel, of pixels in [0, 1]; the pocket encoder's if not said.
+        std: by channel.
+    """
+    x = images.permute(0, 3, 1, 2).float().div_(255)
+    low, scale = (torch.tensor(value, device=x.device)[:, None, None] for value in (mean, std))
+    return x.sub_(low).div_(scale)

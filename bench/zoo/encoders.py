@@ -1,7 +1,6 @@
-"""The pretrained encoders that experts start from."""
+"""The encoders that there are."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 import torch
@@ -9,53 +8,24 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bench.config import digest
-from bench.errors import UserError
-from bench.files import home, sha256_of
-from bench.registry import Registry
+from bench.files import sha256_of
 from bench.seeds import seed_of
+from bench.zoo import openai
 from bench.zoo.clip import FILE, POCKET, load_model, text_features
-from bench.zoo.finetune import FineTune
+from bench.zoo.encoder import ENCODERS as ENCODERS
+from bench.zoo.encoder import Encoder as Encoder
+from bench.zoo.encoder import add
+from bench.zoo.finetune import AsPublished, FineTune
+from bench.zoo.hub import Place, Published
 from methods.vit import ViT, init_weights
-from methods.weights import Weights, save_checkpoint
+from methods.weights import Weights
 from tasks import Task
 
-
-@dataclass(frozen=True, kw_only=True)
-class Encoder:
-    """A pretrained image encoder with its zero-shot heads and its way of making experts."""
-
-    name: str
-    title: str  # as printed in tables
-    vit: ViT
-    recipe: FineTune
-    base: Callable[[], Weights]  # the pretrained image tower
-    identity: Callable[[], str]  # 16 hex digits of all that is pretrained
-    make_heads: Callable[[Sequence[Task]], dict[str, Tensor]]  # task -> [C, D], scaled unit rows
-
-    @property
-    def base_hash(self) -> str:
-        """What the pretrained model is, text tower included: the start of its file's sha256."""
-        return self.identity()
-
-    def expert_key(self, task: Task, seed: int) -> str:
-        """What decides an expert: base, recipe, seed, the task with its pixels and prompts."""
-        data = (task.name, task.version, task.pixels, task.prompts)
-        return digest((self.base_hash, asdict(self.recipe), seed, data))
-
-    def heads(self, tasks: Sequence[Task]) -> dict[str, Tensor]:
-        """Zero-shot heads, cached by encoder and prompts.  task -> ``[C, D]``."""
-        prompts = [(task.name, task.prompts) for task in tasks]
-        path = home() / "heads" / f"{self.name}-{digest((self.base_hash, prompts))}.safetensors"
-        try:
-            stored = Weights.open(path)
-        except UserError:  # absent, or damaged: it is a cache
-            save_checkpoint(path, self.make_heads(tasks))
-            stored = Weights.open(path)
-        return {task.name: stored[task.name] for task in tasks}
-
-
-ENCODERS: Registry[Encoder] = Registry("encoder")
-OF_WORLD = {"pocket": "pocket-vit", "toy": "toy-vit"}  # the encoder of a suite's world
+OF_WORLD = {  # the encoder of a suite's world
+    "pocket": "pocket-vit",
+    "toy": "toy-vit",
+    "vision": "ViT-B-32",
+}
 
 
 @lru_cache(maxsize=1)
@@ -73,8 +43,7 @@ def _pocket_heads(tasks: Sequence[Task]) -> dict[str, Tensor]:
         }
 
 
-ENCODERS.add(
-    "pocket-vit",
+add(
     Encoder(
         name="pocket-vit",
         title="pocket ViT (32 px, 1.2 M; not CLIP)",
@@ -84,6 +53,7 @@ ENCODERS.add(
         identity=_pocket_identity,
         make_heads=_pocket_heads,
     ),
+    "imported",
 )
 
 _TOY = ViT(image_size=32, patch_size=16, width=32, layers=2, heads=2, output_dim=16)
@@ -108,8 +78,7 @@ def _toy_heads(tasks: Sequence[Task]) -> dict[str, Tensor]:
     }
 
 
-ENCODERS.add(
-    "toy-vit",
+add(
     Encoder(
         name="toy-vit",
         title="toy ViT (random start)",
@@ -119,4 +88,35 @@ ENCODERS.add(
         identity=lambda: digest(("toy-vit", 1)),  # drawn, not trained: raise when that changes
         make_heads=_toy_heads,
     ),
+    "imported",
 )
+
+
+def of_open_clip(
+    name: str, title: str, source: openai.OpenClip, published: Callable[[Task], Place] | None
+) -> Encoder:
+    """An encoder of open_clip, with the experts of the hub where there are any."""
+    return Encoder(
+        name=name,
+        title=title,
+        vit=source.vit,
+        recipe=AsPublished(),
+        base=source.base,
+        identity=source.identity,
+        make_heads=source.heads,
+        is_ready=source.is_ready,
+        mean=openai.MEAN,
+        std=openai.STD,
+        experts="hub" if published else "finetuned",
+        published=published,
+    )
+
+
+for _name, _title, _vit, _size in (
+    ("ViT-B-32", "CLIP ViT-B/32", openai.B32, "base-patch32"),
+    ("ViT-B-16", "CLIP ViT-B/16", openai.B16, "base-patch16"),
+    ("ViT-L-14", "CLIP ViT-L/14", openai.L14, "large-patch14"),
+):
+    _source = openai.OpenClip(f"{_name}-quickgelu", "openai", _vit)
+    _published = Published(_size, _name)
+    add(of_open_clip(_name, _title, _source, _published), "finetuned", "imported")

@@ -1,6 +1,6 @@
-"""Experts on disk: made when missing, one task at a time, each with a manifest."""
+"""Experts on disk: made or fetched when missing, one task at a time, each with a manifest."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -11,15 +11,20 @@ from filelock import FileLock
 from lightning import seed_everything
 from torch import Tensor
 
+from bench.config import digest
 from bench.engines import Engine, Watch, step_done
-from bench.errors import DamagedFileError
+from bench.errors import DamagedFileError, UserError
 from bench.files import home, read_json, sha256_of, write_json
 from bench.seeds import seed_of
+from bench.zoo import hub
 from bench.zoo.encoders import ENCODERS
-from bench.zoo.finetune import finetune
+from bench.zoo.finetune import Expert as Learner
+from bench.zoo.finetune import Spread, accuracy, finetune
 from methods.base import Checkpoints
 from methods.weights import Weights, save_checkpoint
-from tasks import TASKS, Task
+from tasks import TASKS, Task, load
+
+LARGE = 100_000_000  # bytes; hashing twenty such files takes longer than a sweep should wait
 
 
 @dataclass(frozen=True)
@@ -33,12 +38,12 @@ class Expert:
     @property
     def path(self) -> Path:
         """The safetensors file; its manifest lies beside it and is written last."""
-        key = ENCODERS[self.encoder].expert_key(TASKS[self.task], self.seed)
-        return home() / "experts" / self.encoder / f"{self.task}-{self.seed}-{key}.safetensors"
+        stem = ENCODERS[self.encoder].expert_stem(TASKS[self.task], self.seed)
+        return home() / "experts" / self.encoder / f"{stem}.safetensors"
 
     @property
     def manifest(self) -> Path:
-        """JSON: recipe, seed, data hash, accuracy on val, seconds, sha256 of the file."""
+        """JSON: where it is from or how it was made, sha256 of the file, hash of the tensors."""
         return self.path.with_suffix(".json")
 
     @property
@@ -50,6 +55,12 @@ class Expert:
         """The manifest."""
         return read_json(self.manifest)
 
+    @property
+    def val_accuracy(self) -> float | None:
+        """On the val split of its task; nothing if that was not measured yet."""
+        facts = self.facts()
+        return facts.get("val_accuracy", facts.get("val", {}).get(_val(TASKS[self.task])))
+
 
 def hash_of(weights: Mapping[str, Tensor]) -> str:
     """First 16 hex digits of the sha256 of names and entries: the model, however it is stored."""
@@ -59,46 +70,124 @@ def hash_of(weights: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
-def make(expert: Expert) -> None:
-    """Fine-tune one expert unless it is there (a unit of work of an engine)."""
+def make(expert: Expert, spread: Spread = Spread()) -> None:  # noqa: B008
+    """Fine-tune or fetch one expert unless it is there (a unit of work of an engine).
+
+    Raises:
+        UserError: it cannot be had.
+    """
     expert.path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{expert.path}.lock"):
         if expert.exists:
             return
-        encoder, task = ENCODERS[expert.encoder], TASKS[expert.task]
-        seed_everything(seed_of("expert", expert.seed, task.name), verbose=False)
         start = perf_counter()
-        head = encoder.heads([task])[task.name]
-        weights, facts = finetune(
-            task, encoder.vit, encoder.base(), head, encoder.recipe, expert.seed, step_done
-        )
-        save_checkpoint(expert.path, weights, {"task": task.name, "encoder": encoder.name})
-        facts |= {
-            "encoder": encoder.name,
-            "base": encoder.base_hash,
-            "task": task.name,
-            "data": task.pixels,
-            "seed": expert.seed,
-            "recipe": asdict(encoder.recipe),
-            "seconds": round(perf_counter() - start, 2),
-            "sha256": sha256_of(expert.path),
-            "tensors": hash_of(weights),
-        }
-        write_json(expert.manifest, facts)
+        weights, facts = MAKERS[ENCODERS[expert.encoder].experts](expert, spread)
+        keep(expert, weights, facts | {"seconds": round(perf_counter() - start, 2)})
+
+
+def _finetuned(expert: Expert, spread: Spread) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    encoder, task = ENCODERS[expert.encoder], TASKS[expert.task]
+    seed_everything(seed_of("expert", expert.seed, task.name), verbose=False)
+    weights, facts = finetune(
+        task, encoder.vit, encoder.base(), encoder.heads([task])[task.name], encoder.recipe,
+        encoder.normalise, expert.seed, step_done, spread,
+    )  # fmt: skip
+    made = {"data": task.pixels, "seed": expert.seed, "recipe": asdict(encoder.recipe)}
+    return weights, facts | made
+
+
+def _downloaded(expert: Expert, spread: Spread) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    encoder, task = ENCODERS[expert.encoder], TASKS[expert.task]
+    place = encoder.place(task, expert.seed)
+    found = hub.expert(place, encoder.vit, encoder.base()["proj"])
+    step_done()
+    return found
+
+
+def _absent(expert: Expert, spread: Spread) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    ENCODERS[expert.encoder].expert_key(TASKS[expert.task], expert.seed)  # says what to do
+    raise UserError(f"{expert.path} is gone; import it again")
+
+
+MAKERS: dict[str, Callable[[Expert, Spread], tuple[dict[str, Tensor], dict[str, Any]]]] = {
+    "finetuned": _finetuned,
+    "hub": _downloaded,
+    "imported": _absent,
+}
+
+
+def keep(expert: Expert, weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write an expert, and then its manifest.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    encoder, path = ENCODERS[expert.encoder], expert.path
+    save_checkpoint(path, weights, {"task": expert.task, "encoder": encoder.name})
+    known: dict[str, Any] = {
+        "encoder": encoder.name,
+        "base": encoder.base_hash,
+        "task": expert.task,
+        "sha256": sha256_of(path),
+        "tensors": hash_of(weights),
+    }
+    if path.stat().st_size > LARGE:
+        known["stat"] = _stat(path)
+    write_json(path.with_suffix(".json"), {**facts, **known})
+
+
+def assess(expert: Expert) -> None:
+    """Measure an expert on val unless that was done, and note it (a unit of work)."""
+    with FileLock(f"{expert.path}.lock"):
+        facts = expert.facts()
+        if expert.val_accuracy is not None:
+            return
+        encoder, task = ENCODERS[expert.encoder], TASKS[expert.task]
+        head, weights = encoder.heads([task])[task.name], Weights.open(expert.path)
+        model = Learner(encoder.vit, weights, head, encoder.recipe, encoder.normalise).eval()
+        measured = facts.get("val", {}) | {_val(task): accuracy(model, load(task, "val"))}
+        write_json(expert.manifest, facts | {"val": measured})
+
+
+def _val(task: Task) -> str:
+    """Which val split, under which head: an expert of the hub serves several."""
+    return digest((task.name, task.version, task.pixels, task.prompts))
 
 
 def damaged(experts: Sequence[Expert]) -> list[Path]:
     """Files of finished experts that are not what their manifests say."""
-    found = []
-    for expert in experts:
-        if expert.exists:
-            try:
-                intact = sha256_of(expert.path) == expert.facts()["sha256"]
-            except DamagedFileError:
-                intact = False
-            if not intact:
-                found.append(expert.path)
-    return found
+    return [expert.path for expert in experts if expert.exists and not intact(expert.path)]
+
+
+def intact(path: Path, *, thoroughly: bool = False) -> bool:
+    """Whether a file is what the manifest beside it says.
+
+    Args:
+        path: of a file that has one.
+        thoroughly: read it all, also if it is large and nobody has written to it since.
+    """
+    try:
+        facts = read_json(path.with_suffix(".json"))
+    except DamagedFileError:
+        return False
+    if not thoroughly and facts.get("stat") == _stat(path):
+        return True
+    return sha256_of(path) == facts["sha256"]
+
+
+def damaged_files(folder: Path) -> tuple[list[tuple[Path, int]], list[Path]]:
+    """Every encoder and expert under the data folder with its size; and those that are damaged."""
+    found = [path for kind in ("encoders", "experts")
+             for path in sorted((folder / kind).rglob("*.safetensors"))
+             if path.with_suffix(".json").exists()]  # fmt: skip
+    wrong = [path for path in found if not intact(path, thoroughly=True)]
+    return [(path, path.stat().st_size) for path in found], wrong
+
+
+def _stat(path: Path) -> list[int]:
+    """Size and time of the last change: as long as both are the same, so is the file."""
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns]
 
 
 def experts_of(encoder: str, tasks: Sequence[Task], seed: int) -> list[Expert]:
@@ -107,10 +196,16 @@ def experts_of(encoder: str, tasks: Sequence[Task], seed: int) -> list[Expert]:
 
 
 def build(
-    encoder: str, tasks: Sequence[Task], seed: int, engine: Engine, watch: Watch | None = None
+    encoder: str,
+    tasks: Sequence[Task],
+    seed: int,
+    engine: Engine,
+    watch: Watch | None = None,
+    spread: Spread = Spread(),  # noqa: B008
 ) -> None:
     """Make what is missing. A killed build loses the experts in flight and no other."""
-    missing = [(expert,) for expert in experts_of(encoder, tasks, seed) if not expert.exists]
+    experts = experts_of(encoder, tasks, seed)
+    missing = [(expert, spread) for expert in experts if not expert.exists]
     for _ in engine.run(make, missing, watch):
         pass
 

@@ -1,20 +1,21 @@
 """Fine-tune one expert: the image tower on one task, against the frozen text head."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from lightning import LightningModule, Trainer
+from lightning import LightningDataModule, LightningModule
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from bench import devices
+from bench.errors import UserError
 from bench.quiet import quiet_trainer
 from bench.seeds import rng_of
-from bench.zoo.clip import normalise
 from methods.vit import PlainOps, ViT, encode
 from methods.weights import Weights
 from tasks import Images, Task, load
@@ -31,13 +32,85 @@ class FineTune:
     pad: int = 3  # pixels of random translation
     version: int = 1
 
+    def trains(self, name: str) -> bool:
+        """Whether it moves a parameter of the tower."""
+        return True
+
+    def optimiser(self, parameters: Iterable[nn.Parameter]) -> Any:
+        """What Lightning takes as an optimiser."""
+        adam = torch.optim.AdamW(parameters, self.lr, weight_decay=self.weight_decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            adam, self.lr, total_steps=self.steps + 1, pct_start=0.1
+        )
+        return [adam], [{"scheduler": schedule, "interval": "step"}]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsPublished(FineTune):
+    """The recipe of FusionBench's checkpoints: Adam at a constant rate, no augmentation.
+
+    Their model cards say so. The projection is no part of what they train.
+    """
+
+    steps: int = 4000
+    batch: int = 32
+    lr: float = 1e-5
+    weight_decay: float = 0.0
+    pad: int = 0
+    frozen: tuple[str, ...] = ("proj",)
+
+    def trains(self, name: str) -> bool:
+        return name not in self.frozen
+
+    def optimiser(self, parameters: Iterable[nn.Parameter]) -> Any:
+        return torch.optim.Adam(parameters, self.lr, weight_decay=self.weight_decay)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How one training is spread over a machine. It decides no number but by rounding.
+
+    Raises:
+        UserError: the strategy starts the whole command again in every process.
+    """
+
+    devices: int = 1  # each takes an equal part of every batch
+    strategy: str = ""  # Lightning's; empty: "auto" for one device, "ddp_spawn" for several
+    workers: int = 0  # processes that decode and assemble batches
+
+    def __post_init__(self) -> None:
+        known = ("", "auto", "spawn", "fork", "notebook")
+        if not any(self.strategy.endswith(end) if end else not self.strategy for end in known):
+            raise UserError(
+                f"--strategy {self.strategy} starts the command anew in each process; "
+                "take one that does not: auto, ddp_spawn, ddp_fork"
+            )
+
+    def for_trainer(self) -> dict[str, Any]:
+        """How a Trainer is told."""
+        if self.devices == 1:
+            return {**devices.for_trainer(), "strategy": self.strategy or "auto"}
+        return {
+            "accelerator": devices.for_trainer()["accelerator"],
+            "devices": self.devices,
+            "strategy": self.strategy or "ddp_spawn",
+            "use_distributed_sampler": False,  # Shares splits the batches
+        }
+
 
 class Batches(Dataset[tuple[Tensor, Tensor]]):
-    """Step ``s`` of a task and seed is always the same batch."""
+    """Step ``s`` of a task and seed is always the same batch.
 
-    def __init__(self, task: Task, recipe: FineTune, seed: int):
+    Args:
+        task: its train split is shown.
+        recipe: how many images, moved by how much.
+        seed: of the training.
+        part: (r, n) gives every n-th image of a batch, from the r-th on; n such parts are a batch.
+    """
+
+    def __init__(self, task: Task, recipe: FineTune, seed: int, part: tuple[int, int] = (0, 1)):
         self.split, self.recipe = load(task, "train"), recipe
-        self.key = ("finetune", task.name, seed)
+        self.key, self.part = ("finetune", task.name, seed), slice(part[0], None, part[1])
 
     def __len__(self) -> int:
         return self.recipe.steps
@@ -46,30 +119,54 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
         rng = rng_of(*self.key, step)
         rows = np.sort(rng.integers(0, len(self.split), self.recipe.batch))
         pad = self.recipe.pad
+        corners = rng.integers(0, 2 * pad + 1, (len(rows), 2))[self.part]
+        rows = rows[self.part]
         widths = ((0, 0), (pad, pad), (pad, pad), (0, 0))
         padded = np.pad(self.split.images[rows], widths, mode="edge")
         side = self.split.images.shape[1]
         shifted = np.stack(
             [
                 image[top : top + side, left : left + side]
-                for image, (top, left) in zip(
-                    padded, rng.integers(0, 2 * pad + 1, (len(rows), 2)), strict=True
-                )
+                for image, (top, left) in zip(padded, corners, strict=True)
             ]
         )
         return torch.from_numpy(shifted), torch.from_numpy(self.split.labels[rows])
+
+
+class Shares(LightningDataModule):
+    """The batches of a training; each of several devices gets its part of all."""
+
+    def __init__(self, task: Task, recipe: FineTune, seed: int, workers: int = 0):
+        super().__init__()
+        self.task, self.recipe, self.seed, self.workers = task, recipe, seed, workers
+
+    def train_dataloader(self) -> DataLoader:
+        part = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        batches = Batches(self.task, self.recipe, self.seed, part)
+        return DataLoader(batches, batch_size=None, shuffle=False, num_workers=self.workers)
 
 
 class Expert(LightningModule):
     """The tower's parameters, trained by cross-entropy on the task's zero-shot head."""
 
     head: Tensor
+    losses: Tensor  # [steps]; a buffer, so that it comes back from other processes
 
-    def __init__(self, vit: ViT, base: Weights, head: Tensor, recipe: FineTune):
+    def __init__(
+        self,
+        vit: ViT,
+        base: Weights,
+        head: Tensor,
+        recipe: FineTune,
+        normalise: Callable[[Tensor], Tensor],
+    ):
         super().__init__()
-        self.vit, self.recipe, self.names = vit, recipe, list(base)
-        self.tensors = nn.ParameterList([base[name].clone() for name in base])
+        self.vit, self.recipe, self.names, self.normalise = vit, recipe, list(base), normalise
+        self.tensors = nn.ParameterList(
+            nn.Parameter(base[name].clone(), requires_grad=recipe.trains(name)) for name in base
+        )
         self.register_buffer("head", head, persistent=False)
+        self.register_buffer("losses", torch.zeros(recipe.steps))
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -78,47 +175,40 @@ class Expert(LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits.  ``uint8 [B, H, W, 3] -> [B, C]``."""
-        features = encode(normalise(images), PlainOps(self.weights), self.vit)
+        features = encode(self.normalise(images), PlainOps(self.weights), self.vit)
         return F.normalize(features, dim=-1) @ self.head.T
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch
         loss = F.cross_entropy(self(images), labels)
+        self.losses[batch_idx] = loss.detach()
         self.log("loss", loss, prog_bar=True)
         return loss
 
     def configure_optimizers(self) -> Any:
-        recipe = self.recipe
-        optimiser = torch.optim.AdamW(
-            self.parameters(), recipe.lr, weight_decay=recipe.weight_decay
-        )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, recipe.lr, total_steps=recipe.steps + 1, pct_start=0.1
-        )
-        return [optimiser], [{"scheduler": schedule, "interval": "step"}]
+        return self.recipe.optimiser(p for p in self.parameters() if p.requires_grad)
 
 
 class Steps(Callback):
-    """Tells ``watch`` of every training step and keeps the loss curve."""
+    """Tells ``watch`` of every training step."""
 
     def __init__(self, watch: Callable[[], None]):
-        self.watch, self.losses = watch, list[float]()
+        self.watch = watch
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any
-    ) -> None:
-        self.losses.append(float(outputs["loss"]))
+    def on_train_batch_end(self, *_: Any) -> None:
         self.watch()
 
 
 @torch.inference_mode()
 def accuracy(module: Expert, split: Images, batch: int = 250) -> float:
     """Share of ``split`` that is classified rightly."""
-    right = 0
+    device, right = devices.device(), 0
+    module.to(device)
     for start in range(0, len(split), batch):
-        images = torch.from_numpy(np.array(split.images[start : start + batch]))
-        labels = torch.from_numpy(split.labels[start : start + batch])
+        images = torch.from_numpy(np.array(split.images[start : start + batch])).to(device)
+        labels = torch.from_numpy(split.labels[start : start + batch]).to(device)
         right += int((module(images).argmax(1) == labels).sum())
+    module.cpu()
     return right / len(split)
 
 
@@ -128,23 +218,32 @@ def finetune(
     base: Weights,
     head: Tensor,
     recipe: FineTune,
+    normalise: Callable[[Tensor], Tensor],
     seed: int,
     watch: Callable[[], None],
+    spread: Spread = Spread(),
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """One expert.
 
     Returns:
         Its weights by parameter name, and what to write in the manifest: accuracies on val before
         and after, and the loss curve.
+
+    Raises:
+        UserError: a batch cannot be divided among the devices.
     """
-    expert, steps = Expert(vit, base, head, recipe), Steps(watch)
+    if recipe.batch % spread.devices:
+        raise UserError(f"a batch of {recipe.batch} images is not divided by {spread.devices}")
+    expert = Expert(vit, base, head, recipe, normalise)
     before = accuracy(expert, load(task, "val"))
-    batches = DataLoader(Batches(task, recipe, seed), batch_size=None, shuffle=False)
-    quiet_trainer(max_steps=recipe.steps, callbacks=[steps]).fit(expert, batches)
+    trainer = quiet_trainer(
+        max_steps=recipe.steps, callbacks=[Steps(watch)], **spread.for_trainer()
+    )
+    trainer.fit(expert, Shares(task, recipe, seed, spread.workers))
     expert.eval()
     facts = {
         "val_accuracy": accuracy(expert, load(task, "val")),
         "val_accuracy_zero_shot": before,
-        "loss": [round(loss, 4) for loss in steps.losses],
+        "loss": [round(loss, 4) for loss in expert.losses.tolist()],
     }
     return {name: tensor.detach() for name, tensor in expert.weights.items()}, facts

@@ -1,0 +1,90 @@
+"""Where tensors are computed with: the device that a command was told, here and in its workers."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from bench.engines import default_jobs
+from bench.errors import UserError
+
+VARIABLE = "MERGESHIFT_DEVICE"  # auto | cpu | cuda | cuda:1; worker processes inherit it
+
+
+@contextmanager
+def using(name: str) -> Iterator[None]:
+    """Compute on a device while the block runs, in worker processes too that start in it.
+
+    Args:
+        name: ``auto`` takes a GPU where there is one; ``cpu``; ``cuda`` or ``cuda:1``.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    check(name)
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = name
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = before
+
+
+def check(name: str) -> None:
+    """Refuse a device that is not there.
+
+    Raises:
+        UserError: it is not.
+    """
+    match = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", name)
+    if not match:
+        raise UserError(f"--device is auto, cpu, cuda or cuda:NUMBER; got {name!r}")
+    count = torch.cuda.device_count()
+    if name.startswith("cuda") and int(match[1] or 0) >= count:
+        raise UserError(f"there is no {name} here ({count} GPUs are seen); use --device cpu")
+
+
+def chosen() -> str:
+    """What was chosen: ``auto`` unless told otherwise."""
+    return os.environ.get(VARIABLE) or "auto"
+
+
+def device() -> torch.device:
+    """The device as torch names it."""
+    name = chosen()
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def for_trainer() -> dict[str, Any]:
+    """How a Trainer of Lightning is told."""
+    name = chosen()
+    if name == "auto":
+        return {"accelerator": "auto", "devices": 1}
+    if name == "cpu":
+        return {"accelerator": "cpu", "devices": 1}
+    return {"accelerator": "gpu", "devices": [device().index or 0]}
+
+
+def described() -> str:
+    """The device in words, to be kept with what was measured on it."""
+    here = device()
+    return torch.cuda.get_device_name(here) if here.type == "cuda" else here.type
+
+
+def room() -> float:
+    """Bytes that models may take on the device: most of what is free; on a CPU no limit."""
+    here = device()
+    return 0.7 * torch.cuda.mem_get_info(here)[0] if here.type == "cuda" else float("inf")
+
+
+def jobs() -> int:
+    """How many workers there are if nobody says: one per core, but one alone on a GPU."""
+    return 1 if device().type == "cuda" else default_jobs()
