@@ -1,12 +1,18 @@
 # Two commands do all: `make sweep` and `make test`. Everything lands in .venv and the data folder.
+# `make results` makes the table and the figures of the README anew.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: sweep test lint clean
+.PHONY: sweep results test lint clean
 
 sweep: .venv/.run
 	$(BIN)/python -m bench sweep main
+
+results: .venv/.run
+	$(BIN)/python -m bench sweep main
+	$(BIN)/python -m bench sweep severity
+	$(BIN)/python -m bench.docs results
 
 test: .venv/.dev lint
 	$(BIN)/python -m pytest

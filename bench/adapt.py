@@ -7,6 +7,7 @@ Which images those are is the run's ``adapt_on``: the adapt split; the clean tes
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -18,17 +19,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from bench import learned
-from bench.config import Run
+from bench.config import Run, digest
 from bench.engines import step_done
 from bench.errors import UserError
-from bench.members import checkpoints_of, create
+from bench.members import checkpoints_of, create, steps_of
 from bench.memory import peak_memory
 from bench.quiet import quiet_trainer
 from bench.rows import weights_of
 from bench.unseen import seen_of
-from bench.zoo.clip import normalise
+from bench.zoo.encoders import ENCODERS
 from corruptions.base import CLEAN, Shift
 from methods import MergingMethod, Needs
+from methods.journal import spent
 from methods.support import Adaptation
 from results.store import Store
 from tasks import TASKS
@@ -36,10 +38,24 @@ from tasks.datamodule import SuiteData
 
 
 class Pictures:
-    """What a run may show to its method, in fixed order: a :class:`methods.support.Support`."""
+    """What a run may show to its method, in fixed order: a :class:`methods.support.Support`.
 
-    def __init__(self, data: SuiteData):
-        self.data = data
+    Args:
+        data: the images.
+        normalise: makes pixels what the encoder wants.
+        journal: where the learning may keep a record of itself.
+        passed: called after every validation pass that the method makes.
+    """
+
+    def __init__(
+        self,
+        data: SuiteData,
+        normalise: Callable[[Tensor], Tensor],
+        journal: Path | None = None,
+        passed: Callable[[], None] = lambda: None,
+    ):
+        self.data, self.normalise = data, normalise
+        self.journal, self.passed = journal, passed
 
     def images(self, task: str) -> Iterator[Tensor]:
         """Unlabelled batches of the images that the run adapts on.  ``[B, 3, H, W]``."""
@@ -57,15 +73,17 @@ class Pictures:
     def _batches(self, task: str, split: str, shift: Shift) -> Iterator[Tensor]:
         pixels = self.data.pixels(TASKS[task], split, shift)
         for start in range(0, len(pixels), self.data.batch):
-            yield normalise(torch.from_numpy(np.array(pixels[start : start + self.data.batch])))
+            yield self.normalise(
+                torch.from_numpy(np.array(pixels[start : start + self.data.batch]))
+            )
 
 
 class Stream(LightningDataModule):
     """Unlabelled batches of all tasks for a Trainer, normalised where they are used."""
 
-    def __init__(self, data: SuiteData):
+    def __init__(self, data: SuiteData, normalise: Callable[[Tensor], Tensor]):
         super().__init__()
-        self.data = data
+        self.data, self.normalise = data, normalise
 
     def train_dataloader(self) -> DataLoader:
         return self.data.train_dataloader()
@@ -73,7 +91,7 @@ class Stream(LightningDataModule):
     def on_after_batch_transfer(
         self, batch: Mapping[str, Tensor], dataloader_idx: int
     ) -> dict[str, Tensor]:
-        return {task: normalise(images) for task, images in batch.items()}
+        return {task: self.normalise(images) for task, images in batch.items()}
 
 
 class Curves(Callback):
@@ -109,7 +127,11 @@ def data_of(run: Run, shift: Shift | None, adaptation: Adaptation | None) -> Sui
 
 
 def learn(
-    run: Run, config: str, shift: Shift | None, watch: Callable[[], None] = lambda: None
+    run: Run,
+    config: str,
+    shift: Shift | None,
+    watch: Callable[[], None] = lambda: None,
+    journal: Path | None = None,
 ) -> tuple[MergingMethod, dict[str, Any]]:
     """The method of ``run``, built from scratch: it looks at images, then it is merged.
 
@@ -119,23 +141,27 @@ def learn(
         run: what is built.
         config: its settings, canonical JSON.
         shift: under which the images are, if the run learns under each.
-        watch: called after every step of a Trainer.
+        watch: called after every step of a Trainer and every validation pass of the method.
+        journal: where a long learning keeps a record of itself, and goes on after a kill.
 
     Returns:
         The method, ready to predict, and facts about the learning.
     """
     method, ckpts, curves = create(run, config), checkpoints_of(run), Curves(watch)
-    data = data_of(run, shift, method.adaptation)
+    data, normalise = data_of(run, shift, method.adaptation), ENCODERS[run.encoder].normalise
 
     def fit(learner: MergingMethod) -> None:
-        quiet_trainer(max_epochs=1, callbacks=[curves]).fit(learner, datamodule=Stream(data))
+        quiet_trainer(max_epochs=1, callbacks=[curves]).fit(
+            learner, datamodule=Stream(data, normalise)
+        )
 
+    before = spent(journal) if journal else 0.0  # by a process that was killed
     start = perf_counter()
     with peak_memory() as peak:
-        method.build(ckpts, Pictures(data), fit)
+        method.build(ckpts, Pictures(data, normalise, journal, watch), fit)
     found = {**curves.curves, **getattr(method, "curves", {})}  # a Trainer's, and its own
     return method, {
-        "seconds": perf_counter() - start,
+        "seconds": before + perf_counter() - start,
         "peak_mb": peak.megabytes,
         "steps": method.adaptation.steps if method.adaptation else 0,
         "adapt_on": run.adapt_on,
@@ -154,13 +180,26 @@ def adapt(run: Run, config: str, shift: Shift | None, store: Store) -> None:
     Raises:
         UserError: the loss diverged, or the disk is full; nothing is kept then.
     """
-    method, facts = learn(run, config, shift, step_done)
+    told = 0
+
+    def watch() -> None:
+        nonlocal told
+        told += 1
+        step_done()
+
+    method, facts = learn(run, config, shift, watch, journal_of(run, config, shift, store))
     if method.learned is None:
         raise TypeError(f"{run.method} learns from images, but keeps nothing in `learned`")
     state = {name: tensor.cpu() for name, tensor in method.learned.state_dict().items()}
     learned.save(learned.path(store, run.id, shift), state, facts)
-    if not method.adapts:
-        step_done()
+    if left := steps_of(run) - told:
+        step_done(left)  # of a method that does not tell of its steps
+
+
+def journal_of(run: Run, config: str, shift: Shift | None, store: Store) -> Path:
+    """Where a learning keeps a record of itself: other experts or constants, another file."""
+    name = f"study-{digest((config, weights_of(run)))}" + (f"-{shift.key}" if shift else "")
+    return store.folder / "cells" / run.id / f"{name}.journal"
 
 
 def learn_to_tune(run: Run, config: str) -> MergingMethod:

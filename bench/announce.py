@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.markup import escape
 
-from bench.members import learns
+from bench import devices
+from bench.members import learns, passes_of
 from bench.plan import Plan
 from tasks import Task
 
@@ -27,11 +28,14 @@ def show(plan: Plan, jobs: int, console: Console) -> None:
     if sweep.unseen:
         names = ", ".join(sweep.unseen)
         console.print(f"  unseen   {names}: measured, their experts not merged", highlight=False)
+    forecast = f"about {plan.minutes(jobs):.1f} min with {jobs} jobs"
+    if devices.device().type != "cpu":
+        forecast = f"no forecast for a {devices.described()}"
     console.print(
         f"  plan     {len(plan.runs)} runs x {len(plan.shifts)} shifts = {plan.num_cells} cells: "
         f"{plan.num_cells - plan.num_todo} done, {plan.num_todo} to do; "
-        f"{len(plan.experts)} experts to fine-tune, {len(plan.to_tune)} methods to tune; "
-        f"about {plan.minutes(jobs):.1f} min with {jobs} jobs",
+        f"{len(plan.experts)} experts {plan.encoder.doing}, {len(plan.to_tune)} methods to tune; "
+        f"{forecast}",
         highlight=False,
     )
     if learners := len({lines[run.id] for run in plan.runs if learns(run)}):
@@ -46,7 +50,10 @@ def show(plan: Plan, jobs: int, console: Console) -> None:
 
 def trainings(plan: Plan) -> str:
     """How much methods still have to learn."""
-    return f"{len(plan.to_learn)} trainings to do ({plan.steps:,} steps)"
+    passes = sum(passes_of(run) for run, _ in plan.to_learn)
+    own = f"{passes:,} validation passes" if passes else ""
+    steps = f"{plan.steps - passes:,} steps" if plan.steps > passes or not own else ""
+    return f"{len(plan.to_learn)} trainings to do ({', '.join(filter(None, (steps, own)))})"
 
 
 def licences(tasks: Sequence[Task]) -> str:

@@ -17,6 +17,7 @@ LEVELS = ("clean", "L1", "L2", "L3")
 REFERENCES = ("pretrained", "individual", "average")
 STATIC = ("task_arithmetic", "ties")
 ADAPT_ON = ("adapt", "test", "shifted")
+PRECISIONS = {"": "", "32": "", "bf16": "bf16"}  # as it may be written -> as it is kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +40,16 @@ class Sweep:
     adapt_on: str = "adapt"  # what methods learn from: the adapt split | test | shifted (test)
     unseen: tuple[str, ...] = ()  # tasks whose experts are not merged; measured like the others
     uncertainty: bool = False  # keep how sure methods are of each image; changes no other number
+    precision: str = ""  # of evaluating: bf16; or "", which is 32 bits. Merging always has 32
 
     def __post_init__(self) -> None:
         if self.adapt_on not in ADAPT_ON:
             raise UserError(
                 f"adapt_on of a sweep is one of {', '.join(ADAPT_ON)}; got {self.adapt_on!r}"
             )
+        if self.precision not in PRECISIONS:
+            raise UserError(f"precision of a sweep is 32 or bf16; got {self.precision!r}")
+        object.__setattr__(self, "precision", PRECISIONS[self.precision])
         if self.limit is not None and self.limit < 1:
             raise UserError(f"limit is a number of images, at least 1; got {self.limit}")
         if not self.name or set(self.name) & set("/\\"):
@@ -109,6 +114,23 @@ for _sweep in (
     Sweep(name="bd-unseen", limit=500, seeds=(0, 1, 2), methods=(
         "pretrained", "average", *STATIC, "adamerging", "twin_merging", "bd_merging_task",
         "bd_merging", "individual"), unseen=("optdigits", "animals", "brainplane", "letters")),
+    Sweep(name="bmm", limit=500, seeds=(0, 1, 2), shifts=("clean",), methods=(
+        "pretrained", "average", "task_arithmetic", "tsv", "wudi", "regmean",
+        *(f"{method}[anchor={anchor}]" for method in ("anchor_scales", "bmm_datafree", "bmm")
+          for anchor in ("ta", "tsv", "wudi")),
+        "bmm_hybrid", "bmm_sampled", "individual")),
+    # A longer search begins as a shorter one does: 32 are the first third of 100.
+    Sweep(name="bmm-trials", limit=500, seeds=(0, 1, 2), shifts=("clean",), methods=(
+        "pretrained", "tsv", *(f"{method}[trials={trials}]" for trials in (32, 100)
+          for method in ("anchor_scales", "bmm_datafree", "bmm")), "individual")),
+    # A task of pocket8 has 142 to 500 images to adapt on: more take all of them.
+    Sweep(name="bmm-calibration", limit=500, seeds=(0, 1, 2), shifts=("clean",), methods=(
+        "pretrained", "tsv", *(f"{method}[calibration={images}]" for method in ("bmm", "bmm_hybrid")
+          for images in (0, 16, 64, 256, 1024)), "individual")),
+    # Accuracy against the scale, clean and shifted: `plot scale`. The plain lines are tuned.
+    Sweep(name="scale", limit=500, shifts=("clean", "L2"), methods=(
+        "pretrained", "individual", *STATIC, "tsv", *(f"{method}[scale={scale}]" for method in (
+            *STATIC, "tsv") for scale in (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)))),
     Sweep(name="smoke", suite="toy", shifts=("clean", "contrast@5"), limit=24),
     Sweep(name="severity", limit=500, shifts=(
         "clean", "motion_blur", "impulse_noise", "gaussian_noise", "pixelate", "spatter",
@@ -165,7 +187,7 @@ def digest(value: object) -> str:
     return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-LATER = ("unseen", "uncertainty")  # fields that sweeps and runs did not have at first
+LATER = ("unseen", "uncertainty", "precision")  # fields that sweeps and runs did not have at first
 
 
 def told(value: "Sweep | Run") -> dict[str, Any]:
@@ -196,6 +218,7 @@ class Run:
     adapt_on: str = ""  # what a method that learns from images is shown: adapt | test | shifted
     weights: str = ""  # sha256 of a model that was merged elsewhere
     unseen: tuple[str, ...] = ()  # tasks whose experts are left out, in suite order
+    precision: str = ""  # bf16, if it is evaluated so
 
     @property
     def id(self) -> str:

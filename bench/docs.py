@@ -1,11 +1,20 @@
-"""The generated parts of the README: tables of what is registered, and the file map."""
+"""The generated parts of the README: what is registered, the file map; its results."""
 
 import ast
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.cli.listing import markdown, methods, shifts, tasks
+from bench.cli.options import OUT
+from bench.leaderboard import method_order
+from bench.records import recorded, rows_of
+from results.render import render
+from results.tables import compare
 
 ROOT = Path(__file__).resolve().parents[1]
+TABLE = "main"  # sweep that the table shows
+FIGURES = {"severity": ("severity", ()), "routing": ("main", ("twin_merging",))}  # of what
 PARTS = ("bench", "tasks", "methods", "corruptions", "results", "tests")
 
 
@@ -32,17 +41,51 @@ def filled(text: str) -> str:
         "files": file_map(),
     }
     for name, content in parts.items():
-        before, rest = text.split(f"<!-- {name} -->\n")
-        after = rest.split(f"<!-- /{name} -->")[1]
-        text = f"{before}<!-- {name} -->\n\n{content}\n\n<!-- /{name} -->{after}"
+        text = replaced(text, name, content)
     return text
 
 
-def main() -> None:
-    """Rewrite the README."""
+def replaced(text: str, name: str, content: str) -> str:
+    """``text`` with another ``content`` between the marks of one part."""
+    before, rest = text.split(f"<!-- {name} -->\n")
+    after = rest.split(f"<!-- /{name} -->")[1]
+    return f"{before}<!-- {name} -->\n\n{content}\n\n<!-- /{name} -->{after}"
+
+
+def with_results(text: str, out: Path, sweep: str = TABLE) -> str:
+    """``text`` with the table of a finished sweep.
+
+    Raises:
+        UserError: it was not run, or is not finished.
+    """
+    table = compare(rows_of(out, recorded(out, sweep)), order=method_order())
+    return replaced(text, "leaderboard", render(table, "md").strip())
+
+
+def draw(out: Path, folder: Path) -> list[Path]:
+    """The figures of the README.
+
+    Raises:
+        UserError: a sweep that they show was not run, or is not finished.
+    """
+    from results import drawing, heatmaps, plots
+
+    found = {
+        name: rows_of(out, recorded(out, sweep), only) for name, (sweep, only) in FIGURES.items()
+    }
+    made = {"severity": plots.severity, "routing": heatmaps.routing}
+    return [drawing.save(made[name](rows), folder / f"{name}.png") for name, rows in found.items()]
+
+
+def main(words: Sequence[str]) -> None:
+    """Rewrite the README; with the word ``results``, its table and its figures, too."""
     path = ROOT / "README.md"
-    path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")
+    text = filled(path.read_text(encoding="utf-8"))
+    if "results" in words:
+        text = with_results(text, OUT)
+        draw(OUT, ROOT / "results" / "figures")
+    path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -12,6 +12,7 @@ from bench.members import build, built, floor_of, learns, restored
 from bench.panel import score
 from bench.rows import Cost, cell_rows, facts_of, note
 from bench.unseen import seen_of
+from bench.zoo.encoders import ENCODERS
 from corruptions.base import CLEAN, Shift
 from methods import MergingMethod
 from methods.routed import RoutedMethod
@@ -29,7 +30,8 @@ def validate(run: Run, config: str) -> dict[str, float]:
     """Accuracy on the val split of every seen task: one validation pass (a unit of work)."""
     method = learn_to_tune(run, config) if learns(run) else build(run, config)[0]
     data = SuiteData(seen_of(run), [], limit=run.limit, data_seed=run.data_seed)
-    _, scorer = score({run.id: method}, data, "val")
+    normalise = ENCODERS[run.encoder].normalise
+    _, scorer = score({run.id: method}, data, "val", normalise=normalise, precision=run.precision)
     return {task.name: scorer.measure((run.id, task.name, CLEAN.key))["acc"] for task in data.tasks}
 
 
@@ -61,7 +63,10 @@ def evaluate(
     first = runs[0][0]  # all see the same tasks
     data, floor = data_of(first, [shift]), floor_of(first) if first.unseen else None
     members = {key: method for key, (method, _) in ready.items()}
-    panel, scorer = score(members, data, "test", first.unseen, floor, unsure)
+    panel, scorer = score(
+        members, data, "test", first.unseen, floor, unsure,
+        normalise=ENCODERS[first.encoder].normalise, precision=first.precision,
+    )  # fmt: skip
     for run, config in runs:
         method, cost = ready[run.id]
         facts, rows, images = facts_of(run, config, method), [], []

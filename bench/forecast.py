@@ -1,38 +1,64 @@
 """How long the work of a sweep takes, roughly: for the line that a plan prints."""
 
 from bench.config import Run
-from bench.members import images_of, routes
+from bench.members import images_of, passes_of, routes
+from bench.unseen import seen_of
+from bench.zoo.encoders import ENCODERS, Encoder
 
 # Measured on one core of a 2023 server CPU.
-PREDICTIONS_A_SECOND = {"pocket-vit": 2000.0, "toy-vit": 20000.0}
-LEARNED_A_SECOND = {"pocket-vit": 700.0, "toy-vit": 15000.0}  # images, forward and backward
+PREDICTIONS_A_SECOND = {
+    "pocket-vit": 2000.0, "toy-vit": 20000.0, "ViT-B-32": 10.0, "ViT-B-16": 2.3, "ViT-L-14": 0.45
+}  # fmt: skip
+LEARNED_A_SECOND = {  # images, forward and backward
+    "pocket-vit": 700.0, "toy-vit": 15000.0, "ViT-B-32": 3.5, "ViT-B-16": 0.8, "ViT-L-14": 0.12
+}  # fmt: skip
 ROUTED = 4.0  # predictions that one of a routed method takes, its oracle's included
 LEARNED_ROUTED = 3.0  # images that one takes whose gradient goes through a mixture
-TRAININGS_A_MINUTE = {"pocket-vit": 1.0, "toy-vit": 60.0}
-CORRUPTIONS_A_SECOND = 10000.0
+DOWNLOADS_A_MINUTE = 1.0  # of experts
+TO_START = 1.0  # seconds, whatever an expert's training is like
+CORRUPTIONS_A_SECOND = {32: 10000.0, 224: 120.0}  # by the side of the images, in pixels
 
 
 def burden(run: Run) -> float:
-    """How long one training takes, in images of each task that a plain one would go through."""
-    return images_of(run) * (LEARNED_ROUTED if routes(run) else 1.0)
+    """How long one learning takes, in images of each task that a plain training goes through."""
+    shown = images_of(run) * (LEARNED_ROUTED if routes(run) else 1.0)
+    if passes := passes_of(run):
+        sizes = [task.sizes[2] for task in seen_of(run)]
+        predicted, learned = speeds(ENCODERS[run.encoder])
+        shown += passes * sum(sizes) / len(sizes) * learned / predicted
+    return shown
+
+
+def speeds(encoder: Encoder) -> tuple[float, float]:
+    """Images a second, to classify and to learn from; of one that was not timed: a guess."""
+    name, known = encoder.plain, ENCODERS["ViT-B-32"]
+    if name in PREDICTIONS_A_SECOND:
+        return PREDICTIONS_A_SECOND[name], LEARNED_A_SECOND[name]
+    work = [v.num_tokens * v.width**2 * v.layers for v in (known.vit, encoder.vit)]
+    predicted, learned = speeds(known)
+    return predicted * work[0] / work[1], learned * work[0] / work[1]
 
 
 def seconds_of(
-    encoder: str, *, predictions: int, routed: float, shown: float, experts: int, corrupted: int
+    encoder: Encoder, *, predictions: int, routed: float, shown: float, experts: int, corrupted: int
 ) -> float:
     """Seconds on one core.
 
     Args:
-        encoder: its name.
+        encoder: of all of it.
         predictions: images to classify.
         routed: the share of them that is weighed image by image.
         shown: images that trainings go through, each as a plain one (see :func:`burden`).
-        experts: to fine-tune.
+        experts: to fine-tune or download.
         corrupted: images to corrupt.
     """
+    (predicted, learned), size = speeds(encoder), encoder.vit.image_size
+    recipe, own = encoder.recipe, encoder.experts == "finetuned"
+    expert = recipe.steps * recipe.batch / learned if own else 60 / DOWNLOADS_A_MINUTE
+    expert += TO_START
     return (
-        predictions * (1 + (ROUTED - 1) * routed) / PREDICTIONS_A_SECOND[encoder]
-        + shown / LEARNED_A_SECOND[encoder]
-        + 60 * experts / TRAININGS_A_MINUTE[encoder]
-        + corrupted / CORRUPTIONS_A_SECOND
+        predictions * (1 + (ROUTED - 1) * routed) / predicted
+        + shown / learned
+        + experts * expert
+        + corrupted / CORRUPTIONS_A_SECOND.get(size, CORRUPTIONS_A_SECOND[224] * (224 / size) ** 2)
     )

@@ -1,7 +1,7 @@
 """Lines of a sweep: a method, or a variant of it with some fields fixed, ``ties[keep=0.1]``."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bench.errors import UserError
@@ -61,6 +61,38 @@ def key(text: str) -> str:
     ('ties [keep=0.1, merge=sum]', 'ties')
     """
     return re.sub(r"\s*,\s*", ", ", re.sub(r"\s*\[\s*", " [", text.strip()))
+
+
+def spelled(text: str, lines: Iterable[str]) -> str:
+    """How ``lines`` write what ``text`` says; as :func:`key` does if none of them says it.
+
+    Neither blanks count nor the order of the fields nor how a number is written.
+
+    >>> spelled("ties[merge=sum, keep=1e-1]", ["ties", "ties [keep=0.1, merge=sum]"])
+    'ties [keep=0.1, merge=sum]'
+    """
+    meant = _meaning(text)
+    return next((line for line in lines if _meaning(line) == meant), key(text))
+
+
+def _meaning(text: str) -> tuple[str, Mapping[str, object]]:
+    try:
+        method, fields = parse(text)
+    except UserError:  # the name of weights from elsewhere may be any
+        return key(text), {}
+    return method, {name: _value(value) for name, value in fields.items()}
+
+
+def _value(text: str) -> object:
+    """What a field's text stands for, as far as it shows.
+
+    >>> _value("1e-1") == _value("0.10"), _value("False"), _value("sum")
+    (True, 'false', 'sum')
+    """
+    try:
+        return float(text)
+    except ValueError:
+        return text.lower() if text.lower() in ("true", "false") else text
 
 
 def named(method: str, variant: str) -> str:

@@ -56,9 +56,14 @@ def routes(run: Run) -> bool:
 
 
 def steps_of(run: Run) -> int:
-    """Steps of one training; 1 where no Trainer is run."""
-    adaptation = _unbuilt(run).adaptation
-    return adaptation.steps if adaptation else 1
+    """Steps and validation passes of one learning; 1 where there are neither."""
+    method = _unbuilt(run)
+    return (method.adaptation.steps if method.adaptation else 0) + method.passes or 1
+
+
+def passes_of(run: Run) -> int:
+    """Validation passes that the method makes by itself, in one learning."""
+    return _unbuilt(run).passes
 
 
 def images_of(run: Run) -> int:

@@ -1,6 +1,8 @@
-"""Mirror a finished sweep to W&B; what was mirrored before and has not changed is left alone."""
+"""Mirror a sweep, and its leaderboard, to W&B; what is there and has not changed is left alone."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,18 @@ from rich.console import Console
 
 from bench import learned
 from bench.config import digest
+from bench.errors import UserError
 from bench.files import read_json, write_json
 from bench.plan import Plan
 from bench.progress import Stages
+from results import wandb_report
+from results.board import board
 from results.store import Store
 from results.tables import Table
-from results.wandb import Mirror, mode
+from results.wandb import PROJECT, Mirror, mode
+from results.wandb_sweep import trial
+
+LAYOUT = 2  # of what is logged of a run; a change logs every run anew
 
 
 def mirror(
@@ -30,38 +38,107 @@ def mirror(
     chosen = mode(choice)
     if chosen == "off":
         return
-    logged_path = out / "wandb" / "logged.json"
-    logged = read_json(logged_path) if logged_path.exists() else {}
-    store = Store(out)
-    fingerprints = {
-        run: digest((chosen, part[["task", "corruption", "severity", "metric", "value"]].to_csv()))
-        for run, part in rows.groupby("run_id")
-    }
-    new = [run for run, fingerprint in fingerprints.items() if logged.get(run) != fingerprint]
-    comparison = digest((chosen, table.frame().to_csv(), plan.sweep.name))
-    if not new and comparison in logged:
+    project, entity = os.environ.get("WANDB_PROJECT") or PROJECT, os.environ.get("WANDB_ENTITY")
+    target = Mirror(out, plan.sweep.name, chosen, project, entity, say=console.print)
+    new, numbers = unlogged(target, rows), table.frame().to_csv()
+
+    def comparison() -> str:
+        return digest((where(target), numbers, plan.sweep.name))
+
+    if not new and comparison() in logged_in(out) and not trial():
         return
     with stages.stage(
         "wandb", f"{len(new)} runs and the comparison, {chosen}", len(new)
     ) as advance:
-        target = Mirror(out, plan.sweep.name, chosen, say=console.print)
-        for count, run in enumerate(new, 1):
-            facts = store.run(run)
-            trials = facts.get("tuning", {}).get("trials", [])
-            curves = {"tune_score": [trial["score"] for trial in trials]} if trials else {}
-            lessons = [learned.load(file)[1] for file in learned.files(store, run)]
-            target.log_run(
-                flat(facts, lessons) | protocol(lessons),
-                rows[rows["run_id"] == run],
-                curves | learning_curves(lessons),
-                {short(lesson["shift"]): lesson["coefficients"] for lesson in lessons},
-            )
-            advance(count)
+        log_runs(target, rows, new, advance)
         target.log_comparison(table)
+        remember(out, {comparison(): "comparison"})
     console.print(f"  {target.advice()}", style="dim", highlight=False)
-    write_json(
-        logged_path, logged | {run: fingerprints[run] for run in new} | {comparison: "comparison"}
+
+
+def publish(target: Mirror, rows: pd.DataFrame, table: Table, stages: Stages) -> str:
+    """Log the runs of a sweep that are not there yet, its leaderboard, and a W&B Report.
+
+    Returns:
+        The report's address; empty offline, where there is none.
+
+    Raises:
+        UserError: the service cannot be reached, or refused something.
+    """
+    wished, store = target.mode, Store(target.folder)
+    new, facts = unlogged(target, rows), {r: store.run(r) for r in rows["run_id"].unique()}
+    with stages.stage(
+        "wandb", f"{len(new)} runs and the leaderboard, {wished}", len(new) + 1
+    ) as go:
+        log_runs(target, rows, new, go)
+        costs = {run: flat(known, lessons_of(store, run)) for run, known in facts.items()}
+        target.log_board(board(table, rows, costs), table)
+    if wished != "online":
+        return ""
+    if target.mode != "online":
+        raise UserError(f"no report was written, as it cannot be offline; {target.advice()}")
+    place = wandb_report.Place(
+        project=target.project, entity=target.owner, sweep=target.sweep, board=target.address
     )
+    lessons = [one for run in facts for one in lessons_of(store, run)[:1] if one["coefficients"]]
+    return wandb_report.save(place, table, rows, target.folder, len(lessons))
+
+
+def log_runs(
+    target: Mirror, rows: pd.DataFrame, runs: Sequence[str], advance: Callable[[float], None]
+) -> None:
+    """Log runs, and remember which were logged where."""
+    store = Store(target.folder)
+    for count, run in enumerate(runs, 1):
+        facts, lessons = store.run(run), lessons_of(store, run)
+        trials = facts.get("tuning", {}).get("trials", [])
+        curves = {"tune_score": [trial["score"] for trial in trials]} if trials else {}
+        part = rows[rows["run_id"] == run]
+        target.log_run(
+            flat(facts, lessons) | protocol(lessons),
+            part,
+            curves | learning_curves(lessons),
+            {short(lesson["shift"]): lesson["coefficients"] for lesson in lessons},
+        )
+        advance(count)
+        remember(target.folder, {f"{target.sweep}/{run}": fingerprint(target, part)})
+
+
+def unlogged(target: Mirror, rows: pd.DataFrame) -> list[str]:
+    """The runs that were not logged for this sweep, or elsewhere, or that have changed since."""
+    logged = logged_in(target.folder)
+    return [
+        str(run)
+        for run, part in rows.groupby("run_id", sort=False)
+        if logged.get(f"{target.sweep}/{run}") != fingerprint(target, part)
+    ]
+
+
+def fingerprint(target: Mirror, part: pd.DataFrame) -> str:
+    """What was logged of a run, and where to."""
+    numbers = part[["task", "corruption", "severity", "metric", "value"]].to_csv()
+    return digest((LAYOUT, where(target), numbers))
+
+
+def where(target: Mirror) -> tuple[str, str, str]:
+    """Where a mirror writes to; to the folder if offline, whatever the project."""
+    return target.mode, target.project, target.entity or ""
+
+
+def logged_in(folder: Path) -> dict[str, str]:
+    """What was logged from a results folder."""
+    path = folder / "wandb" / "logged.json"
+    return read_json(path) if path.exists() else {}
+
+
+def remember(folder: Path, logged: dict[str, str]) -> None:
+    """Add to what was logged from a results folder."""
+    write_json(folder / "wandb" / "logged.json", logged_in(folder) | logged)
+
+
+def lessons_of(store: Store, run: str) -> list[dict[str, Any]]:
+    """The facts of everything that a run learned."""
+    return [learned.load(file)[1] for file in learned.files(store, run)]
 
 
 def protocol(lessons: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -87,12 +164,21 @@ def protocol(lessons: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def learning_curves(lessons: Sequence[Mapping[str, Any]]) -> dict[str, Sequence[float]]:
-    """Everything that was logged step by step; under several shifts, each by its name."""
+    """Everything that was logged step by step, and the scores that a method's own search gave.
+
+    Under several shifts each curve has the name of its shift.
+    """
     return {
         f"{short(lesson['shift'])}/{name}" if lesson["shift"] else name: values
         for lesson in lessons
-        for name, values in lesson["curves"].items()
+        for name, values in {**lesson["curves"], **searched(lesson)}.items()
     }
+
+
+def searched(lesson: Mapping[str, Any]) -> dict[str, Sequence[float]]:
+    """The score of every trial, and the best so far, where a method searched."""
+    scores = [trial["value"] for trial in lesson.get("report", {}).get("trials", ())]
+    return {"search": scores, "search_best": list(accumulate(scores, max))} if scores else {}
 
 
 def short(key: str) -> str:

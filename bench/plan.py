@@ -1,7 +1,6 @@
 """What a sweep will do: its runs and shifts, what of it is done, what the rest takes."""
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from bench import learned
@@ -13,13 +12,14 @@ from bench.members import learns, routes, steps_of
 from bench.unseen import unseen_of
 from bench.zoo.encoders import ENCODERS, OF_WORLD, Encoder
 from bench.zoo.experts import Expert, experts_of
-from corruptions.base import Shift, parse_shifts
-from corruptions.cache import missing
+from corruptions.base import CLEAN, Shift, parse_shifts
+from corruptions.cache import Request, missing
 from methods import METHODS, MergingMethod, Needs
 from methods.config import BaseConfig
 from results.store import Store
 from tasks import Task, suite, world_of
-from tasks.datamodule import SuiteData, image_cache
+from tasks.datamodule import SuiteData, affordable, image_cache
+from tasks.settings import image_budget
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        """Training steps of methods still to take."""
+        """Training steps of methods, and their own validation passes, still to take."""
         return sum(steps_of(run) for run, _ in self.to_learn)
 
     def minutes(self, jobs: int) -> float:
@@ -85,7 +85,7 @@ class Plan:
         shown = sum(burden(run) for run, _ in self.to_learn)
         shown += sum(burden(run) * len(candidates(run)) for run in self.to_tune)
         seconds = seconds_of(
-            self.encoder.name,
+            self.encoder,
             predictions=self.predictions,
             routed=sum(cells) / len(cells) if cells else 0.0,
             shown=shown * len(self.seen),
@@ -118,7 +118,8 @@ def resolve(sweep: Sweep) -> Plan:
     small = encoder.vit.image_size <= 32
     constants = sweep.constants or ("cifar10-c" if small else "imagenet-c")
     shifts = parse_shifts(sweep.shifts, constants, sweep.placement)
-    if small and sweep.placement == "native":
+    fitting(encoder, tasks)
+    if sweep.placement == "native" and not all(task.source.native for task in tasks):
         raise UserError("pocket pictures are stored at the input size: use --placement input")
     plan, seeds = Plan(sweep, encoder, tasks, shifts, []), list(dict.fromkeys(sweep.seeds))
     for line in sweep.lines:
@@ -129,6 +130,17 @@ def resolve(sweep: Sweep) -> Plan:
                 plan.runs.append(run)
                 plan.variants[run.id] = line.variant(unbuilt.cfg.as_dict())
     return plan
+
+
+def fitting(encoder: Encoder, tasks: list[Task]) -> None:
+    """Refuse an encoder that takes images of another size than those of the tasks."""
+    side = encoder.vit.image_size
+    if odd := [task for task in tasks if task.size != side]:
+        known = [name for name, other in ENCODERS.items() if other.vit.image_size == odd[0].size]
+        raise UserError(
+            f"images of {odd[0].name} are {odd[0].size} pixels wide, {encoder.name} takes {side}; "
+            f"encoders that fit: {', '.join(known) or 'none'}"
+        )
 
 
 def configured(sweep: Sweep, line: Line) -> MergingMethod:
@@ -159,6 +171,7 @@ def run_of(sweep: Sweep, encoder: Encoder, tasks: list[Task], line: Line, seed: 
         data_seed=sweep.data_seed,
         adapt_on=sweep.adapt_on if unbuilt.needs & (Needs.IMAGES | Needs.TEST_STREAM) else "",
         unseen=unseen,
+        precision=sweep.precision,
     )
 
 
@@ -212,15 +225,23 @@ def count_images(plan: Plan) -> int:
     return plan.images
 
 
-def requests(plan: Plan) -> Iterable:
-    """What the missing cells ask of the image cache, shift by shift."""
-    data = plan.data
-    return [
+def requests(plan: Plan) -> list[Request]:
+    """What the missing cells ask of the image cache, as far as the budget goes.
+
+    Pictures that are decoded on demand are kept where they are looked at again and again (while
+    tuning and learning) before those that all methods see in one pass.
+    """
+    data, seen = plan.data, [task for task in plan.seen if task.source.native]
+    asked = [data.request(task, "val", CLEAN) for task in seen if plan.to_tune]
+    learn_on = {run.adapt_on for run, _ in plan.to_learn} & {"adapt", "test"}
+    asked += [data.request(task, split, CLEAN) for split in sorted(learn_on) for task in seen]
+    asked += [
         data.request(task, "test", shift)
         for shift, runs in plan.todo.items()
         if runs
         for task in plan.tasks
     ]
+    return affordable(asked, image_budget())
 
 
 def chosen(run: Run, store: Store) -> str:

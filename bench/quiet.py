@@ -1,10 +1,13 @@
 """Lightning, without the words that are not for the user."""
 
 import logging
+import sys
 import warnings
 from typing import Any
 
 from lightning import Trainer
+
+from bench import devices
 
 _NOISE = (  # (message, why it says nothing here)
     r".*does not have many workers.*",  # batches are slices of a memory map
@@ -23,12 +26,28 @@ def hush() -> None:
         warnings.filterwarnings("ignore", message=message)
 
 
+def hush_hub(bars: bool = False) -> None:
+    """Silence what the library of the hub says of downloads: their failures are told by us.
+
+    Args:
+        bars: let it show how far one is, if there is a terminal.
+    """
+    from huggingface_hub import utils
+
+    utils.logging.set_verbosity_error()  # it tells of every download that it goes on with
+    shown = bars and sys.stderr.isatty()
+    with warnings.catch_warnings(action="ignore"):  # that the environment says otherwise
+        utils.enable_progress_bars() if shown else utils.disable_progress_bars()
+
+
 def quiet_trainer(**kwargs: Any) -> Trainer:
-    """A CPU-or-GPU Trainer that writes nothing: results go to the store, curves to the logger."""
+    """A Trainer that writes nothing: results go to the store, curves to the logger.
+
+    It computes where the command was told to; see :mod:`bench.devices`.
+    """
     hush()
     quiet: dict[str, Any] = {
-        "accelerator": "auto",
-        "devices": 1,
+        **devices.for_trainer(),
         "logger": False,
         "enable_checkpointing": False,
         "enable_progress_bar": False,

@@ -11,7 +11,7 @@ import pandas as pd
 from bench.config import digest, told
 from bench.errors import UserError
 from bench.files import read_json, write_json
-from bench.lines import key, named
+from bench.lines import named, spelled
 from bench.plan import Plan
 from results.store import Store
 
@@ -38,20 +38,19 @@ def recorded(out: Path, name: str = "", run: str = "") -> dict[str, Any]:
     """The latest sweep in a folder, or the latest of that name or with that run.
 
     Runs of weights from elsewhere that were measured on the same cells are part of it; where no
-    such sweep was run, they are a sweep of their own.
+    such sweep was run, they are a sweep of their own. ``evaluated`` lists these runs.
 
     Raises:
         UserError: there is none.
     """
     records = [read_json(path) for path in sorted((out / "sweeps").glob("[!.]*.json"))]
-    sweeps = [
-        r | {"runs": r["runs"] | _evaluated(records, r)} for r in records if r["kind"] == "sweep"
-    ]
+    sweeps = [_with_evaluated(r, records) for r in records if r["kind"] == "sweep"]
 
     def fits(r: dict[str, Any]) -> bool:
         return name in ("", r["name"]) and (not run or run in r["runs"])
 
-    fitting = list(filter(fits, sweeps)) or list(filter(fits, records))
+    fitting = list(filter(fits, sweeps))
+    fitting = fitting or [r | {"evaluated": list(r["runs"])} for r in records if fits(r)]
     if not fitting:
         known = ", ".join(sorted({record["name"] for record in records})) or "none"
         wanted = f"sweep {name!r}" if name else "sweep"
@@ -62,22 +61,33 @@ def recorded(out: Path, name: str = "", run: str = "") -> dict[str, Any]:
     return max(fitting, key=lambda record: record["started"])
 
 
+def _with_evaluated(record: dict[str, Any], records: list[dict[str, Any]]) -> dict[str, Any]:
+    found = _evaluated(records, record)
+    return record | {"runs": record["runs"] | found, "evaluated": list(found)}
+
+
 def _evaluated(records: list[dict[str, Any]], sweep: dict[str, Any]) -> dict[str, str]:
     """Runs of weights from elsewhere on the very cells of ``sweep``; the newest of each name."""
-    cells = ("suite", "encoder", "limit", "data_seed", "expert_seed", "unseen")  # one seed will do
+    cells = ("suite", "encoder", "limit", "data_seed", "expert_seed", "precision")  # any seed
 
     def same(one: dict[str, Any], other: dict[str, Any], key: str) -> bool:
-        return (one.get(key) or None) == (other.get(key) or None)  # 0, [], or from before it
+        return (one.get(key) or None) == (other.get(key) or None)  # 0, "", or from before it
 
-    newest: dict[str, str] = {}  # name -> run
+    newest: dict[str, dict[str, str]] = {}  # name -> its runs, one for each seed
     for record in sorted(records, key=lambda record: record["started"]):
         if (
             record["kind"] == "weights"
             and set(record["shifts"]) >= set(sweep["shifts"])
             and all(same(record["sweep"], sweep["sweep"], key) for key in cells)
+            and _unseen(record) == _unseen(sweep)
         ):
-            newest |= {name: run for run, name in record["runs"].items()}
-    return {run: name for name, run in newest.items()}
+            for name in dict.fromkeys(record["runs"].values()):
+                newest[name] = {run: one for run, one in record["runs"].items() if one == name}
+    return {run: name for runs in newest.values() for run, name in runs.items()}
+
+
+def _unseen(record: dict[str, Any]) -> set[str]:
+    return set(record["sweep"].get("unseen", ()))  # named in any order
 
 
 def rows_of(out: Path, record: dict[str, Any], methods: Collection[str] = ()) -> pd.DataFrame:
@@ -97,7 +107,8 @@ def rows_of(out: Path, record: dict[str, Any], methods: Collection[str] = ()) ->
     variants = dict(record.get("variants", ()))
     runs = {run: record["runs"][run] for run in variants} | record["runs"]
     lines = {run: named(name, variants.get(run, "")) for run, name in runs.items()}
-    wanted, known = [key(name) for name in methods], {*lines.values(), *runs.values()}
+    known = list(dict.fromkeys([*lines.values(), *runs.values()]))
+    wanted = [spelled(name, known) for name in methods]
     if unknown := [name for name in wanted if name not in known]:
         there = ", ".join(dict.fromkeys(lines.values()))
         raise UserError(f"no results of {', '.join(unknown)}; there are: {there}")
@@ -112,3 +123,32 @@ def rows_of(out: Path, record: dict[str, Any], methods: Collection[str] = ()) ->
         )
     rows = store.read(chosen, shifts)
     return rows.assign(variant=[variants.get(run, "") for run in rows["run_id"]])
+
+
+def images_of(
+    out: Path, record: dict[str, Any], rows: pd.DataFrame
+) -> tuple[pd.DataFrame, list[str]]:
+    """What is kept of single images, and the names of weights from elsewhere that lack it.
+
+    Args:
+        out: the results folder.
+        record: from :func:`recorded`.
+        rows: of its runs, or of some of them.
+
+    Raises:
+        UserError: a run of the sweep itself lacks it, or none has it.
+    """
+    store, shifts = Store(out), record["shifts"]
+    runs = dict(rows[["run_id", "method"]].drop_duplicates().values.tolist())
+    lacking = {
+        run: runs[run]
+        for run in record["evaluated"]
+        if run in runs and not all(store.images_path(run, shift).exists() for shift in shifts)
+    }
+    if len(lacking) == len(runs):
+        raise UserError(
+            f"nothing is kept of single images for {', '.join(lacking.values())}; "
+            "run `python -m bench evaluate` again with --uncertainty"
+        )
+    kept = [run for run in runs if run not in lacking]
+    return store.read_images(kept, shifts), list(lacking.values())

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from bench import devices
 from bench.config import Run
 from bench.errors import UserError
 from bench.unseen import seen_of
@@ -49,7 +50,7 @@ def note(run: Run, config: str, cost: Cost, store: Store) -> None:
         )
     if "cost" not in facts:
         new = {"run": asdict(run), "config": config, "cost": asdict(cost), "experts": weights}
-        store.write_run(run.id, facts | new)
+        store.write_run(run.id, facts | new | {"device": devices.described()})
 
 
 def cell_rows(

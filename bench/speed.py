@@ -20,7 +20,7 @@ from bench.panel import Panel
 from bench.plan import Plan, inspect, resolve
 from bench.progress import Stages
 from bench.sweep import prepare
-from bench.zoo.clip import normalise
+from bench.zoo.encoders import ENCODERS
 from corruptions.base import Shift
 from results.store import Store
 from tasks.datamodule import BATCH
@@ -29,7 +29,8 @@ from tasks.datamodule import BATCH
 def bare(runs: list[Run], shift: Shift) -> float:
     """Seconds of forward passes alone: merged models, images in memory, nothing counted."""
     methods, first = [build(run, run.config)[0] for run in runs], runs[0]
-    panel = Panel({}, first.unseen, floor_of(first) if first.unseen else None)
+    normalise = ENCODERS[first.encoder].normalise
+    panel = Panel({}, first.unseen, floor_of(first) if first.unseen else None, normalise=normalise)
     data = data_of(first, [shift])
     images = {
         task.name: normalise(torch.from_numpy(np.array(data.pixels(task, "test", shift))))

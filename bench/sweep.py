@@ -25,11 +25,9 @@ from bench.zoo.experts import experts_of
 from corruptions.cache import path_of, precompute, prune
 from methods import METHODS
 from results.store import Store
-from tasks import TASKS, Task, load
-from tasks.build import folder as task_folder
+from tasks import TASKS, Task
 from tasks.datamodule import image_cache
-
-IMAGE_BUDGET = 20e9  # bytes of corrupted images kept between sweeps
+from tasks.settings import image_budget
 
 
 def run_sweep(
@@ -66,7 +64,8 @@ def run_weights(
     if title in METHODS:
         raise UserError(f"{title!r} is a method here; give these weights another --name")
     plan = resolve(sweep)
-    plan.encoder.vit.require_fit(image_tower(weights), str(weights))
+    tower = image_tower(weights, plan.encoder.base()["proj"])
+    plan.encoder.vit.require_fit(tower, str(weights))
     (run,) = plan.runs
     kept = keep(weights)
     config, content = json.dumps({"file": kept.name}), kept.stem
@@ -125,6 +124,8 @@ def forget(plan: Plan, store: Store) -> None:
             store.path(run.id, shift.key).unlink(missing_ok=True)
             learned.path(store, run.id, shift).unlink(missing_ok=True)
         learned.path(store, run.id).unlink(missing_ok=True)
+        for journal in (store.folder / "cells" / run.id).glob("study-*.journal"):
+            journal.unlink()
         store.path(run.id, "run").with_suffix(".json").unlink(missing_ok=True)
 
 
@@ -133,8 +134,9 @@ def prepare(plan: Plan, workers: Engine, stages: Stages) -> None:
     build_data(plan.tasks, workers, stages)
     if plan.experts:
         plan.encoder.heads(plan.tasks)
-        total = len(plan.experts) * plan.encoder.recipe.steps
-        with stages.stage("experts", f"{len(plan.experts)} to fine-tune", total) as advance:
+        total = len(plan.experts) * plan.encoder.expert_steps
+        what = f"{len(plan.experts)} {plan.encoder.doing}"
+        with stages.stage("experts", what, total) as advance:
             build_experts(plan.encoder.name, plan.seen, plan.sweep.expert_seed, workers, advance)
     plan.encoder.heads(plan.tasks)
     if count_images(plan):
@@ -143,17 +145,17 @@ def prepare(plan: Plan, workers: Engine, stages: Stages) -> None:
 
 
 def build_data(tasks: Sequence[Task], workers: Engine, stages: Stages) -> None:
-    """Build the tasks that are missing, side by side."""
-    missing = [(task.name,) for task in tasks if not (task_folder(task) / "labels.npy").exists()]
+    """Build or download the tasks that are missing, side by side."""
+    missing = [(task.name,) for task in tasks if not task.source.is_ready(task)]
     if missing:
-        with stages.stage("data", f"{len(missing)} tasks to build", len(missing)) as advance:
+        with stages.stage("data", f"{len(missing)} tasks to make", len(missing)) as advance:
             for count, _ in enumerate(workers.run(build_task, missing), 1):
                 advance(count)
 
 
 def build_task(name: str) -> None:
-    """Build one task (a unit of work)."""
-    load(TASKS[name], "test")
+    """Build or download one task (a unit of work)."""
+    TASKS[name].source.prepare(TASKS[name])
 
 
 def corrupt(plan: Plan, jobs: int, advance: Advance) -> None:
@@ -170,7 +172,7 @@ def corrupt(plan: Plan, jobs: int, advance: Advance) -> None:
         path_of(images, shift, data_seed=seed, task=name, folder=image_cache())
         for images, shift, name in asked
     ]
-    prune(image_cache(), int(IMAGE_BUDGET), keep=used)
+    prune(image_cache(), int(image_budget()), keep=used)
 
 
 def choose(plan: Plan, store: Store, workers: Engine, stages: Stages) -> dict[str, str]:

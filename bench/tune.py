@@ -6,16 +6,25 @@ from typing import Any
 
 from bench.config import Run
 from bench.engines import Engine, Watch
+from bench.errors import UserError
 from bench.evaluate import validate
 from bench.plan import candidates
 from bench.unseen import seen_of
-from bench.zoo.experts import experts_of
+from bench.zoo.experts import assess, experts_of
 
 
 def expert_accuracies(run: Run) -> dict[str, float]:
-    """Accuracy of each merged expert on its own val split, from the manifests."""
+    """Accuracy of each merged expert on its own val split, from the manifests.
+
+    Raises:
+        UserError: of one that was not made here it was not measured yet.
+    """
     experts = experts_of(run.encoder, seen_of(run), run.expert_seed)
-    return {expert.task: expert.facts()["val_accuracy"] for expert in experts}
+    found = {expert.task: expert.val_accuracy for expert in experts}
+    known = {task: accuracy for task, accuracy in found.items() if accuracy is not None}
+    if len(known) < len(found):
+        raise UserError(f"{len(found) - len(known)} experts were not measured on val; tune again")
+    return known
 
 
 def normalised(accuracies: Mapping[str, float], experts: Mapping[str, float]) -> float:
@@ -35,6 +44,10 @@ def tune(runs: Sequence[Run], engine: Engine, watch: Watch | None = None) -> dic
         equals), its ``score``, the ``grid``, the ``budget`` spent in validation passes, and every
         trial.
     """
+    experts = {e for run in runs for e in experts_of(run.encoder, seen_of(run), run.expert_seed)}
+    unmeasured = [(e,) for e in experts if e.val_accuracy is None]
+    for _ in engine.run(assess, sorted(unmeasured, key=str)):
+        pass
     units = [(run, config) for run in runs for config in candidates(run)]
     trials: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
     for (run, config), accuracies in engine.run(validate, units, watch):

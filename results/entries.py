@@ -39,6 +39,11 @@ class Entry:
         """Floor, ceiling or oracle: shown for orientation, not ranked."""
         return self.method in (FLOOR, CEILING, ORACLE)
 
+    @property
+    def searches(self) -> bool:
+        """Whether it chooses its constants on val by itself, while it learns."""
+        return "validation labels" in self.allowance
+
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:

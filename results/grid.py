@@ -13,7 +13,7 @@ import pandas as pd
 
 from bench.errors import UserError
 from results.entries import CELL, Entry, shift_text, with_entries
-from results.schema import CEILING, METRICS, PROTOCOL
+from results.schema import AUROC, CEILING, METRICS, PROTOCOL
 
 # One table compares methods, so everything else that decides a value must be the same for all.
 SETTING = ("world", "suite", "encoder", "limit")
@@ -111,9 +111,8 @@ def arrange(rows: pd.DataFrame, metric: str = "acc", order: Sequence[str] = ()) 
     known = ", ".join(rows["metric"].unique()) or "none"
     rows = rows[rows["metric"] == metric].reset_index(drop=True)
     if rows.empty:
-        raise UserError(
-            f"no rows of metric {metric!r} (there: {known}); run `python -m bench sweep` first"
-        )
+        command = "python -m bench sweep" + " --uncertainty" * metric.startswith(AUROC)
+        raise UserError(f"no rows of metric {metric!r} (there: {known}); run `{command}` first")
     setting = _setting(rows)
     rows, entries = with_entries(rows, order)
     keys = [entry.key for entry in entries]
@@ -128,7 +127,13 @@ def arrange(rows: pd.DataFrame, metric: str = "acc", order: Sequence[str] = ()) 
         [seeds.index(pair) for pair in _pairs(rows, "seed", "expert_seed")],
     ] = rows.index
     cell, seeds = _for_every_seed(cell, entries, seeds)
-    _require_all(cell, keys, tasks, shifts, seeds)
+    advice = "finish the sweep or filter the rows"
+    if metric.startswith(AUROC):
+        advice = (
+            "where all answers are right, or all wrong, there is none: see "
+            "`table --by uncertainty`, which leaves such cells out for every method"
+        )
+    _require_all(cell, keys, tasks, shifts, seeds, advice)
     return Grid(
         metric=metric,
         entries=entries,
@@ -204,6 +209,7 @@ def _require_all(
     tasks: Sequence[str],
     shifts: Sequence[Shift],
     seeds: Sequence[tuple[int, int]],
+    advice: str,
 ) -> None:
     """Refuse to average over different tasks, shifts or seeds."""
     missing = (cell < 0).reshape(len(keys), -1).sum(axis=1)
@@ -219,7 +225,7 @@ def _require_all(
     others = f" (also lacking: {', '.join(lacking[1:])})" if lacking[1:] else ""
     raise UserError(
         f"{keys[first]} lacks {missing[first]} of {cell[0].size} cells, e.g. {example}{others}; "
-        "finish the sweep or filter the rows"
+        f"{advice}"
     )
 
 

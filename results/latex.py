@@ -152,9 +152,9 @@ def _mark(number: int) -> str:
 
 def _cell(table: Table, entry: Entry, name: str, rank: int) -> str:
     if name in table.summary:
-        return _ranked(as_percent(table.summary[name][entry.key]), rank)
+        return ranked(as_percent(table.summary[name][entry.key]), rank)
     cell = table.cells[entry.key, name]
-    parts = [_ranked(table.printed(cell.value), rank)]
+    parts = [ranked(table.printed(cell.value), rank)]
     numbers = {
         "margin": (cell.margin, rf"$\pm${table.printed(cell.margin)}"),
         "spread": (cell.spread, f"sd~{table.printed(cell.spread)}"),
@@ -170,7 +170,8 @@ def _cell(table: Table, entry: Entry, name: str, rank: int) -> str:
     return r"\,".join(parts)
 
 
-def _ranked(text: str, rank: int) -> str:
+def ranked(text: str, rank: int) -> str:
+    """A number in bold if it is the best, underlined if it is the second."""
     return {1: rf"\textbf{{{text}}}", 2: rf"\underline{{{text}}}"}.get(rank, text)
 
 

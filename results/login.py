@@ -17,6 +17,8 @@ CHOICES = ("auto", "online", "offline", "off")
 HOST = "api.wandb.ai"  # the name under which a key may stand in the netrc file
 PATIENCE = 15  # seconds to wait for the service, once per sweep
 UPLOAD = 60  # seconds to wait for the data of one run to be uploaded
+AGENT = ("WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH")  # what an agent tells a trial
+NO_KEY = "no W&B API key; run `wandb login` or set WANDB_API_KEY"
 
 
 def mode(choice: str = "auto") -> str:
@@ -38,12 +40,17 @@ def mode(choice: str = "auto") -> str:
     if api_key():
         return "online"
     if choice == "online":
-        raise UserError("no W&B API key; run `wandb login`, set WANDB_API_KEY, or take offline")
+        raise UserError(f"{NO_KEY}, or take offline")
     return "offline"
 
 
-def settings(mode: str) -> Any:
-    """Quiet, quick and private: no console capture, no system metrics, no source code."""
+def settings(mode: str, **more: Any) -> Any:
+    """Quiet, quick and private: no console capture, no system metrics, no source code.
+
+    Args:
+        mode: ``online`` or ``offline``.
+        more: further settings of wandb's.
+    """
     import wandb
 
     wanted: dict[str, Any] = {
@@ -61,6 +68,7 @@ def settings(mode: str) -> Any:
         "x_disable_stats": True,
         "x_disable_meta": True,
         "x_save_requirements": False,
+        **more,
     }
     known = wandb.Settings.model_fields  # some are younger than the oldest version we allow
     return wandb.Settings(**{name: value for name, value in wanted.items() if name in known})
@@ -102,7 +110,11 @@ def api_key() -> str | None:
 
 @contextmanager
 def contained(folder: Path, mode: str) -> Iterator[None]:
-    """Point every folder of wandb's to ``folder``, unless the user chose one; undone afterwards."""
+    """Point every folder of wandb's to ``folder``, unless the user chose one; undone afterwards.
+
+    Under an agent of a W&B Sweep, wandb would take every run for the agent's one trial, whatever
+    its id: what the agent says is hidden meanwhile (see :mod:`results.wandb_sweep`).
+    """
     names: dict[str, object] = {
         "WANDB_SILENT": "true",
         "WANDB_ERROR_REPORTING": "false",  # sends nothing to anybody but the user's project
@@ -114,12 +126,24 @@ def contained(folder: Path, mode: str) -> Iterator[None]:
     if mode != "online":  # online, the user's own settings (host, team) are read
         names["WANDB_CONFIG_DIR"] = folder / "wandb" / "config"
     set_here = {name: str(value) for name, value in names.items() if name not in os.environ}
+    hidden = {name: os.environ.pop(name) for name in AGENT if name in os.environ}
     os.environ.update(set_here)
     try:
+        if hidden:
+            _forget_agent()
         yield
     finally:
         for name in set_here:
             os.environ.pop(name, None)
+        os.environ.update(hidden)
+
+
+def _forget_agent() -> None:
+    """Let wandb read its environment again if it did so before the agent's words were hidden."""
+    import wandb
+
+    if wandb.setup().settings.sweep_id:
+        wandb.teardown()
 
 
 def stop_service() -> None:

@@ -4,7 +4,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -27,12 +27,21 @@ class Nested:
     lines: Callable[[Entry, str], Lines]  # of an entry, given how +- is written
     caption: Sequence[str]  # notes that stand in the caption of LaTeX
     below: Sequence[str]  # those that stand below its table
+    text_last: bool = False  # whether the last column is text: at the left, broken into lines
 
     @property
     def world(self) -> str:
         """Where pictures and encoder come from."""
         name = self.table.setting["world"]
         return WORLDS.get(name, name)
+
+    def is_text(self, number: int) -> bool:
+        """Whether column ``number``, from 1, is text."""
+        return self.text_last and number == len(self.headers)
+
+    def escaped(self, cells: Sequence[str], escape: Callable[[str], str]) -> list[str]:
+        """``cells`` with their text made literal; numbers are written as they stand."""
+        return [escape(cell) if self.is_text(n) else cell for n, cell in enumerate(cells, 1)]
 
 
 def renderable(shown: Nested) -> RenderableType:
@@ -41,9 +50,10 @@ def renderable(shown: Nested) -> RenderableType:
         box=RULES, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), border_style="dim"
     )
     grid.add_column(Text("Method", "bold"), overflow="fold")
-    for header in shown.headers:
-        head = header.replace(" ", "\n")
-        grid.add_column(Text(head, "bold", justify="right"), justify="right", no_wrap=True)
+    for number, header in enumerate(shown.headers, 1):
+        side: JustifyMethod = "left" if shown.is_text(number) else "right"
+        head = Text(header.replace(" ", "\n"), "bold", justify=side)
+        grid.add_column(head, justify=side, no_wrap=not shown.is_text(number))
     for entry in shown.table.entries:
         grid.add_row(Text(entry_title(shown.table, entry)))
         lines = shown.lines(entry, PLUS_MINUS)
@@ -66,11 +76,12 @@ def markdown(shown: Nested) -> str:
     table = shown.table
     lines = [f"**{escape(table.title)}** ({table.notes['world'].rstrip('.')})", ""]
     lines += [row(["Method", shown.what, *shown.headers])]
-    lines += [row([":---", ":---", *["---:"] * len(shown.headers)])]
+    sides = [":---" if shown.is_text(n) else "---:" for n in range(1, len(shown.headers) + 1)]
+    lines += [row([":---", ":---", *sides])]
     for entry in table.entries:
         title = escape(entry_title(table, entry))
         for name, cells in shown.lines(entry, PLUS_MINUS):
-            lines.append(row([title, escape(name), *cells]))
+            lines.append(row([title, escape(name), *shown.escaped(cells, escape)]))
     notes = [f"- {escape(note)}" for note in noted(table, {"world"})]
     return "\n".join([*lines, "", *notes]) + "\n"
 
@@ -79,13 +90,15 @@ def float_of(shown: Nested, label: str = "") -> str:
     r"""A ``table`` float; needs booktabs and graphicx."""
     table = shown.table
     headers = map(latex.escape, ("Method", shown.what.capitalize(), *shown.headers))
-    lines = [rf"\begin{{tabular}}{{@{{}}ll{'r' * len(shown.headers)}@{{}}}}", r"\toprule"]
+    sides = ["p{6cm}" if shown.is_text(n) else "r" for n in range(1, len(shown.headers) + 1)]
+    lines = [rf"\begin{{tabular}}{{@{{}}ll{''.join(sides)}@{{}}}}", r"\toprule"]
     lines += [latex.row(list(headers))]
     for entry in table.entries:
         lines.append(r"\midrule")
         for number, (name, cells) in enumerate(shown.lines(entry, r"$\pm$")):
             title = "" if number else latex.title_of(table, entry)
-            lines.append(latex.row([title, latex.escape(name), *cells]))
+            written = shown.escaped(cells, latex.escape)
+            lines.append(latex.row([title, latex.escape(name), *written]))
     body = "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
     told = [table.notes[key] for key in shown.caption if key in table.notes]
     head = rf"\textbf{{{latex.escape(f'{table.title} ({shown.world})')}.}}"

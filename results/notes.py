@@ -21,12 +21,14 @@ def notes_of(grid: Grid, by: str, columns: Sequence[str], shift: str) -> dict[st
     levels = [name for name in LEVELS if name in {column.split()[0] for column in columns}] or [
         shift
     ] * (shift in LEVELS)
-    notes = {"world": f"World: {WORLDS.get(setting['world'], setting['world'])}."}
+    world = WORLDS.get(setting["world"], setting["world"])
+    splits = setting["suite"].partition("@")[2]  # a suite whose splits are not ours
+    notes = {"world": f"World: {world}{', splits as published' * bool(splits)}."}
     arrow = {True: ", higher is better", False: ", lower is better", None: ""}
     unit = f" in {spec.unit}" if spec.unit else ""
     head = f"{spec.title}{unit}{arrow[spec.higher_is_better]}"
     notes["metric"] = f"{head}; {_averaged(grid, by, shift)}."
-    notes["images"] = _images(grid)
+    notes["images"] = _images(grid) + (f" {as_published(splits)}" if splits else "")
     if grid.unseen:
         notes["unseen"] = unseen(grid)
     if len(grid.seeds) > 1:
@@ -55,6 +57,16 @@ def notes_of(grid: Grid, by: str, columns: Sequence[str], shift: str) -> dict[st
         notes["shifts"] = f"Corruptions{which}: constants of {setting['constants']}, {place}."
     notes["constants"] = _constants(grid)
     return notes
+
+
+def as_published(splits: str) -> str:
+    """What must be known of numbers on published splits.
+
+    >>> as_published("contrast")
+    "Splits as published: FusionBench's contrast copy of test; methods adapt and report on it."
+    """
+    of = "all of test" if splits == "published" else f"FusionBench's {splits} copy of test"
+    return f"Splits as published: {of}; methods adapt and report on it."
 
 
 def _averaged(grid: Grid, by: str, shift: str) -> str:
@@ -105,6 +117,9 @@ def _named(what: str, values: list[int]) -> str:
 
 def _constants(grid: Grid) -> str:
     tuned = [entry.title for entry in grid.entries if entry.tuned]
-    if not tuned:
+    own = [entry.title for entry in grid.entries if entry.searches and not entry.tuned]
+    parts = [f"tuned on val: {', '.join(tuned)}"] * bool(tuned)
+    parts += [f"searched on val by the method itself: {', '.join(own)}"] * bool(own)
+    if not parts:
         return "Constants of methods: declared defaults."
-    return f"Constants tuned on val: {', '.join(tuned)}; declared defaults for the others."
+    return f"Constants {'; '.join(parts)}; declared defaults for the others."

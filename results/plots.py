@@ -37,6 +37,9 @@ LOOKS: Mapping[str, Look] = {
     "average": Look(PALETTE[5], "o", "-"),
     "task_arithmetic": Look(PALETTE[0], "s", "-"),
     "ties": Look(PALETTE[2], "D", "-"),
+    "regmean": Look(PALETTE[2], "p", "--"),
+    "tsv": Look(PALETTE[1], "d", "-."),
+    "wudi": Look(PALETTE[4], "s", "-."),
     "adamerging": Look(PALETTE[1], "^", "-"),
     "adamerging_task": Look(PALETTE[1], "<", ":"),
     "adamerging_pp": Look(PALETTE[1], ">", "--"),
@@ -46,7 +49,12 @@ LOOKS: Mapping[str, Look] = {
     "entropy_router": Look(PALETTE[4], "h", "-."),
     "logit_ensemble": Look(PALETTE[6], "d", "--"),
     "bd_merging": Look(PALETTE[3], "P", "-"),
+    "bd_merging_task": Look(PALETTE[3], "p", "--"),
+    "anchor_scales": Look(PALETTE[3], "h", ":"),
     "bmm": Look(PALETTE[6], "X", "-"),
+    "bmm_datafree": Look(PALETTE[6], ">", "--"),
+    "bmm_hybrid": Look(PALETTE[6], "<", "-."),
+    "bmm_sampled": Look(PALETTE[6], "h", ":"),
     ORACLE: Look("#000000", "v", ":"),
     CEILING: Look("#000000", "o", "--"),
 }
@@ -93,7 +101,7 @@ def severity(rows: pd.DataFrame, metric: str = "acc", order: Sequence[str] = ())
             x, y, look.dash, color=look.colour, marker=look.marker, markersize=5, linewidth=1.6
         )
         ends[entry] = y[-1]
-    _label_ends(axes, ends, x[-1])
+    label_ends(axes, ends, x[-1])
     axes.set_xticks(x, ["clean" if one == 0 else str(one) for one in x])
     axes.set_xlabel("severity")
     axes.set_ylabel(f"{table.spec.title.lower()} ({table.spec.unit})")
@@ -130,7 +138,7 @@ def heatmap(rows: pd.DataFrame, metric: str = "acc", order: Sequence[str] = ()) 
     return figure
 
 
-def _label_ends(axes: Any, ends: Mapping[Entry, float], x: float) -> None:
+def label_ends(axes: Any, ends: Mapping[Entry, float], x: float) -> None:
     """Name each line at its end; names keep a distance, and a hair leads to the line."""
     low, high = axes.get_ylim()
     for entry, place in zip(ends, _apart(list(ends.values()), (high - low) / 18), strict=True):

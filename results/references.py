@@ -38,9 +38,10 @@ def typeset(key: str) -> str:
     if entry is None:
         return rf"\texttt{{{key.replace('_', chr(92) + '_')}}}"
     field = dict(re.findall(r"^\s*(\w+) = \{(.*)\},?$", entry, flags=re.MULTILINE))
-    where = ", ".join(
-        [rf"\emph{{{field['booktitle']}}}", *(field[name] for name in ("year",) if name in field)]
-    )
+    book = (
+        [rf"\emph{{{field['booktitle']}}}"] if "booktitle" in field else []
+    )  # else: on arXiv alone
+    where = ", ".join([*book, *(field[name] for name in ("year",) if name in field)])
     return f"{_names(field['author'])}. {field['title']}. {where}. arXiv:{field['eprint']}."
 
 

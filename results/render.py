@@ -12,16 +12,26 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from results import latex, nested, routing_table, uncertainty_table
+from results import (
+    latex,
+    nested,
+    published_table,
+    routing_table,
+    tuning_table,
+    uncertainty_table,
+)
 from results.entries import Entry
 from results.markup import PLUS_MINUS, RULES, comma_separated, entry_title, escape, noted, row
 from results.nested import Nested
+from results.published_table import Beside
 from results.routing import Breakdown
 from results.schema import WORLDS
 from results.tables import Table, as_percent
+from results.tuning import Tuning
 from results.uncertainty import Detection
 
-AnyTable = Table | Breakdown | Detection
+NestedTable = Breakdown | Detection | Tuning | Beside
+AnyTable = Table | NestedTable
 
 STYLES = {"value": "", "margin": "dim", "spread": "dim", "drop": "dim"}
 RANKED = {1: "bold", 2: "underline"}
@@ -39,10 +49,14 @@ LAYOUTS: tuple[Layout, ...] = (
 )
 
 
-def nested_of(table: Breakdown | Detection) -> Nested:
+def nested_of(table: NestedTable) -> Nested:
     """How a table with several lines under each method is printed."""
     if isinstance(table, Breakdown):
         return routing_table.shown(table)
+    if isinstance(table, Tuning):
+        return tuning_table.shown(table)
+    if isinstance(table, Beside):
+        return published_table.shown(table)
     return uncertainty_table.shown(table)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from results.columns import MEAN
 from results.entries import shift_text
 from results.schema import AUROC, METRICS, ROUTE
 from results.tables import Table, compare
@@ -23,12 +24,39 @@ def steps(curves: Mapping[str, Sequence[float]]) -> Iterator[dict[str, float]]:
 
 
 def by_severity(rows: pd.DataFrame) -> dict[int, dict[str, float]]:
-    """Severity -> ``by_severity/acc/contrast`` etc.: means over tasks; clean is severity 0."""
+    """Severity -> ``by_severity/acc/contrast`` etc.: means over tasks; clean is severity 0.
+
+    ``by_severity/acc/mean`` is the mean over corruptions, where each severity has the same ones.
+    """
     means = _plain(rows).groupby(["severity", "metric", "corruption"])["value"].mean()
     found: dict[int, dict[str, float]] = {}
     for (severity, metric, corruption), value in means.items():
         found.setdefault(int(severity), {})[f"by_severity/{metric}/{corruption}"] = float(value)
+    for metric, part in means.groupby("metric"):
+        names = part.reset_index().groupby("severity")["corruption"].agg(frozenset)
+        if names[names.index > 0].nunique() == 1:
+            for severity, value in part.groupby("severity").mean().items():
+                found[int(severity)][f"by_severity/{metric}/{MEAN}"] = float(value)
     return found
+
+
+def line_of(rows: pd.DataFrame) -> str:
+    """What a run is a seed of: the method's title and what it is a variant by."""
+    first = rows.iloc[0]
+    told = first.get("variant", "")
+    return f"{first['title']} [{told}]" if told else str(first["title"])
+
+
+def best(table: Table) -> dict[str, float]:
+    """``best/acc/L2``: the best mean of a column among the methods that compete."""
+    competing = [entry.key for entry in table.entries if not entry.is_reference]
+    if table.spec.higher_is_better is None or not competing:
+        return {}
+    first = max if table.spec.higher_is_better else min
+    return {
+        f"best/{table.metric}/{name}": first(table.cells[key, name].value for key in competing)
+        for name in table.columns
+    }
 
 
 def cells(rows: pd.DataFrame) -> dict[str, float]:

@@ -130,16 +130,21 @@ def compare(
     Raises:
         UserError: the methods were not measured on the same cells, or there are none.
     """
-    grid = arrange(rows, metric, order)
+    return table_of(arrange(rows, metric, order), by, shift)
+
+
+def table_of(grid: Grid, by: str = "shift", shift: str = "clean") -> Table:
+    """The table of what is arranged already; see :func:`compare`."""
     columns = spans(grid, by, shift)
+    title = METRICS[grid.metric].title
     return Table(
-        metric=metric,
+        metric=grid.metric,
         by=by,
-        title=f"{METRICS[metric].title} on {grid.setting['suite']} with {grid.setting['encoder']}",
+        title=f"{title} on {grid.setting['suite']} with {grid.setting['encoder']}",
         entries=grid.entries,
         columns=tuple(columns),
         cells={
-            (entry.key, name): _cell(grid, e, span)
+            (entry.key, name): cell_of(grid, e, span)
             for e, entry in enumerate(grid.entries)
             for name, span in columns.items()
         },
@@ -149,7 +154,8 @@ def compare(
     )
 
 
-def _cell(grid: Grid, e: int, span: Span) -> Cell:
+def cell_of(grid: Grid, e: int, span: Span) -> Cell:
+    """What stands in one column of a table for one entry."""
     interval, spread = interval_of(grid, e, span), _spread(grid, e, span)
     if not METRICS[grid.metric].counted:
         return Cell(*interval, spread=spread)

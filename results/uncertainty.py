@@ -23,6 +23,7 @@ SCORES = {  # name -> sign that makes it larger for images to be suspected, and 
     "ads": (1, "adjacency discrepancy, mean over the neighbours in a batch of the test"),
 }
 WRONG, SHIFTED = "wrong", "shifted"
+KINDS = ("seen", "unseen")  # as columns by seen end
 
 
 class Detects(NamedTuple):
@@ -36,10 +37,12 @@ class Detects(NamedTuple):
 class Detection(Listing):
     """The areas under the curve of every method and score, ready to be printed in any format.
 
-    Columns are ``wrong clean``, ``wrong L1`` ..., ``shifted L1`` ...
+    Columns are ``wrong clean``, ``wrong L1`` ..., ``shifted L1`` ...; where tasks are unseen, each
+    is there twice, ``wrong clean seen`` and ``wrong clean unseen``.
     """
 
     areas: dict[tuple[str, str, str], Detects]  # (entry key, score, column)
+    kinds: tuple[str, ...] = ()  # "seen" and "unseen" where there are both
 
     def scores_of(self, key: str) -> list[str]:
         """The scores that an entry has."""
@@ -64,7 +67,12 @@ def suspicion(images: pd.DataFrame, score: str) -> np.ndarray:
     return SCORES[score][0] * images[score].to_numpy(float)
 
 
-def detection(rows: pd.DataFrame, images: pd.DataFrame, order: Sequence[str] = ()) -> Detection:
+def detection(
+    rows: pd.DataFrame,
+    images: pd.DataFrame,
+    order: Sequence[str] = (),
+    left_out: Sequence[str] = (),
+) -> Detection:
     """Areas under the ROC curve, for wrong answers and for shifted images against clean ones.
 
     Each is of one task under one shift; then they are averaged. Wrong answers: over those cells
@@ -74,11 +82,12 @@ def detection(rows: pd.DataFrame, images: pd.DataFrame, order: Sequence[str] = (
         rows: a frame of the columns in ``results.schema``.
         images: of the same runs (see :meth:`results.store.Store.read_images`).
         order: methods to put first, in this order.
+        left_out: methods in the rows of which there are no images; a note says so.
 
     Raises:
         UserError: the methods were not measured on the same cells.
     """
-    accuracy = rows[rows["metric"] == "acc"]
+    accuracy = rows[(rows["metric"] == "acc") & ~rows["method"].isin(left_out)]
     grid = arrange(accuracy, order=order)
     named, _ = with_entries(accuracy.reset_index(drop=True), order)
     of_run = dict(named[["run_id", "entry"]].drop_duplicates().values.tolist())
@@ -103,8 +112,9 @@ def detection(rows: pd.DataFrame, images: pd.DataFrame, order: Sequence[str] = (
         entries=grid.entries,
         columns=tuple(columns),
         areas=areas,
+        kinds=KINDS if grid.unseen else (),
         setting=grid.setting,
-        notes=_notes(grid, known, {score for _, score, _ in areas}),
+        notes=_notes(grid, known, {score for _, score, _ in areas}, left_out),
     )
 
 
@@ -127,7 +137,7 @@ def _areas(grid: Grid, images: pd.DataFrame) -> dict[tuple[str, str], np.ndarray
 
 
 def _columns(grid: Grid) -> dict[str, tuple[str, Span]]:
-    levels = spans(grid, "shift")
+    levels = spans(grid, "seen" if grid.unseen else "shift")
     wrong = {f"{WRONG} {name}": (WRONG, span) for name, span in levels.items()}
     if grid.clean is None:
         return wrong
@@ -142,12 +152,17 @@ def _mean(areas: np.ndarray, span: Span, known: np.ndarray, kind: str) -> float:
     return float(values.mean()) if values.size else NAN
 
 
-def _notes(grid: Grid, known: np.ndarray, scores: set[str]) -> dict[str, str]:
+def _notes(
+    grid: Grid, known: np.ndarray, scores: set[str], left_out: Sequence[str]
+) -> dict[str, str]:
     told = notes_of(grid, "shift", tuple(spans(grid, "shift")), "clean")
+    over, unseen = f"{len(grid.tasks)} tasks", len(grid.unseen)
+    if unseen:
+        over = f"{len(grid.tasks) - unseen} seen and over {unseen} unseen tasks"
     areas = (
         "Area under the ROC curve in %, 50 = chance. wrong: wrong answers against right ones; "
         "shifted: shifted images against the same images clean. Each of one task and shift, then "
-        f"averaged over {len(grid.tasks)} tasks."
+        f"averaged over {over}."
     )
     if gone := int((~known).sum()):
         areas += (
@@ -156,5 +171,10 @@ def _notes(grid: Grid, known: np.ndarray, scores: set[str]) -> dict[str, str]:
         )
     meaning = "; ".join(f"{name}: {SCORES[name][1]}" for name in SCORES if name in scores)
     notes = {"world": told["world"], "areas": areas, "scores": f"{meaning}."}
+    if left_out:
+        notes["left out"] = (
+            f"Left out, as nothing is kept of its single images: {', '.join(left_out)}; run "
+            "`python -m bench evaluate` again with --uncertainty."
+        )
     kept = ("images", "unseen", "levels", "shifts")
     return notes | {key: told[key] for key in kept if key in told}

@@ -7,19 +7,28 @@ from results.uncertainty import Detection
 
 
 def shown(table: Detection) -> Nested:
-    """How it is printed; the spread over seeds stands in the CSV alone."""
+    """How it is printed; the spread over seeds stands in the CSV alone.
+
+    Where tasks are unseen, a score has a line for each kind of tasks.
+    """
+    ends = [f" {kind}" for kind in table.kinds] or [""]
+    said = {end: f",{end} tasks" if end else "" for end in ends}
+    headers = [name.removesuffix(ends[0]) for name in table.columns if name.endswith(ends[0])]
 
     def lines(entry: Entry, plus_minus: str) -> Lines:
+        areas = {(s, c): as_percent(a.value) for (key, s, c), a in table.areas.items()
+                 if key == entry.key}  # fmt: skip
         return [
-            (score, [as_percent(table.areas[entry.key, score, c].value) for c in table.columns])
+            (score + said[end], [areas[score, head + end] for head in headers])
             for score in table.scores_of(entry.key)
+            for end in ends
         ]
 
     return Nested(
         table=table,
         what="score",
-        headers=table.columns,
+        headers=headers,
         lines=lines,
         caption=("areas", "images"),
-        below=("scores", "unseen", "levels", "shifts"),
+        below=("scores", "unseen", "left out", "levels", "shifts"),
     )

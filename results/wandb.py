@@ -13,18 +13,20 @@ import pandas as pd
 
 from bench.errors import UserError
 from results.login import contained, mode, settings, stop_service, unreachable
-from results.schema import ROUTE
 from results.summaries import (
+    best,
     by_severity,
     cells,
-    coefficient_lines,
     costs,
+    line_of,
     means,
     safe_id,
     steps,
     wide,
 )
 from results.tables import Table
+from results.wandb_learned import define, log_learned
+from results.wandb_sweep import Trial, trial
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import WandbLogger
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Mirror", "mode"]
 
 PROJECT = "mergeshift"
+BOARD = "leaderboard"  # a run's job type, and its table
 CELL_COLUMNS = ["task", "corruption", "severity", "metric", "value", "n"]
 
 
@@ -59,6 +62,7 @@ class Mirror:
         self.folder, self.sweep, self.mode = folder, sweep, mode
         self.project, self.entity, self.say = project, entity, say
         self.num_logged = 0
+        self.owner, self.address = "", ""  # of the run that was written last, online
 
     def log_run(
         self,
@@ -85,28 +89,33 @@ class Mirror:
         tags = [first["world"], first["suite"], first["method"]]
 
         def write(logger: "WandbLogger") -> None:
-            logger.log_hyperparams(dict(facts))
-            logger.experiment.define_metric("adapt/*", step_metric="adapt/step")
+            logger.log_hyperparams({**facts, "line": line_of(rows), "sweep": safe_id(self.sweep)})
+            define(logger)
             for step, values in enumerate(steps(curves or {})):
                 logger.log_metrics({"adapt/step": step, **values})
-            logger.experiment.define_metric("by_severity/*", step_metric="severity")
             for severity, values in by_severity(rows).items():
                 logger.log_metrics({"severity": severity, **values})
             logger.log_table("cells", CELL_COLUMNS, rows[CELL_COLUMNS].values.tolist())
-            _log_learned(logger, rows, coefficients or {})
+            log_learned(logger, rows, coefficients or {})
             logger.experiment.summary.update(cells(rows) | means(rows) | costs(facts))
 
-        self._write(f"{self.sweep}-{first['run_id']}", name, "run", tags, write)
+        self._write(run_id(self.sweep, first["run_id"]), name, "run", tags, write)
 
     def log_comparison(self, table: Table, name: str = "comparison") -> None:
-        """Write a comparison as two W&B tables: as printed, and one line per number."""
+        """Write a comparison as two W&B tables: as printed, and one line per number.
+
+        Under an agent of a W&B Sweep this run is the trial: its config has the parameters that the
+        agent chose, its summary the numbers that a search can rank by, e.g. ``best/acc/L2``.
+        """
         if self.mode == "off":
             return
         identity = f"{self.sweep}-{name}-{table.metric}-{table.by}"
-        tags = [table.setting["world"], table.setting["suite"], "comparison"]
+        tags, tried = [table.setting["world"], table.setting["suite"], "comparison"], trial()
 
         def write(logger: "WandbLogger") -> None:
             logger.log_hyperparams({"title": table.title, "notes": table.notes, **table.setting})
+            if tried:
+                logger.log_hyperparams(tried.parameters)
             logger.log_table(name, dataframe=wide(table))
             logger.log_table(f"{name}_numbers", dataframe=table.frame())
             logger.experiment.summary.update(
@@ -114,9 +123,27 @@ class Mirror:
                     f"{table.metric}/{key}/{at}": cell.value
                     for (key, at), cell in table.cells.items()
                 }
+                | best(table)
             )
 
-        self._write(identity, f"{self.sweep} {name}", "comparison", tags, write)
+        self._write(identity, f"{self.sweep} {name}", "comparison", tags, write, tried)
+
+    def log_board(self, board: pd.DataFrame, table: Table) -> None:
+        """Write the leaderboard: one table, whose run is the same at every call.
+
+        Args:
+            board: a line per method, from :func:`results.board.board`.
+            table: what it was made from.
+        """
+        tags = [table.setting["world"], table.setting["suite"], BOARD]
+
+        def write(logger: "WandbLogger") -> None:
+            about = {"title": table.title, "notes": table.notes, "sweep": safe_id(self.sweep)}
+            logger.log_hyperparams(about | table.setting)
+            logger.log_table(BOARD, dataframe=board)
+            logger.experiment.summary.update(best(table))
+
+        self._write(run_id(self.sweep, BOARD), f"{self.sweep} {BOARD}", BOARD, tags, write)
 
     def advice(self) -> str:
         """One line: where the runs are, and how to upload those that are offline."""
@@ -134,27 +161,34 @@ class Mirror:
         job: str,
         tags: Sequence[str],
         write: Callable[["WandbLogger"], None],
+        tried: Trial | None = None,
     ) -> None:
         """Write one run; if anything goes wrong online, once more and from then on offline."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot write {self.folder}: {error.strerror or error}") from error
-        who = {"id": safe_id(identity), "name": name, "job_type": job, "tags": list(tags)}
+        identity = tried.run if tried else safe_id(identity)
+        who = {"id": identity, "name": name, "job_type": job, "tags": list(tags)}
         with contained(self.folder, self.mode):
             if self.mode == "online" and (why := unreachable()):
                 self._go_offline(why)
             try:
-                self._once(who, write)
+                self._once(who, write, tried)
             except Exception as error:
                 if self.mode != "online":
                     raise
                 self._go_offline(str(error) or type(error).__name__)
                 stop_service()  # it still holds the id of the run that failed
-                self._once(who, write)
+                self._once(who, write, tried)
         self.num_logged += 1
 
-    def _once(self, who: dict[str, Any], write: Callable[["WandbLogger"], None]) -> None:
+    def _once(
+        self,
+        who: dict[str, Any],
+        write: Callable[["WandbLogger"], None],
+        tried: Trial | None,
+    ) -> None:
         import wandb
         from lightning.pytorch.loggers import WandbLogger
 
@@ -163,9 +197,9 @@ class Mirror:
             project=self.project,
             entity=self.entity,
             group=self.sweep,
-            resume="allow" if self.mode == "online" else None,
+            resume=None,  # a run of this id that is there already is written over
             reinit="create_new",  # leaves a run of the user's own alone
-            settings=settings(self.mode),
+            settings=settings(self.mode, **({"sweep_id": tried.sweep} if tried else {})),
             **who,
         )
         try:
@@ -174,6 +208,7 @@ class Mirror:
             with suppress(Exception):  # what went wrong first is what matters
                 run.finish(exit_code=1)
             raise
+        self.owner, self.address = run.entity or "", run.url or ""
         run.finish()
 
     def _go_offline(self, why: str) -> None:
@@ -181,29 +216,6 @@ class Mirror:
         self.say(f"W&B cannot be reached ({' '.join(why.split())}); the rest is logged offline")
 
 
-def _log_learned(
-    logger: "WandbLogger",
-    rows: pd.DataFrame,
-    coefficients: Mapping[str, Mapping[str, Mapping[str, float]]],
-) -> None:
-    """Coefficients and routing weights, each as a table and as a picture."""
-    from results import heatmaps
-    from results.drawing import picture
-
-    title, tasks = str(rows["title"].iloc[0]), list(rows["task"].unique())
-    names, lines = coefficient_lines(coefficients)
-    if lines:
-        logger.log_table("coefficients", names, lines)
-        shift, layers = next((s, layers) for s, layers in coefficients.items() if layers)
-        about = f"{title}: coefficients" + (f" under {shift}" if shift else "")
-        logger.log_image("coefficients_map", [picture(heatmaps.coefficients(layers, about, tasks))])
-    if rows["metric"].str.startswith(ROUTE).any():
-        _, panels = heatmaps.weights(rows)
-        routes = [
-            [level, task, route, float(weight)]
-            for level, frame in panels.items()
-            for task, line in frame.iterrows()
-            for route, weight in line.items()
-        ]
-        logger.log_table("routing", ["shift", "task", "route", "weight"], routes)
-        logger.log_image("routing_map", [picture(heatmaps.routing(rows))])
+def run_id(sweep: str, identity: str) -> str:
+    """The id of a run in W&B."""
+    return safe_id(f"{sweep}-{identity}")

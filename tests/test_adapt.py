@@ -25,6 +25,7 @@ from tests.toy import measured, stamps, sweep_into
 
 CONTRAST = Shift("contrast", 5)
 TASKS = ("toy_two", "toy_three", "toy_four")
+TOY_PIXELS = ENCODERS["toy-vit"].normalise
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +43,7 @@ def joined(batches) -> np.ndarray:
 
 @pytest.mark.parametrize("task", suite("toy"), ids=lambda task: task.name)
 def test_the_adapt_split_is_shown_in_order(task):
-    pictures = Pictures(data_of(run_of(SWEEP), None, None))
+    pictures = Pictures(data_of(run_of(SWEEP), None, None), TOY_PIXELS)
     seen, split = joined(pictures.images(task.name)), load(task, "adapt")
     np.testing.assert_allclose(seen, by_hand(split.images), atol=1e-6)
     images, labels = zip(*pictures.labelled(task.name), strict=True)
@@ -58,18 +59,21 @@ def test_the_test_images_of_the_run_are_shown_where_the_protocol_says_so(adapt_o
     images = load(task, "test").images[:24]  # the limit of the sweep
     if shift:
         images = np.stack([shift.apply(x, 0, task.name, i) for i, x in enumerate(images)])
-    for seen in (Pictures(data).images(task.name), Pictures(data).test(task.name)):
+    for seen in (
+        Pictures(data, TOY_PIXELS).images(task.name),
+        Pictures(data, TOY_PIXELS).test(task.name),
+    ):
         np.testing.assert_allclose(joined(seen), by_hand(images), atol=1e-6)
 
 
 def test_who_looks_at_the_test_stream_sees_it_whatever_the_protocol():
     task = suite("toy")[0]
-    seen = Pictures(data_of(run_of(SWEEP), None, None)).test(task.name)
+    seen = Pictures(data_of(run_of(SWEEP), None, None), TOY_PIXELS).test(task.name)
     np.testing.assert_allclose(joined(seen), by_hand(load(task, "test").images[:24]), atol=1e-6)
 
 
 def test_the_trainer_shows_images_of_the_split_and_nothing_else():
-    stream = Stream(data_of(run_of(SWEEP), None, Adaptation(steps=2, batch=5)))
+    stream = Stream(data_of(run_of(SWEEP), None, Adaptation(steps=2, batch=5)), TOY_PIXELS)
     batches = [stream.on_after_batch_transfer(b, 0) for b in stream.train_dataloader()]
     assert [list(batch) for batch in batches] == [list(TASKS)] * 2
     for task in suite("toy"):

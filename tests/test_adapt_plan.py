@@ -132,7 +132,8 @@ def test_the_sweeps_of_bd_merging():
     ablation = resolve(SWEEPS["bd-ablation"])
     lines = [line for line in ablation.lines.values() if line.startswith("bd_merging")]
     parts = ("router", "ads", "contrast", "div", "sharp")
-    assert lines == ["bd_merging", *(f"bd_merging [{part}=false]" for part in parts)]
+    without = [f"bd_merging [{part}=false]" for part in parts]
+    assert lines == ["bd_merging", *without, "bd_merging [spread=0.0]"]
     assert {str(shift).partition("@")[2] for shift in ablation.shifts} == {"", "2"}
     assert next(iter(ablation.lines)) in {run.id for run in resolve(bd).runs}  # shared, not redone
 

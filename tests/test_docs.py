@@ -1,8 +1,16 @@
 """The README's generated parts are those of this code."""
 
+import pytest
+
+from bench import docs
 from bench.docs import ROOT, filled
+from bench.errors import UserError
+from bench.leaderboard import method_order
+from bench.records import recorded, rows_of
 from corruptions import base
 from results import schema
+from results.render import render
+from results.tables import compare
 
 
 def test_generated_parts_of_the_readme_are_up_to_date():
@@ -20,3 +28,22 @@ def test_results_and_corruptions_mean_the_same_protocol():
     """``results`` may not import ``corruptions``, so it names the protocol itself."""
     assert set(schema.PROTOCOL) == set(base.PROTOCOL)
     assert schema.LEVELS == base.LEVELS
+
+
+def test_results_of_the_readme_are_made_of_the_results(smoke, tmp_path, monkeypatch):
+    """`make results` writes the table as `table --format md` does, and touches nothing else."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    new = docs.with_results(text, smoke, "smoke")
+    table = compare(rows_of(smoke, recorded(smoke, "smoke")), order=method_order())
+    shown = new.split("<!-- leaderboard -->")[1].split("<!-- /leaderboard -->")[0]
+    assert shown.strip() == render(table, "md").strip()
+    outside = [text.split(mark)[side] for mark, side in (("<!-- leaderboard -->", 0),
+                                                         ("<!-- /leaderboard -->", 1))]  # fmt: skip
+    assert [part in new for part in outside] == [True, True]
+    monkeypatch.setattr(docs, "FIGURES", {"severity": ("smoke", ())})
+    (figure,) = docs.draw(smoke, tmp_path)
+    assert figure == tmp_path / "severity.png"
+    for name in ("severity", "routing"):
+        assert f"results/figures/{name}.png" in text
+    with pytest.raises(UserError, match="no sweep 'main'"):
+        docs.with_results(text, smoke)

@@ -91,6 +91,49 @@ def test_evaluating_needs_no_sweep_before_it(command, tmp_path, smoke, base):
     pd.testing.assert_frame_equal(alone, measured(smoke).loc["pretrained"].loc[alone.index])
 
 
+def test_weights_that_were_measured_without_uncertainty_are_left_out(command, base, tmp_path):
+    """A note says how to have them in; then they are."""
+    words = ("--sweep", "smoke", "--shifts", "clean", "--jobs", 1, "--out", tmp_path)
+    evaluate = ("evaluate", "--weights", base, "--name", "mine", *words)
+    sweep = ("sweep", "smoke", "--methods", "average,individual", "--wandb", "off", *words[2:])
+    table = ("table", "--by", "uncertainty", "--out", tmp_path)
+    remedy = "run `python -m bench evaluate` again with --uncertainty"
+    assert command(*evaluate).code == 0
+    alone = command(*table).error
+    assert alone == f"nothing is kept of single images for mine; {remedy}"
+
+    assert command(*sweep, "--uncertainty").code == 0
+    assert "mine" in command("table", "--out", tmp_path, "--format", "csv").out
+    assert f"single images: mine; {remedy}" in " ".join(command(*table).out.split())
+    assert "mine" not in command(*table, "--format", "csv").out
+    assert command(*table, "--methods", "mine").error == alone
+
+    assert command(*evaluate, "--uncertainty").code == 0
+    assert "mine" in command(*table, "--format", "csv").out
+    assert "Left out" not in command(*table).out
+
+
+def test_weights_stand_beside_the_same_unseen_tasks(command, base, tmp_path):
+    """In whatever order they are named; and nowhere else."""
+    words = ("--shifts", "clean", "--jobs", 1, "--out", tmp_path)
+    sweep = ("sweep", "smoke", "--methods", "average,individual", "--wandb", "off", *words)
+    assert command(*sweep, "--unseen", "toy_four,toy_two").code == 0
+    evaluate = ("evaluate", "--weights", base, "--sweep", "smoke", *words)
+    assert command(*evaluate, "--name", "all").code == 0
+    shown = command(*evaluate, "--name", "mine", "--unseen", "toy_two", "--unseen", "toy_four")
+    assert "unseen" in shown.out
+    assert re.search(r"^mine .*\n", shown.out, re.MULTILINE)
+    rows = Store(tmp_path).read()
+    mine = rows[(rows["method"] == "mine") & (rows["metric"] == "acc")]
+    assert mine.set_index("task")["seen"].to_dict() == {
+        "toy_two": False, "toy_three": True, "toy_four": False}  # fmt: skip
+    shown = command("table", "--by", "seen", "--format", "csv", "--out", tmp_path)
+    assert "mine" in shown.out
+    assert "all," not in shown.out
+    error = command(*evaluate, "--unseen", "toy_six").error
+    assert "unseen tasks are tasks of the suite" in error
+
+
 def test_merging_twice_writes_the_same_file(merge, tmp_path):
     files = [merge(tmp_path / f"{i}.safetensors", "ties", "keep=0.2") for i in range(4)]
     assert len({path.read_bytes() for path in files}) == 1

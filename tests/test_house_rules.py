@@ -16,11 +16,14 @@ MAY_IMPORT = {  # part -> the other parts that it knows, besides the leaves
     "tasks": {"corruptions"},
     "bench": {"tasks", "methods", "corruptions", "results"},
 }
-HEAVY = {"open_clip", "wandb", "matplotlib", "cv2", "imagecorruptions", "torchvision", "sklearn"}
+HEAVY = {"open_clip", "wandb", "matplotlib", "cv2", "imagecorruptions", "torchvision", "sklearn",
+         "optuna"}  # fmt: skip
 HARNESS = {  # files of methods/ that register none
-    "base", "bd_config", "bd_parts", "bd_routed", "bd_stages", "checks", "coefficients", "config",
-    "discrepancy", "evidence", "files", "knowledge", "merging", "mixing", "probe", "products",
-    "routed", "routers", "support", "vit", "weights",
+    "base", "bd_config", "bd_parts", "bd_problems", "bd_routed", "bd_stages", "bmm_base",
+    "bmm_config", "bmm_merge", "bmm_posterior", "bmm_search", "checks", "coefficients", "config",
+    "discrepancy", "evidence", "files", "grams", "journal", "knowledge", "matrices", "merging",
+    "mixing", "precision", "probe", "products", "regression", "routed", "routers", "search",
+    "support", "vit", "weights",
 }  # fmt: skip
 
 FILES = sorted(path for part in (*PARTS, "tests") for path in (ROOT / part).rglob("*.py"))

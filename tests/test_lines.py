@@ -8,7 +8,7 @@ import pytest
 
 from bench.config import SWEEPS, Sweep
 from bench.errors import UserError
-from bench.lines import Line, key, parse, split
+from bench.lines import Line, key, parse, spelled, split
 from bench.plan import candidates, resolve
 from bench.records import recorded, rows_of
 from methods import METHODS
@@ -35,6 +35,28 @@ def test_a_line_is_a_method_and_fields():
     assert parse(" ties[keep=0.1,merge=sum] ") == Line("ties", {"keep": "0.1", "merge": "sum"})
     assert parse("ties [ keep = 0.1 ]") == Line("ties", {"keep": "0.1"})
     assert key("ties[keep=0.1,merge=sum]") == key("ties [keep=0.1, merge=sum]")
+
+
+@pytest.mark.parametrize("text", [
+    "ties[keep=0.1,merge=sum]", "ties[merge=sum,keep=0.1]", " ties [ keep = 1e-1 ,merge=sum ] ",
+    "ties[keep=.10, merge=sum]",
+])  # fmt: skip
+def test_a_line_is_found_in_whatever_words(text):
+    line = "ties [keep=0.1, merge=sum]"
+    assert spelled(text, ["ties", "ties [keep=0.1]", line]) == line
+
+
+@pytest.mark.parametrize(("text", "lines", "found"), [
+    ("a[x=TRUE]", ["a", "a [x=true]"], "a [x=true]"),
+    ("a[steps=3.0]", ["a [steps=3]"], "a [steps=3]"),
+    ("a[x=Sum]", ["a [x=sum]"], "a [x=Sum]"),  # another text is another value
+    ("a[x=1,y=2]", ["a [x=1]"], "a [x=1, y=2]"),  # none: as tables would write it
+    ("a[x=1]", ["b [x=1]", "a"], "a [x=1]"),
+    ("a[mine]", ["a [mine]"], "a [mine]"),  # no line: the name of weights from elsewhere
+    ("a[x=1]", ["a[x=1]"], "a[x=1]"),
+])  # fmt: skip
+def test_what_differs_is_not_found(text, lines, found):
+    assert spelled(text, lines) == found
 
 
 @pytest.mark.parametrize("text", [
@@ -144,8 +166,12 @@ def test_a_sweep_of_variants(smoke, tmp_path, command):
     shown = command("table", "--out", tmp_path, "--methods", "average,ties[keep=0.5,scale=1.0]")
     assert "TIES [keep=0.5, scale=1.0]" in shown.out
     assert "keep=0.1" not in shown.out
-    shown = command("table", "--out", tmp_path, "--paired", "ties[keep=0.1]", "average")
-    assert "ties [keep=0.1] - average (points)" in " ".join(shown.out.split())
+    shown = command("table", "--out", tmp_path, "--methods", "average,ties[scale=1, keep=5e-1]")
+    assert "TIES [keep=0.5, scale=1.0]" in shown.out
+    assert "keep=0.1" not in shown.out
+    for text in ("ties[keep=0.1]", "ties[ keep = 1e-1 ]"):
+        shown = command("table", "--out", tmp_path, "--paired", text, "average")
+        assert "ties [keep=0.1] - average (points)" in " ".join(shown.out.split())
     error = command("table", "--out", tmp_path, "--methods", "ties[keep=0.9]").error
     assert error == (
         "no results of ties [keep=0.9]; there are: ties [keep=0.5, scale=1.0], average, ties, "

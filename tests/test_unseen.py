@@ -105,7 +105,9 @@ def test_nothing_of_them_is_given_to_a_method(out):
     data = data_of(run, None, None)
     assert [task.name for task in data.tasks] == list(SEEN)
     assert list(next(iter(data.train_dataloader()))) == list(SEEN)
-    assert [len(batch) for batch in Pictures(data).images(SEEN[0])] == [24]
+    assert [
+        len(batch) for batch in Pictures(data, ENCODERS["toy-vit"].normalise).images(SEEN[0])
+    ] == [24]
     ties = run_of("ties", methods=("ties",), settings=())
     assert list(validate(ties, ties.config)) == list(SEEN)
     facts = learned.facts_of(Store(out), run.id)
@@ -171,7 +173,10 @@ def test_a_task_without_a_route_has_no_routing_accuracy():
 def test_a_panel_without_unseen_tasks_asks_every_member_itself(out):
     run = run_of("individual")
     method, _ = build(run, run.config)
-    panel, x = Panel({"m": method}, (), None), torch.zeros(1, 3, 32, 32)
+    panel, x = (
+        Panel({"m": method}, normalise=ENCODERS["toy-vit"].normalise),
+        torch.zeros(1, 3, 32, 32),
+    )
     assert torch.equal(panel.ask(method, x, SEEN[0]).logits, method.predict(x, SEEN[0]))
     assert list(method.heads()) == [task.name for task in suite("toy")]
     heads = ENCODERS["toy-vit"].heads(suite("toy"))

@@ -118,15 +118,14 @@ def test_parts_of_a_batch_make_up_the_batch():
 def test_two_processes_learn_what_one_does():
     """Gradients of halves, averaged, are those of the whole; the losses come back, too."""
     with devices.using("cpu"):
-        one, facts = tuned(Steepest(steps=3, batch=4, lr=0.1))
-        two, shared = tuned(Steepest(steps=3, batch=4, lr=0.1), Spread(devices=2))
+        one, facts = tuned(Steepest(steps=3, batch=4, lr=0.01))
+        two, shared = tuned(Steepest(steps=3, batch=4, lr=0.01), Spread(devices=2))
     moved = Weights(one) - TOY.base()
-    assert moved.flat().norm() > 0.1
+    assert moved.flat().norm() > 0.05
     for name in moved:
         torch.testing.assert_close(two[name], one[name], rtol=1e-4, atol=1e-5)
     assert shared["val_accuracy"] == pytest.approx(facts["val_accuracy"], abs=0.05)
-    assert len(shared["loss"]) == 3
-    assert all(loss > 0 for loss in shared["loss"])
+    assert shared["loss"] == pytest.approx(facts["loss"], abs=2e-4)
 
 
 def test_batches_may_be_made_by_other_processes():

@@ -1,9 +1,10 @@
-"""Read offline W&B runs back from their files, and be nobody's account meanwhile."""
+"""W&B runs as they can be looked at: read back from offline files, or as a service got them."""
 
 import json
 import struct
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +83,29 @@ def runs(folder: Path) -> dict[str, Run]:
 
 def one(rows: pd.DataFrame, method: str) -> pd.DataFrame:
     return rows[rows["method"] == method]
+
+
+@dataclass
+class Uploaded:
+    """What the service knows of one run."""
+
+    project: str
+    name: str  # its id
+    about: dict[str, Any] = field(default_factory=dict)  # displayName, groupName, jobType, tags ...
+    config: dict[str, Any] = field(default_factory=dict)
+    lines: dict[str, dict[int, Any]] = field(default_factory=dict)  # file -> line number -> JSON
+    files: dict[str, bytes] = field(default_factory=dict)
+    exit_code: int | None = None
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return self.lines.get("wandb-summary.json", {}).get(0, {})
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        return [line for _, line in sorted(self.lines.get("wandb-history.jsonl", {}).items())]
+
+    def table(self, name: str) -> pd.DataFrame:
+        """The table under this name of the summary."""
+        content = json.loads(self.files[self.summary[name]["path"]])
+        return pd.DataFrame(content["data"], columns=content["columns"])

@@ -1,12 +1,26 @@
 """Command line: ``python -m bench COMMAND``. A user's mistake is one line and exit code 2."""
 
 import errno
+import re
 import sys
 from collections.abc import Sequence
 
 import typer
 
-from bench.cli import listing, models, showing, sweeping, timing, zoo
+from bench.cli import (
+    elsewhere,
+    listing,
+    models,
+    publishing,
+    reporting,
+    sanity,
+    showing,
+    sweeping,
+    timing,
+    wandb,
+    zoo,
+)
+from bench.cli.publishing import OWN
 from bench.errors import UserError
 
 app = typer.Typer(
@@ -23,26 +37,40 @@ app.command("speed")(sweeping.speed)
 app.command("time")(timing.time)
 app.command("table")(showing.table)
 app.command("plot")(showing.plot)
-app.command("sanity")(showing.sanity)
+app.command("report")(reporting.report)
+app.command("sanity")(sanity.sanity)
+app.command("reproduce")(publishing.reproduce)
+app.command("leaderboard")(wandb.leaderboard)
+app.command("wandb-sweep")(wandb.wandb_sweep)
 app.command("merge")(models.merge)
 app.command("evaluate")(models.evaluate)
 app.command("check")(models.check)
+app.add_typer(elsewhere.app, name="results")
 app.add_typer(zoo.app, name="zoo")
 
 REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
-LISTS = ("--methods", "--shifts", "--seeds", "--set", "--expert", "--paired", "--unseen")
+LISTS = ("--methods", "--shifts", "--seeds", "--set", "--expert", "--paired", "--unseen",
+         "--published")  # fmt: skip
+BARE = {"--published": OWN}  # what such an option means when no word follows
 
 
 def spread(arguments: Sequence[str]) -> list[str]:
     """Let a list option take several words: ``--seeds 0 1`` means ``--seeds 0 --seeds 1``.
 
-    >>> spread(["sweep", "--shifts", "clean", "L1", "--limit", "9"])
-    ['sweep', '--shifts', 'clean', '--shifts', 'L1', '--limit', '9']
+    Those in ``BARE`` may also take none. What agents of W&B write, ``--ties.keep=0.1``, sets a
+    field.
+
+    >>> spread(["sweep", "--shifts", "clean", "L1", "--limit", "9", "--ties.keep=0.1"])
+    ['sweep', '--shifts', 'clean', '--shifts', 'L1', '--limit', '9', '--set', 'ties.keep=0.1']
     """
     found: list[str] = []
     option = ""
-    for word in arguments:
-        if word.startswith("-"):
+    for word, following in zip(arguments, [*arguments[1:], "-"], strict=True):
+        if re.fullmatch(r"--\w+\.\w+=.*", word):
+            found += ["--set", word.removeprefix("--")]
+        elif word in BARE and following.startswith("-"):
+            found += [word, BARE[word]]
+        elif word.startswith("-"):
             option = word if word in LISTS else ""
             if not option:
                 found.append(word)

@@ -10,8 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.leaderboard import method_order
+from bench.reproduce import REPRODUCTIONS
 from corruptions.base import CORRUPTIONS, LEVELS, PROTOCOL
 from methods import METHODS
+from results import published as numbers
 from tasks import SUITES, TASKS, suite
 from tasks.wheels import WHEELS
 
@@ -23,6 +25,7 @@ class What(StrEnum):
     tasks = "tasks"
     suites = "suites"
     shifts = "shifts"
+    published = "published"
 
 
 def methods() -> list[dict[str, Any]]:
@@ -67,8 +70,9 @@ def suites() -> list[dict[str, Any]]:
     for name in SUITES:
         wheels = {wheel for task in suite(name) for wheel in task.wheels}
         megabytes = sum(WHEELS[wheel].megabytes for wheel in wheels)
-        members = ", ".join(SUITES[name])
-        found.append({"name": name, "tasks": members, "download MB": round(megabytes)})
+        members, of_hub = ", ".join(SUITES[name]), any(t.source.native for t in suite(name))
+        size = "" if of_hub else round(megabytes)
+        found.append({"name": name, "tasks": members, "download MB": size})
     return found
 
 
@@ -89,13 +93,46 @@ def shifts() -> list[dict[str, Any]]:
     return found
 
 
+def published() -> list[dict[str, Any]]:
+    """Every source of published numbers with what it tells."""
+    rows, found = numbers.read(), []
+    for name, source in numbers.sources().items():
+        own = rows[rows["source"] == name]
+        facts = {k: ", ".join(dict.fromkeys(own[k])) for k in ("suite", "encoder", "checkpoints")}
+        again = [one.name for one in REPRODUCTIONS.values() if one.source == name]
+        found.append(
+            {
+                "name": name,
+                "title": source.title,
+                "where": source.where,
+                "suites": facts["suite"],
+                "encoders": facts["encoder"],
+                "experts": facts["checkpoints"],
+                "methods": ", ".join(dict.fromkeys(own["method"])),
+                "numbers": len(own),
+                "note": source.note,
+                "reproduce": ", ".join(again),
+            }
+        )
+    return found
+
+
+LISTED = {
+    What.methods: methods,
+    What.tasks: tasks,
+    What.suites: suites,
+    What.shifts: shifts,
+    What.published: published,
+}
+
+
 def list_(
-    what: Annotated[What, typer.Argument(help="methods | tasks | suites | shifts")],
+    what: Annotated[What, typer.Argument(help=" | ".join(What))],
     as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="for the README")] = False,
 ) -> None:
-    """Show what is there: methods, tasks, suites, shifts, with paper, needs and licence."""
-    rows = {"methods": methods, "tasks": tasks, "suites": suites, "shifts": shifts}[what.value]()
+    """Show what is there: methods, tasks, suites, shifts, published numbers, and what they need."""
+    rows = LISTED[what]()
     if as_json:
         print(json.dumps(rows, indent=1))
     elif as_markdown:
@@ -109,7 +146,7 @@ def grid(rows: list[dict[str, Any]]) -> Table:
     """Names on the left, what is known of each on the right."""
     shown = Table.grid(padding=(0, 2, 1, 0))
     shown.add_column(style="bold", no_wrap=True)
-    shown.add_column()
+    shown.add_column(overflow="fold")
     for row in rows:
         lines = [f"[dim]{key}[/] {escape(text)}" for key, text in texts(row).items() if text]
         shown.add_row(row["name"], "\n".join(lines))

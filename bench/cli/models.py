@@ -9,9 +9,21 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench.cli.options import OUT, Jobs, Limit, Out, Shifts, Suite
+from bench import devices
+from bench.cli.options import (
+    OUT,
+    Device,
+    EncoderName,
+    Jobs,
+    Limit,
+    Out,
+    Precision,
+    Shifts,
+    Suite,
+    Uncertainty,
+    Unseen,
+)
 from bench.cli.sweeping import Wandb, chosen_sweep
-from bench.engines import default_jobs
 from bench.errors import UserError
 from bench.leaderboard import leaderboard
 from bench.sweep import run_weights
@@ -52,23 +64,35 @@ def evaluate(
     name: Annotated[str, typer.Option(help="as printed in tables; default: the file's name")] = "",
     sweep: Annotated[str, typer.Option(help="measure the cells of this sweep")] = "main",
     suite: Suite = "",
+    encoder: EncoderName = "",
     shifts: Shifts = [],  # noqa: B006
     limit: Limit = -1,
+    unseen: Unseen = [],  # noqa: B006
+    uncertainty: Uncertainty = False,
+    device: Device = "auto",
+    precision: Precision = "",
     out: Out = OUT,
     jobs: Jobs = 0,
     force: Annotated[bool, typer.Option("--force", help="measure again what is there")] = False,
 ) -> None:
-    """Put weights from elsewhere into the tables of a sweep."""
-    changed = chosen_sweep(sweep, suite, None, shifts, None, limit)
-    plan, stages = run_weights(
-        replace(changed, methods=("pretrained",), seeds=(0,), settings=(), tune=False),
-        weights,
-        name or weights.stem,
-        out,
-        jobs=jobs or default_jobs(),
-        force=force,
-        console=Console(),
-    )
+    """Put weights from elsewhere into the tables of a sweep.
+
+    Of a sweep with --unseen or --uncertainty, give the same here.
+    """
+    changed = chosen_sweep(
+        sweep, suite, None, shifts, None, limit, unseen=unseen, uncertainty=uncertainty or None,
+        encoder=encoder, precision=precision,
+    )  # fmt: skip
+    with devices.using(device):
+        plan, stages = run_weights(
+            replace(changed, methods=("pretrained",), seeds=(0,), settings=(), tune=False),
+            weights,
+            name or weights.stem,
+            out,
+            jobs=jobs or devices.jobs(),
+            force=force,
+            console=Console(),
+        )
     leaderboard(plan, stages, out, Console(), Wandb.off.value)
 
 

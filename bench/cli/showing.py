@@ -1,4 +1,4 @@
-"""``python -m bench table``, ``plot`` and ``sanity``: read results, never measure."""
+"""``python -m bench table`` and ``plot``: read results, never measure."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -11,19 +11,23 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from bench import learned
+from bench.choices import choices_of
 from bench.cli.options import OUT, Methods, Out, words
+from bench.cli.presets import OWN_COLUMNS, Label, Preset, put, sheet
+from bench.cli.publishing import Published, put_beside
 from bench.errors import UserError
 from bench.files import atomic
 from bench.leaderboard import method_order
-from bench.lines import key, named
+from bench.lines import named, spelled
 from bench.mirror import short
-from bench.records import recorded, rows_of
-from results.contrasts import monotone, null_cells, paired
+from bench.records import images_of, recorded, rows_of
+from results.contrasts import paired
 from results.render import AnyTable, render, renderable, write_latex
 from results.routing import breakdown
 from results.schema import CEILING, METRICS, WORLDS
 from results.store import Store
 from results.tables import compare
+from results.tuning import tuning
 from results.uncertainty import detection
 
 
@@ -37,6 +41,7 @@ class By(StrEnum):
     corruption = "corruption"
     routing = "routing"
     uncertainty = "uncertainty"
+    tuning = "tuning"
 
 
 class Format(StrEnum):
@@ -55,6 +60,8 @@ class Kind(StrEnum):
     heatmap = "heatmap"
     routing = "routing"
     coefficients = "coefficients"
+    search = "search"
+    scale = "scale"
 
 
 SweepName = Annotated[str, typer.Option("--sweep", help="which sweep; default: the latest")]
@@ -75,30 +82,52 @@ def table(
     paired_: Annotated[
         list[str], typer.Option("--paired", help="two methods, on the same images")
     ] = [],  # noqa: B006
+    published: Published = [],  # noqa: B006
     sweep: SweepName = "",
     out: Out = OUT,
     output: Annotated[Path | None, typer.Option("-o", help="a file; LaTeX adds a .bib")] = None,
     standalone: Annotated[
         bool, typer.Option("--standalone", help="LaTeX: a whole document")
     ] = False,
+    preset: Preset = "",
+    label: Label = "",
 ) -> None:
     """Print a comparison: means, intervals, drops from clean, normalised accuracy, retention.
 
     By routing: the errors of routed methods, split into those of the experts, of compression and
     of the router. By uncertainty: how well methods know which of their answers are wrong, and
-    which images are shifted, after a sweep with --uncertainty.
+    which images are shifted, after a sweep with --uncertainty. By tuning: what was chosen on val,
+    at what cost, and its val score less its test score. Published: numbers of papers and
+    repositories beside ours. Preset: LaTeX laid out as in the papers.
     """
+    if preset:
+        alone = not (paired_ or published) and by is By.shift
+        if format is not Format.latex or not alone:
+            raise UserError(OWN_COLUMNS.format(preset))
+        source = sheet(preset, out, sweep, words(methods), metric, shift)
+        put(source, output, standalone, label)
+        return
     if by is By.routing and methods:
         methods = [*methods, CEILING]  # every error is told from its own
     rows = selected(out, sweep, methods)
     if paired_:
         if len(paired_) != 2:
             raise UserError(f"--paired takes two methods; got {len(paired_)}")
-        Console().print(_paired(rows, key(paired_[0]), key(paired_[1]), by.value, shift))
+        Console().print(_paired(rows, paired_[0], paired_[1], by.value, shift))
         return
-    result = _compared(rows, metric, by, shift, out, sweep)
+    if published:
+        result: AnyTable = put_beside(rows, words(published), metric, by.value, shift)
+    else:
+        result = _compared(rows, metric, by, shift, out, sweep)
+    _put(result, format, output, standalone, label or f"tab:{metric}-{by.value}")
+
+
+def _put(
+    result: AnyTable, format: Format, output: Path | None, standalone: bool, label: str
+) -> None:
+    """Print a table, or write it to a file."""
     if output is not None and format is Format.latex:
-        written = write_latex(result, output, standalone, label=f"tab:{metric}-{by.value}")
+        written = write_latex(result, output, standalone, label)
         Console().print(f"wrote {', '.join(map(str, written))}", highlight=False)
         return
     if format is Format.text and output is None:
@@ -116,19 +145,22 @@ def table(
 def _compared(
     rows: pd.DataFrame, metric: str, by: By, shift: str, out: Path, sweep: str
 ) -> AnyTable:
-    if by not in (By.routing, By.uncertainty):
+    if by not in (By.routing, By.uncertainty, By.tuning):
         return compare(rows, metric, by.value, shift=shift, order=method_order())
     if metric != "acc":
         raise UserError(f"--by {by} is about accuracy; leave out --metric {metric}")
     if by is By.routing:
         return breakdown(rows, order=method_order())
-    shifts = recorded(out, sweep)["shifts"]
-    images = Store(out).read_images(rows["run_id"].unique(), shifts)
-    return detection(rows, images, order=method_order())
+    if by is By.tuning:
+        return tuning(rows, choices_of(Store(out), rows["run_id"].unique()), order=method_order())
+    images, left_out = images_of(out, recorded(out, sweep), rows)
+    return detection(rows, images, order=method_order(), left_out=left_out)
 
 
 def _paired(rows: pd.DataFrame, a: str, b: str, by: str, shift: str) -> RichTable:
     """Differences in points with their 95 % limits."""
+    lines = [named(*one) for one in rows[["method", "variant"]].drop_duplicates().values.tolist()]
+    a, b = spelled(a, lines), spelled(b, lines)
     head = (by, f"{a} - {b} (points)", "95 % interval, paired", "better")
     shown = RichTable(*map(escape, head), box=None)
     for column, line in paired(rows, a, b, by, shift).iterrows():
@@ -148,14 +180,23 @@ def plot(
 ) -> None:
     """Draw accuracy against severity, methods against corruptions, or what a method learned.
 
-    Routing: where the images of each task are sent. Coefficients: those of the first seed. Both
-    are of one method; choose it with --methods.
+    Routing: where the images of each task are sent. Coefficients: those of the first seed. Search:
+    what was tried on val, and which constants mattered. Each of one method: see --methods. Scale:
+    accuracy against the scale of methods, on val from their tuning, on test from a sweep over it.
     """
-    from results import drawing, heatmaps, plots
+    from bench.scales import trials_of
+    from bench.searches import history_of
+    from results import drawing, heatmaps, plots, scale_plot, search_plot
 
     rows = selected(out, sweep, methods)
     if kind is Kind.routing:
         figure, name = heatmaps.routing(rows), kind.value
+    elif kind is Kind.search:
+        figure, name = search_plot.history(history_of(rows, Store(out))), kind.value
+    elif kind is Kind.scale:
+        trials = trials_of(rows, Store(out))
+        figure = scale_plot.scale(rows, trials, metric, order=method_order())
+        name = f"{kind.value}-{metric}"
     elif kind is Kind.coefficients:
         values, title = _coefficients(rows, Store(out))
         tasks = list(rows["task"].unique())
@@ -187,50 +228,3 @@ def _coefficients(rows: pd.DataFrame, store: Store) -> tuple[dict[str, dict[str,
     title = f"{named(row['title'], row['variant'])}: coefficients on {row['suite']} ({world}), "
     title += f"seed {row['seed']}{under}"
     return facts["coefficients"], title
-
-
-def sanity(sweep: SweepName = "", out: Out = OUT) -> None:
-    """Check a sweep against what must hold: the order of the references, and severities that bite.
-
-    The order on clean images is pretrained < average < the best of the other merges < individual,
-    each step with a paired 95 % interval. Exit code 1 if a step does not hold.
-    """
-    rows, console = selected(out, sweep, []), Console()
-    rows = rows[rows["variant"] == ""]  # of methods as they are
-    clean = rows[(rows["corruption"] == "clean") & (rows["metric"] == "acc")]
-    means = clean.groupby("method")["value"].mean()
-    plain = clean[(clean["stores"] == "one model") & ~clean["knows_task"]]
-    merges = sorted(set(plain["method"]) - {"pretrained", "average"})
-    if not merges:
-        raise UserError("no merge was measured on clean images; see `python -m bench table`")
-    best = max(merges, key=means.__getitem__)
-    holds = True
-    console.print("[bold]order on clean images[/] (paired, 95 %)")
-    for low, high in (("pretrained", "average"), ("average", best), (best, "individual")):
-        line = paired(clean, high, low).iloc[0]
-        holds &= bool(line["low"] > 0)
-        console.print(
-            f"  {low} {100 * means[low]:.1f} < {high} {100 * means[high]:.1f}: "
-            f"{100 * line['difference']:+.1f} [{100 * line['low']:+.1f}, {100 * line['high']:+.1f}]"
-            f"  {'holds' if line['low'] > 0 else 'DOES NOT HOLD'}",
-            highlight=False,
-        )
-    curves = monotone(rows, "individual")
-    console.print("[bold]individual, accuracy by severity[/] (0 = clean)")
-    for name, curve in curves.iterrows():
-        severities = [c for c in curves.columns if isinstance(c, int)]
-        line = " ".join(f"{100 * curve[s]:5.1f}" for s in severities)
-        rise = 100 * curve["largest_rise"]
-        remark = "" if curve["falls"] or len(severities) < 3 else "  DOES NOT FALL"
-        remark += f"  rises by {rise:.1f}" if rise > 1 else ""
-        holds &= not remark
-        console.print(f"  {name:<18} {line}{remark}", highlight=False)
-    console.print("[bold]null cells[/]: the fall of individual from clean is within its interval")
-    for _, cell in null_cells(rows, "individual").iterrows():
-        console.print(
-            f"  {cell['corruption']}@{cell['severity']}: {100 * cell['fall']:+.2f} "
-            f"[{100 * cell['low']:+.2f}, {100 * cell['high']:+.2f}]",
-            highlight=False,
-        )
-    if not holds:
-        raise typer.Exit(1)

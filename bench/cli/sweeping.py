@@ -9,13 +9,39 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from bench.cli.options import OUT, Jobs, Limit, Methods, Out, Settings, Shifts, Suite, words
+from bench import devices
+from bench.cli.options import (
+    OUT,
+    DataDir,
+    Device,
+    EncoderName,
+    Experts,
+    ImageBudget,
+    Jobs,
+    Limit,
+    Methods,
+    Out,
+    Precision,
+    Settings,
+    Shifts,
+    Suite,
+    Uncertainty,
+    Unseen,
+    Val,
+    Workers,
+    words,
+)
 from bench.config import Sweep, digest, find_sweep, told, with_fields
+from bench.devices import device
 from bench.engines import default_jobs
 from bench.errors import UserError
 from bench.leaderboard import leaderboard
 from bench.sweep import run_sweep
+from bench.zoo.encoders import ENCODERS, OF_WORLD
 from results.wandb import mode
+from tasks import world_of
+from tasks.settings import using
+from tasks.vision import PUBLISHED
 
 
 class Wandb(StrEnum):
@@ -35,8 +61,6 @@ Name = Annotated[
 ]
 
 ADAPT_ON = "adapt | test | shifted: images that methods learn from"
-UNCERTAINTY = "keep how sure methods are of every image: for `table --by uncertainty`"
-UNSEEN = "tasks whose experts are not merged; they are measured like the others"
 
 
 def chosen_sweep(
@@ -48,6 +72,8 @@ def chosen_sweep(
     limit: int = -1,
     settings: list[str] | None = None,
     unseen: list[str] | None = None,
+    val: str = "",
+    experts: str = "",
     **more: Any,
 ) -> Sweep:
     """A named sweep with what the command line changes."""
@@ -67,8 +93,21 @@ def chosen_sweep(
     }
     changes |= {field: tuple(values) for field, values in lists.items() if values}
     found = find_sweep(name)
-    changed = with_fields(found, changes)
+    if val not in ("", "own", "as-published"):
+        raise UserError(f"--val is own or as-published; got {val!r}")
+    if val == "as-published":
+        changes["suite"] = f"{suite or found.suite}@{PUBLISHED}"
+    changed = with_experts(with_fields(found, changes), experts)
     return changed if changed == found else replace(changed, name=name_of(found, changed))
+
+
+def with_experts(sweep: Sweep, family: str) -> Sweep:
+    """The sweep with the experts of a family; those of its encoder, if no family is named."""
+    if not family:
+        return sweep
+    own = OF_WORLD[world_of(sweep.suite)]
+    encoder = ENCODERS[sweep.encoder or own].of(family).name
+    return replace(sweep, encoder="" if encoder == own else encoder)
 
 
 def name_of(found: Sweep, changed: Sweep) -> str:
@@ -77,19 +116,19 @@ def name_of(found: Sweep, changed: Sweep) -> str:
     >>> name_of(Sweep(name="main"), Sweep(name="main", suite="pocket14", limit=100))
     'main-pocket14-limit100'
     """
-    parts = [found.name]
-    if changed.suite != found.suite:
-        parts.append(changed.suite)
-    if changed.limit != found.limit:
-        parts.append(f"limit{changed.limit or 'all'}")
-    if changed.tune != found.tune:
-        parts.append("no-tune")
-    if changed.adapt_on != found.adapt_on:
-        parts.append(f"on-{changed.adapt_on}")
-    if changed.uncertainty != found.uncertainty:
-        parts.append("uncertainty")
-    named = ("suite", "limit", "tune", "adapt_on", "uncertainty")
-    same = replace(changed, **{field: getattr(found, field) for field in named})
+    said = {
+        "suite": changed.suite,
+        "encoder": changed.encoder or "own-encoder",
+        "limit": f"limit{changed.limit or 'all'}",
+        "tune": "no-tune",
+        "adapt_on": f"on-{changed.adapt_on}",
+        "uncertainty": "uncertainty",
+        "precision": changed.precision or "32",
+    }
+    before = {field: getattr(found, field) for field in said}
+    parts = [text for field, text in said.items() if getattr(changed, field) != before[field]]
+    parts = [found.name, *parts]
+    same = replace(changed, **before)
     if same != found:
         parts.append(digest(told(same))[:6])
     return "-".join(parts)
@@ -98,6 +137,8 @@ def name_of(found: Sweep, changed: Sweep) -> str:
 def sweep(
     name: Name = "main",
     suite: Suite = "",
+    encoder: EncoderName = "",
+    experts: Experts = "",
     methods: Methods = [],  # noqa: B006
     shifts: Shifts = [],  # noqa: B006
     seeds: Annotated[list[int], typer.Option(help="of the methods")] = [],  # noqa: B006
@@ -108,8 +149,14 @@ def sweep(
     constants: Annotated[str, typer.Option(help="imagenet-c | cifar10-c")] = "",
     placement: Annotated[str, typer.Option(help="input | native")] = "",
     adapt_on: Annotated[str, typer.Option(help=ADAPT_ON)] = "",
-    unseen: Annotated[list[str], typer.Option(help=UNSEEN)] = [],  # noqa: B006
-    uncertainty: Annotated[bool, typer.Option("--uncertainty", help=UNCERTAINTY)] = False,
+    unseen: Unseen = [],  # noqa: B006
+    uncertainty: Uncertainty = False,
+    data_dir: DataDir = None,
+    val: Val = "",
+    image_budget: ImageBudget = None,
+    workers: Workers = -1,
+    device: Device = "auto",
+    precision: Precision = "",
     out: Out = OUT,
     jobs: Jobs = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and stop")] = False,
@@ -118,19 +165,28 @@ def sweep(
 ) -> None:
     """Run a comparison; what is finished is not run again. Ends in a leaderboard."""
     changed = chosen_sweep(
-        name, suite, methods, shifts, seeds, limit, settings, unseen,
+        name, suite, methods, shifts, seeds, limit, settings, unseen, val, experts,
+        encoder=encoder, precision=precision,
         constants=constants, placement=placement, adapt_on=adapt_on,
         expert_seed=expert_seed if expert_seed >= 0 else None,
         tune=tune if not tune else None, uncertainty=uncertainty or None,
     )  # fmt: skip
     mode(wandb.value)  # a mistake in it is found before the work
     console = Console()
-    plan, stages = run_sweep(
-        changed, out, jobs=jobs or default_jobs(), force=force, dry_run=dry_run, console=console
-    )
-    if dry_run:
-        return
-    leaderboard(plan, stages, out, console, wandb.value)
+    handled = using(data_dir, None if workers < 0 else workers, image_budget)
+    with handled, devices.using(device):
+        plan, stages = run_sweep(
+            changed, out, jobs=jobs or devices.jobs(), force=force, dry_run=dry_run, console=console
+        )
+        if not dry_run:
+            leaderboard(plan, stages, out, console, wandb.value)
+
+
+def decoders(workers: int) -> int:
+    """Processes that decode images: what was said; else one for each core that a GPU leaves."""
+    if workers >= 0:
+        return workers
+    return default_jobs() - 1 if device().type == "cuda" else 0
 
 
 def speed(

@@ -1,4 +1,4 @@
-"""``python -m bench zoo``: the pretrained encoder and its experts."""
+"""``python -m bench zoo``: the pretrained encoders and their experts."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -8,56 +8,161 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench.cli.options import Jobs
+from bench import devices
+from bench.cli.options import Device, EncoderName, Experts, Jobs
 from bench.config import digest
-from bench.engines import default_jobs, engine
+from bench.engines import engine
+from bench.errors import DamagedFileError, UserError
 from bench.files import home
 from bench.progress import Stages
-from bench.zoo.encoders import ENCODERS, OF_WORLD
+from bench.zoo.encoders import ENCODERS, OF_WORLD, Encoder
+from bench.zoo.experts import Expert, damaged_files, experts_of
 from bench.zoo.experts import build as build_experts
-from bench.zoo.experts import experts_of
-from tasks import suite, world_of
+from bench.zoo.finetune import Spread
+from methods.weights import Weights
+from tasks import TASKS, suite, world_of
 
-app = typer.Typer(help="The pretrained encoder and its experts.", no_args_is_help=True)
+app = typer.Typer(help="The pretrained encoders and their experts.", no_args_is_help=True)
 
 SuiteName = Annotated[str, typer.Option("--suite", help="see: list suites")]
+TaskName = Annotated[str, typer.Option("--task", help="what the expert is of; see: list tasks")]
 Seed = Annotated[int, typer.Option("--expert-seed", help="which set of experts")]
 
 
+def chosen(suite_name: str, encoder: str, experts: str) -> Encoder:
+    """The encoder of a suite, or another; with the family of experts that is asked for."""
+    found = ENCODERS[encoder or OF_WORLD[world_of(suite_name)]]
+    return found.of(experts) if experts else found
+
+
 @app.command("build")
-def build(suite_name: SuiteName = "pocket8", expert_seed: Seed = 0, jobs: Jobs = 0) -> None:
-    """Fine-tune the experts that are missing; a killed build goes on with the next task."""
+def build(
+    suite_name: SuiteName = "pocket8",
+    encoder: EncoderName = "",
+    experts: Experts = "",
+    expert_seed: Seed = 0,
+    jobs: Jobs = 0,
+    device: Device = "auto",
+    num_devices: Annotated[
+        int, typer.Option("--devices", min=1, help="that share one fine-tuning; needs --jobs 1")
+    ] = 1,
+    strategy: Annotated[str, typer.Option(help="of Lightning, for several devices")] = "",
+    workers: Annotated[int, typer.Option(min=0, help="that make batches, in a fine-tuning")] = 0,
+) -> None:
+    """Fine-tune or download the experts that are missing; a killed build goes on with the next."""
     from bench.sweep import build_data
 
     console, tasks = Console(), suite(suite_name)
-    encoder = ENCODERS[OF_WORLD[world_of(suite_name)]]
-    experts = experts_of(encoder.name, tasks, expert_seed)
-    missing = [expert for expert in experts if not expert.exists]
-    stages = Stages(console)
-    with engine(jobs or default_jobs()) as workers:
-        build_data(tasks, workers, stages)
-        encoder.heads(tasks)
-        if missing:
-            total = len(missing) * encoder.recipe.steps
-            with stages.stage("experts", f"{len(missing)} to fine-tune", total) as advance:
-                build_experts(encoder.name, tasks, expert_seed, workers, advance)
-    show(suite_name, expert_seed)
+    spread = Spread(num_devices, strategy, workers)
+    with devices.using(device):
+        jobs = jobs or (1 if num_devices > 1 else devices.jobs())
+        if num_devices > 1 and jobs > 1:
+            raise UserError("several devices share one fine-tuning: give --jobs 1")
+        found = chosen(suite_name, encoder, experts)
+        missing = [e for e in experts_of(found.name, tasks, expert_seed) if not e.exists]
+        stages = Stages(console)
+        with engine(jobs) as workers_:
+            build_data(tasks, workers_, stages)
+            found.heads(tasks)
+            if missing:
+                total, what = len(missing) * found.expert_steps, f"{len(missing)} {found.doing}"
+                with stages.stage("experts", what, total) as advance:
+                    build_experts(found.name, tasks, expert_seed, workers_, advance, spread)
+    show(suite_name, encoder, experts, expert_seed)
 
 
 @app.command("list")
-def show(suite_name: SuiteName = "pocket8", expert_seed: Seed = 0) -> None:
-    """Show the experts of a suite: accuracy on val before and after, seconds."""
-    encoder = ENCODERS[OF_WORLD[world_of(suite_name)]]
-    table = Table("task", "zero-shot (val)", "expert (val)", "seconds", "file", box=None)
-    for expert in experts_of(encoder.name, suite(suite_name), expert_seed):
-        if expert.exists:
-            facts = expert.facts()
-            before, after = facts["val_accuracy_zero_shot"], facts["val_accuracy"]
-            cells = (f"{100 * before:.1f}", f"{100 * after:.1f}", f"{facts['seconds']:.0f}")
-        else:
-            cells = ("-", "-", "not made")
-        table.add_row(expert.task, *cells, expert.path.name)
-    Console().print(table)
+def show(
+    suite_name: SuiteName = "pocket8",
+    encoder: EncoderName = "",
+    experts: Experts = "",
+    expert_seed: Seed = 0,
+) -> None:
+    """Show what is there of a suite: encoder and experts, accuracy on val, size, file."""
+    found, console = chosen(suite_name, encoder, experts), Console()
+    here = found.base_hash if found.is_ready() else "not here yet: it is downloaded when needed"
+    console.print(f"{found.name}: {found.title}, {here}; experts: {found.experts}", highlight=False)
+    if not found.is_ready():
+        return
+    table = Table("task", "zero-shot (val)", "expert (val)", "seconds", "MB", "file", box=None)
+    for task in suite(suite_name):
+        table.add_row(task.name, *described(Expert(found.name, task.name, expert_seed)))
+    console.print(table)
+
+
+def described(expert: Expert) -> tuple[str, ...]:
+    """What is known of an expert, for a line of a table."""
+    try:
+        path = expert.path
+        missing = "not made" if ENCODERS[expert.encoder].experts == "finetuned" else "not here"
+        if not expert.exists:
+            return "-", "-", missing, "", path.name
+    except UserError as error:  # nobody published or imported it
+        return "-", "-", "none", "", str(error)
+    facts, after = expert.facts(), expert.val_accuracy
+    before = facts.get("val_accuracy_zero_shot")
+    values = ("-" if value is None else f"{100 * value:.1f}" for value in (before, after))
+    seconds = f"{facts['seconds']:.0f}" if "seconds" in facts else "-"
+    return *values, seconds, f"{path.stat().st_size / 1e6:.1f}", path.name
+
+
+@app.command("verify")
+def verify() -> None:
+    """Compare every encoder and expert on this machine with the hash in its manifest."""
+    files, wrong = damaged_files(home())
+    for path, size in files:
+        Console().print(
+            f"{'DAMAGED' if path in wrong else 'ok':<8}{size / 1e6:>9.1f} MB  {path}",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    if wrong:
+        raise DamagedFileError(
+            f"{len(wrong)} of {len(files)} files are damaged, e.g. {wrong[0]}; delete them, they "
+            "are made or downloaded again when needed"
+        )
+    Console().print(f"{len(files)} files, all as they were written")
+
+
+@app.command("import")
+def bring_in(
+    file: Annotated[Path, typer.Argument(help="safetensors, or a torch file of tensors alone")],
+    task: TaskName,
+    encoder: EncoderName = "ViT-B-32",
+    expert_seed: Seed = 0,
+    force: Annotated[bool, typer.Option("--force", help="replace one that is there")] = False,
+) -> None:
+    """Take an expert of your own, of open_clip or transformers; use it with --experts imported."""
+    from bench.zoo.exchange import bring_in as convert
+
+    expert = convert(file, ENCODERS[encoder], TASKS[task], expert_seed, again=force)
+    Console().print(f"imported {file} as {expert.path}", highlight=False, soft_wrap=True)
+
+
+@app.command("export")
+def export(
+    output: Annotated[Path, typer.Option("-o", "--output", help="a folder")],
+    task: Annotated[
+        str, typer.Option(help="whose expert; or give --weights")
+    ] = "",
+    weights: Annotated[Path | None, typer.Option(help="e.g. what `merge` wrote")] = None,
+    encoder: EncoderName = "ViT-B-32",
+    experts: Experts = "",
+    expert_seed: Seed = 0,
+) -> None:
+    """Write an image tower as transformers reads it: CLIPVisionModel, with its projection."""
+    from bench.zoo.exchange import tower, write_out
+
+    found = chosen("", encoder, experts)
+    if bool(task) == bool(weights):
+        raise UserError("give either --task, for its expert, or --weights FILE")
+    if weights:
+        path = write_out(tower(weights, found), found, output)
+    else:
+        expert = Expert(found.name, TASKS[task].name, expert_seed)
+        if not expert.exists:
+            raise UserError(f"the expert of {task} is not here; python -m bench zoo build")
+        path = write_out(Weights.open(expert.path), found, output)
+    Console().print(f"wrote {path}", highlight=False, soft_wrap=True)
 
 
 @app.command("pretrain")

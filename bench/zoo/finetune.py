@@ -181,7 +181,7 @@ class Expert(LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch
         loss = F.cross_entropy(self(images), labels)
-        self.losses[batch_idx] = loss.detach()
+        self.losses[batch_idx] = self.trainer.strategy.reduce(loss.detach(), reduce_op="mean")
         self.log("loss", loss, prog_bar=True)
         return loss
 

@@ -1,0 +1,87 @@
+"""The examples of CONTRIBUTING.md work as they stand there: each in its file, all in one sweep."""
+
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+
+from bench.config import Sweep
+from bench.docs import ROOT
+from bench.errors import DamagedFileError
+from corruptions.base import CORRUPTIONS, SEVERITIES
+from corruptions.checks import CHECKS
+from methods import METHODS
+from methods.checks import all_checks
+from methods.probe import small_checkpoints
+from results.store import Store
+from tasks import SUITES, TASKS, build, load
+from tests import test_golden as by_hand
+from tests.toy import forget, sweep_into
+
+PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+BLOCKS = dict(
+    re.findall(r"^`([\w/]+\.py)`:\n\n```python\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE)
+)
+(CASE,) = re.findall(r"```python\n(# task vectors.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.fixture
+def modules(tmp_path, monkeypatch) -> Iterator[dict[str, ModuleType]]:
+    """Every example, in a file and imported; forgotten afterwards."""
+    for registry in (METHODS, TASKS, SUITES, CORRUPTIONS):
+        monkeypatch.setattr(registry, "_items", dict(registry._items))
+    found = {}
+    for name, source in BLOCKS.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+        module = name.removesuffix(".py").replace("/", ".")
+        spec = importlib.util.spec_from_file_location(module, path)
+        found[name] = importlib.util.module_from_spec(spec)
+        if module not in sys.modules:
+            monkeypatch.setitem(sys.modules, module, found[name])
+        spec.loader.exec_module(found[name])
+    yield found
+    forget()
+
+
+def test_the_page_has_the_three_examples():
+    assert list(BLOCKS) == ["methods/median.py", "tasks/pocket/corner.py", "corruptions/digital.py"]
+
+
+def test_the_method_keeps_the_contract_and_its_golden_numbers(modules):
+    for check in all_checks():
+        check(METHODS["median"], small_checkpoints())
+    case = eval(CASE, {"golden": by_hand.golden})
+    by_hand.test_golden(*case.values)
+
+
+def test_the_task_is_what_its_entry_says(modules):
+    task = TASKS["corner"]
+    images, labels, sizes = build.assemble(task)
+    assert sizes == task.sizes
+    assert build.pixel_hash(images, labels) == task.pixels
+    assert len(load(task, "test").labels) == task.sizes[3]
+    with pytest.raises(DamagedFileError, match="its entry says"):
+        build.check(task, 255 - images, labels, sizes)
+
+
+def test_the_corruption_keeps_the_contract(modules):
+    for check in CHECKS:
+        for constants in ("cifar10-c", "imagenet-c"):
+            check(CORRUPTIONS["darkness"], constants)
+    assert len(SEVERITIES) == 5
+
+
+def test_all_three_in_one_sweep(modules, tmp_path):
+    SUITES.add("toy_and_mine", ("toy_two", "corner"))
+    sweep = Sweep(suite="toy_and_mine", methods=("pretrained", "median", "individual"),
+                  shifts=("clean", "darkness@5"), limit=24)  # fmt: skip
+    sweep_into(tmp_path / "out", sweep)
+    rows = Store(tmp_path / "out").read()
+    rows = rows[rows["metric"] == "acc"].set_index(["method", "task", "corruption"])["value"]
+    assert len(rows) == 3 * 2 * 2
+    assert rows.index.get_level_values("corruption").unique().tolist() == ["clean", "darkness"]
