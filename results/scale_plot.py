@@ -156,7 +156,7 @@ def _line(axes: Any, curve: Curve, points: Mapping[float, Interval], unit: float
     axes.fill_between(x, *band, color=look.colour, alpha=0.12, linewidth=0)
     axes.plot(x, y, look.dash, color=look.colour, marker=look.marker, markersize=4, linewidth=1.5,
               label=plain(curve.title))  # fmt: skip
-    if curve.chosen in points:
+    if curve.chosen is not None and curve.chosen in points:
         axes.plot([curve.chosen], [points[curve.chosen].value * unit], "*", color=look.colour,
                   markersize=13, markeredgecolor="black", markeredgewidth=0.7)  # fmt: skip
 

@@ -141,9 +141,7 @@ def bring_in(
 @app.command("export")
 def export(
     output: Annotated[Path, typer.Option("-o", "--output", help="a folder")],
-    task: Annotated[
-        str, typer.Option(help="whose expert; or give --weights")
-    ] = "",
+    task: Annotated[str, typer.Option(help="whose expert; or give --weights")] = "",
     weights: Annotated[Path | None, typer.Option(help="e.g. what `merge` wrote")] = None,
     encoder: EncoderName = "ViT-B-32",
     experts: Experts = "",
