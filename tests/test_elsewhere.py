@@ -90,6 +90,10 @@ def test_what_was_predicted_elsewhere_stands_in_the_tables(add, command, out, fr
     for words in (("--by", "task"), ("--metric", "ece"), ("--metric", "nll"), ("--by", "tuning"),
                   ("--paired", "theirs & 100%", "average")):  # fmt: skip
         assert command("table", *words, "--out", out).code == 0, words
+    page = out / "report.html"
+    assert command("report", "--examples", 1, "-o", page, "--out", out).code == 0
+    assert re.search(r"theirs (&|\\u0026|&amp;) 100%", page.read_text())
+    assert command("plot", "heatmap", "-o", out / "map.svg", "--out", out).code == 0
     assert "theirs" not in command("table", "--metric", "eval_s", "--out", out).out
     assert command("table", "--paired", "theirs & 100%", "average", "--out", out).out.count("tie")
 
