@@ -85,6 +85,11 @@ def room() -> float:
     return 0.7 * torch.cuda.mem_get_info(here)[0] if here.type == "cuda" else float("inf")
 
 
+def cores(jobs: int) -> int:
+    """Processes for work that no GPU does: ``jobs``, or a core each where jobs wait for a GPU."""
+    return max(jobs, default_jobs()) if device().type == "cuda" else jobs
+
+
 def jobs() -> int:
     """How many workers there are if nobody says: one per core, but one alone on a GPU."""
     return 1 if device().type == "cuda" else default_jobs()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import learned
+from bench import devices, learned
 from bench.adapt import adapt
 from bench.announce import show, trainings
 from bench.config import Sweep
@@ -141,7 +141,7 @@ def prepare(plan: Plan, workers: Engine, stages: Stages) -> None:
     plan.encoder.heads(plan.tasks)
     if count_images(plan):
         with stages.stage("images", f"{plan.images:,} to corrupt", plan.images) as advance:
-            corrupt(plan, workers.jobs, advance)
+            corrupt(plan, devices.cores(workers.jobs), advance)
 
 
 def build_data(tasks: Sequence[Task], workers: Engine, stages: Stages) -> None:

@@ -58,7 +58,9 @@ def test_a_device_by_its_name(gpus, name, count, device, trainer):
     with devices.using(name):
         assert devices.device() == torch.device(device)
         assert devices.for_trainer() == trainer
-        assert devices.jobs() == (1 if device.startswith("cuda") else len(os.sched_getaffinity(0)))
+        cores, gpu = len(os.sched_getaffinity(0)), device.startswith("cuda")
+        assert devices.jobs() == (1 if gpu else cores)
+        assert devices.cores(1) == (cores if gpu else 1)  # for what is done beside it
     assert devices.chosen() == "auto"
 
 
