@@ -43,6 +43,7 @@ def page_of(
     """
     record = recorded(out, sweep)
     rows, store = rows_of(out, record, methods), Store(out)
+    rows = rows.assign(sweep=record["name"])  # another may have measured its cells before
     try:
         images, _ = images_of(out, record, rows)
     except DamagedFileError:
