@@ -60,6 +60,8 @@ def _trials(axes: Any, found: History) -> None:
     for number, level in enumerate(sorted(set(found.anchor.values()))):
         label = "the anchor itself" if not number else None
         axes.axhline(100 * level, color=GREY, linestyle="--", linewidth=1, label=label)
+    if any((each < low).any() for each in values.values()):
+        axes.plot([], [], "v", color=GREY, markersize=4, label="lower than shown")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_xlabel("trial")
