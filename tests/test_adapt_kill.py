@@ -1,9 +1,5 @@
 """kill -9 while a method learns: nothing half-learned is left, and the end is the same."""
 
-import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -16,9 +12,9 @@ from bench import learned
 from bench.config import SWEEPS
 from bench.plan import resolve
 from results.store import Store
+from tests.kills import killed
 from tests.toy import leftovers, measured, sweep_into
 
-ROOT = Path(__file__).resolve().parents[1]
 SWEEP = replace(
     SWEEPS["smoke"],
     methods=("adamerging", "adamerging_task", "average"),
@@ -40,17 +36,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def sweeps(folder) -> list[dict[str, Any]]:
     """The killed sweeps and the one that ended; then two that ran at once."""
-    words = ["--methods", *SWEEP.methods]
-    words += [word for setting in SWEEP.settings for word in ("--set", setting)]
-    moments = [moment for moment, _ in MOMENTS]
-    command = [sys.executable, str(ROOT / "tests" / "killing.py"), str(folder), " ".join(words)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, *moments], env=environment, cwd=folder, capture_output=True, text=True,
-        timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return killed(folder, SWEEP, [moment for moment, _ in MOMENTS])
 
 
 def kept(sweep: dict[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,6 @@
 """kill -9 at any moment: nothing that was finished is done again, and the end is the same."""
 
-import json
-import os
-import subprocess
-import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,9 +8,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from bench.config import SWEEPS
+from tests.kills import killed
 from tests.toy import measured
 
-ROOT = Path(__file__).resolve().parents[1]
 METHODS = ("average", "individual", "task_arithmetic")
 MOMENTS = (  # (the file in flight, which of its kind)
     ("*/images.npy", 1),  # the first task is built, and has no labels yet
@@ -37,14 +35,7 @@ def folder(tmp_path_factory) -> Path:
 def sweeps(folder) -> list[dict[str, Any]]:
     """The killed sweeps and the one that ended; then two that ran at once."""
     moments = [f"{pattern},{count}" for pattern, count in MOMENTS]
-    words = " ".join(("--methods", *METHODS))
-    command = [sys.executable, str(ROOT / "tests" / "killing.py"), str(folder), words, *moments]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return killed(folder, replace(SWEEPS["smoke"], methods=METHODS), moments)
 
 
 def test_every_kill_came_at_its_moment(sweeps):

@@ -1,9 +1,6 @@
 """kill -9 while a method searches: what was tried is never tried again, and the end is the same."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +13,9 @@ from bench.config import SWEEPS, Run
 from bench.plan import resolve
 from methods.journal import spent
 from results.store import Store
+from tests.kills import killed
 from tests.toy import measured, sweep_into
 
-ROOT = Path(__file__).resolve().parents[1]
 TRIALS = {"bmm_datafree": 9, "anchor_scales": 4}
 SWEEP = replace(
     SWEEPS["smoke"],
@@ -41,17 +38,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def sweeps(folder) -> list[dict[str, Any]]:
     """The killed sweeps and the one that ended; then two that ran at once."""
-    words = ["--methods", *SWEEP.methods]
-    words += [word for setting in SWEEP.settings for word in ("--set", setting)]
-    moments = [moment for moment, _ in MOMENTS]
-    command = [sys.executable, str(ROOT / "tests" / "killing.py"), str(folder), " ".join(words)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, *moments], env=environment, cwd=folder, capture_output=True, text=True,
-        timeout=600,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return killed(folder, SWEEP, [moment for moment, _ in MOMENTS])
 
 
 @pytest.fixture(scope="module")
