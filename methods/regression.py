@@ -9,9 +9,7 @@ With G_t = X_t^T X_t and A = sum_t beta_t G_t + alpha I the posterior is matrix 
 M = W_A + [sum_t beta_t (W_t - W_A) G_t] A^-1, and its rows are independent with covariance A^-1.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Self
 
 import torch
@@ -34,32 +32,6 @@ class Sums:
         """Of no task: the prior alone."""
         prior, width = anchor.double(), anchor.shape[1]
         return cls(prior, prior.new_zeros(width, width), torch.zeros_like(prior))
-
-    @classmethod
-    def of(
-        cls,
-        grams: Iterable[Tensor],
-        weights: Iterable[Tensor],
-        anchor: Tensor,
-        betas: Iterable[float] | None = None,
-    ) -> Self:
-        """Of all tasks; ``grams`` and ``weights`` may be generators.
-
-        Args:
-            grams: G_t of each task, ``[in, in]``, normalised already.
-            weights: W_t, in the same order.
-            anchor: W_A.
-            betas: the precision of each task; equal ones that sum to 1 if not given.
-        """
-        sums, count = cls.start(anchor), 0
-        pairs = zip(grams, weights, strict=True)
-        each = zip(pairs, repeat(1.0)) if betas is None else zip(pairs, betas, strict=True)
-        for (gram, weight), beta in each:
-            sums.add(gram, weight, beta)
-            count += 1
-        if betas is None and count:
-            sums.gram, sums.pull = sums.gram / count, sums.pull / count
-        return sums
 
     def add(self, gram: Tensor, weight: Tensor, beta: float) -> None:
         """One task more."""
@@ -85,17 +57,6 @@ class Regression:
     values: Tensor  # lam, the eigenvalues of sum_t beta_t G_t, ascending; noise set to 0.  [in]
     basis: Tensor  # Q, its eigenvectors as columns.  [in, in]
     pull: Tensor  # B = sum_t beta_t (W_t - W_A) G_t Q; 0 where lam is.  [out, in]
-
-    @classmethod
-    def of(
-        cls,
-        grams: Iterable[Tensor],
-        weights: Iterable[Tensor],
-        anchor: Tensor,
-        betas: Iterable[float] | None = None,
-    ) -> Self:
-        """Decompose in float64; see :meth:`Sums.of` for the arguments."""
-        return cls.decompose(Sums.of(grams, weights, anchor, betas))
 
     @classmethod
     def decompose(cls, sums: Sums, noise: float = EXACT) -> Self:

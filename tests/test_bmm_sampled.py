@@ -11,9 +11,9 @@ from methods.bmm_sampled import KAPPAS
 from methods.bmm_search import Validation
 from methods.matrices import Module
 from methods.probe import TASKS, VIT, images, logits, small_checkpoints
-from methods.regression import Regression
 from methods.weights import Weights
 from tests.bmm import MATRICES, Shown, make, weights_of
+from tests.regressions import regression
 
 SETTINGS = {"trials": 0, "anchor": "ta"}
 
@@ -24,8 +24,8 @@ def random(*shape: int, seed: int) -> torch.Tensor:
 
 def a_part() -> Part:
     x, anchor = random(9, 3, seed=1), random(4, 3, seed=2)
-    regression = Regression.of([x.T @ x], [random(4, 3, seed=3)], anchor)
-    return Part(Module("w", slice(0, 4), "w", "out", 0), "out", random(4, 3, seed=4), regression)
+    found = regression([x.T @ x], [random(4, 3, seed=3)], anchor)
+    return Part(Module("w", slice(0, 4), "w", "out", 0), "out", random(4, 3, seed=4), found)
 
 
 def test_noise_has_the_shape_of_the_posterior_and_the_size_of_what_the_anchor_changes():

@@ -11,9 +11,9 @@ from methods.bmm_merge import Family, Part, keys_of, modules_of
 from methods.bmm_search import Clock, Validation, choose, expert_accuracies, space_of, starts_of
 from methods.matrices import Module
 from methods.probe import TASKS, VIT, logits, small_checkpoints
-from methods.regression import Regression
 from methods.vit import encode_plain
 from tests.bmm import Shown, make, weights_of
+from tests.regressions import regression
 
 GROUPS = ["qkv", "out", "fc1", "fc2"]
 
@@ -27,7 +27,7 @@ def family(*groups: str) -> Family:
     one = torch.ones(1, 1)
     parts = [
         Part(Module(group, slice(0, 1), group, group, 0), group, torch.zeros(1, 1),
-             Regression.of([one], [2 * one], one).to(torch.float32))
+             regression([one], [2 * one], one).to(torch.float32))
         for group in groups
     ]  # fmt: skip
     return Family(parts, {"rest": one})

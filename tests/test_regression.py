@@ -5,8 +5,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from methods.regression import Regression, Sums, normalised
-from tests.regressions import ANCHOR, BASE, IN, OUT, apart, experts, grams, inputs, near, random
+from methods.regression import Regression, normalised
+from tests.regressions import (
+    ANCHOR,
+    BASE,
+    IN,
+    OUT,
+    apart,
+    experts,
+    grams,
+    inputs,
+    near,
+    random,
+    regression,
+    sums_of,
+)
 
 
 def regmean(of: list[Tensor], weights: list[Tensor], shrink: float = 1.0) -> Tensor:
@@ -27,13 +40,13 @@ def test_every_alpha_is_the_closed_form_of_one_decomposition(alpha, betas):
     precision = sum(b * g for b, g in zip(shares, gs, strict=True)) + alpha * torch.eye(IN)
     right = sum(b * w @ g for b, w, g in zip(shares, ws, gs, strict=True)) + alpha * ANCHOR
     want = right @ torch.linalg.inv(precision)  # the mean, without the anchor taken out
-    near(Regression.of(gs, ws, ANCHOR, betas).solve(alpha), want)
-    near(Sums.of(gs, ws, ANCHOR, betas).solve(alpha), want)
+    near(regression(gs, ws, ANCHOR, betas).solve(alpha), want)
+    near(sums_of(gs, ws, ANCHOR, betas).solve(alpha), want)
 
 
 def test_the_mean_minimises_what_the_docstring_says():
     xs, ws, alpha = inputs(), experts(), 0.7
-    found = Regression.of(grams(xs), ws, ANCHOR, [1.0] * 3).solve(alpha).requires_grad_()
+    found = regression(grams(xs), ws, ANCHOR, [1.0] * 3).solve(alpha).requires_grad_()
     loss = sum(((x @ found.T - x @ w.T) ** 2).sum() for x, w in zip(xs, ws, strict=True))
     (loss + alpha * ((found - ANCHOR) ** 2).sum()).backward()
     assert found.grad is not None
@@ -45,20 +58,9 @@ def test_the_mean_minimises_what_the_docstring_says():
     assert moved.grad.abs().max() > 1
 
 
-def test_sums_take_generators_and_one_task_at_a_time():
-    xs, ws = inputs(), experts()
-    lazy = Sums.of((x.T @ x for x in xs), (w for w in ws), ANCHOR)
-    whole = Sums.of(grams(xs), ws, ANCHOR)
-    near(lazy.gram, whole.gram)
-    near(lazy.pull, whole.pull)
-    for some, betas in ((ws[:2], None), (ws, [1.0, 1.0])):
-        with pytest.raises(ValueError, match="zip"):
-            Sums.of(grams(xs), some, ANCHOR, betas)
-
-
 def test_half_precision_is_added_up_in_float64():
     xs, ws = inputs(), experts()
-    found = Sums.of([g.half() for g in grams(xs, "trace")], [w.bfloat16() for w in ws], ANCHOR)
+    found = sums_of([g.half() for g in grams(xs, "trace")], [w.bfloat16() for w in ws], ANCHOR)
     assert {part.dtype for part in (found.anchor, found.gram, found.pull)} == {torch.float64}
 
 
@@ -66,14 +68,14 @@ def test_half_precision_is_added_up_in_float64():
 
 
 def test_an_infinite_alpha_gives_the_anchor_and_one_of_1_does_not():
-    found = Regression.of(grams(inputs(), "trace"), experts(), ANCHOR)
+    found = regression(grams(inputs(), "trace"), experts(), ANCHOR)
     assert torch.equal(found.solve(torch.inf), ANCHOR)
     assert apart(found.solve(1e6), ANCHOR) < 1e-5  # the top of the search range
     assert apart(found.solve(1.0), ANCHOR) > 0.1
 
 
 def test_no_data_gives_the_anchor():
-    for found in (Regression.of([], [], ANCHOR), Regression.prior(ANCHOR)):
+    for found in (regression([], [], ANCHOR), Regression.prior(ANCHOR)):
         for alpha in (1e-4, 1.0, torch.inf):
             assert torch.equal(found.solve(alpha), ANCHOR)
 
@@ -82,29 +84,29 @@ def test_one_task_comes_out_as_alpha_goes_to_zero_if_its_gram_has_full_rank():
     expert = random(OUT, IN, seed=1)
     anchor = BASE + 0.3 * (expert - BASE)
     (x,) = inputs(1)
-    found = Regression.of([normalised(x.T @ x, "trace")], [expert], anchor)
+    found = regression([normalised(x.T @ x, "trace")], [expert], anchor)
     near(found.solve(0), expert)
     assert apart(found.solve(1e-9), expert) < 1e-6
     assert apart(found.solve(1.0), expert) > 0.2
     few = x[: IN - 2]  # a rank of 4: two directions keep the anchor
-    found = Regression.of([normalised(few.T @ few, "trace")], [expert], anchor)
+    found = regression([normalised(few.T @ few, "trace")], [expert], anchor)
     assert apart(found.solve(1e-9), expert) > 0.1
     assert apart(found.solve(0), expert) > 0.1
 
 
 def test_alpha_to_zero_is_regmean_only_without_normalisation_and_without_shrinking():
     xs, ws = inputs(), experts()
-    limit = {how: Regression.of(grams(xs, how), ws, ANCHOR).solve(0) for how in ("none", "trace")}
+    limit = {how: regression(grams(xs, how), ws, ANCHOR).solve(0) for how in ("none", "trace")}
     near(limit["none"], regmean(grams(xs), ws))
     assert apart(limit["trace"], regmean(grams(xs), ws)) > 0.05  # tasks differ in their traces
     assert apart(limit["none"], regmean(grams(xs), ws, shrink=0.95)) > 0.01
     alike = [x / x.norm() for x in xs]  # equal traces: here the normalisation changes nothing
-    near(Regression.of(grams(alike, "trace"), ws, ANCHOR).solve(0), regmean(grams(alike), ws))
+    near(regression(grams(alike, "trace"), ws, ANCHOR).solve(0), regmean(grams(alike), ws))
 
 
 def test_alpha_to_zero_is_weighted_least_squares():
     xs, ws, betas = inputs(), experts(), [0.5, 0.3, 0.2]
-    found = Regression.of(grams(xs, "trace"), ws, ANCHOR, betas)
+    found = regression(grams(xs, "trace"), ws, ANCHOR, betas)
     weights = [(b * IN / (x**2).sum()).sqrt() for b, x in zip(betas, xs, strict=True)]
     rows = torch.cat([s * x for s, x in zip(weights, xs, strict=True)])
     targets = torch.cat([s * x @ w.T for s, x, w in zip(weights, xs, ws, strict=True)])
@@ -126,13 +128,13 @@ def test_alpha_to_zero_is_weighted_least_squares():
 def test_scaling_a_modules_inputs_changes_nothing_after_normalisation(how, same):
     xs, ws = inputs(), experts()
     scaled = [xs[0], 7 * xs[1], xs[2]]
-    first, second = (Regression.of(grams(x, how), ws, ANCHOR).solve(0.5) for x in (xs, scaled))
+    first, second = (regression(grams(x, how), ws, ANCHOR).solve(0.5) for x in (xs, scaled))
     assert (apart(first, second) < 1e-9) == same
 
 
 def test_traces_are_frobenius_norms_in_another_unit_of_alpha():
     xs, ws = inputs(), experts()
-    trace, norm = (Regression.of(grams(xs, how), ws, ANCHOR) for how in ("trace", "frobenius"))
+    trace, norm = (regression(grams(xs, how), ws, ANCHOR) for how in ("trace", "frobenius"))
     near(trace.solve(0.6), norm.solve(0.6 / IN))
     assert apart(trace.solve(0.6), norm.solve(0.6)) > 0.01
 
@@ -142,9 +144,9 @@ def test_a_gram_of_zeros_contributes_nothing():
     still = [normalised(torch.zeros(IN, IN, dtype=torch.float64), how) for how in
              ("trace", "frobenius", "none")]  # fmt: skip
     assert all(torch.equal(gram, still[0]) for gram in still)
-    two = Regression.of(grams(xs[:2]), ws[:2], ANCHOR, [1.0, 1.0]).solve(0.5)
-    near(Regression.of([*grams(xs[:2]), still[0]], ws, ANCHOR, [1.0] * 3).solve(0.5), two)
-    assert torch.equal(Regression.of([still[0]], ws[:1], ANCHOR).solve(1e-4), ANCHOR)
+    two = regression(grams(xs[:2]), ws[:2], ANCHOR, [1.0, 1.0]).solve(0.5)
+    near(regression([*grams(xs[:2]), still[0]], ws, ANCHOR, [1.0] * 3).solve(0.5), two)
+    assert torch.equal(regression([still[0]], ws[:1], ANCHOR).solve(1e-4), ANCHOR)
 
 
 # -- fused or split; without data ----------------------------------------------------------------
@@ -153,7 +155,7 @@ def test_a_gram_of_zeros_contributes_nothing():
 def by_thirds(gs: list[list[Tensor]], ws: list[Tensor], anchor: Tensor) -> Tensor:
     """q, k and v, each with Grams of its own."""
     thirds = zip(gs, zip(*(w.chunk(3) for w in ws), strict=True), anchor.chunk(3), strict=True)
-    return torch.cat([Regression.of(g, w, a).solve(0.5) for g, w, a in thirds])
+    return torch.cat([regression(g, w, a).solve(0.5) for g, w, a in thirds])
 
 
 def of_vectors(taus: list[Tensor], how: str = "frobenius") -> list[Tensor]:
@@ -165,10 +167,10 @@ def test_fused_and_split_agree_for_data_and_differ_for_task_vectors():
     ws = [random(12, IN, seed=t) for t in range(3)]
     anchor, base = random(12, IN, seed=7), random(12, IN, seed=8)
     data = grams(inputs(), "trace")  # q, k and v see the same inputs
-    near(by_thirds([data] * 3, ws, anchor), Regression.of(data, ws, anchor).solve(0.5))
+    near(by_thirds([data] * 3, ws, anchor), regression(data, ws, anchor).solve(0.5))
     taus = [w - base for w in ws]
     split = [of_vectors(list(some)) for some in zip(*(tau.chunk(3) for tau in taus), strict=True)]
-    fused = Regression.of(of_vectors(taus), ws, anchor).solve(0.5)
+    fused = regression(of_vectors(taus), ws, anchor).solve(0.5)
     assert apart(by_thirds(split, ws, anchor), fused) > 0.01
 
 
@@ -191,7 +193,7 @@ def test_the_gradient_of_wudi_is_that_of_a_regression_on_task_vectors():
 def test_without_data_alpha_to_zero_minimises_wudi_and_a_larger_one_does_not():
     ws = experts()
     taus = [w - BASE for w in ws]
-    found = Regression.of(of_vectors(taus), ws, ANCHOR)
+    found = regression(of_vectors(taus), ws, ANCHOR)
     for alpha, at_rest in ((0.0, True), (1.0, False)):
         tau = (found.solve(alpha) - BASE).requires_grad_()
         wudi(tau, taus).backward()

@@ -4,8 +4,19 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from methods.regression import Regression, Sums
-from tests.regressions import ANCHOR, IN, OUT, experts, grams, inputs, near, random
+from methods.regression import Regression
+from tests.regressions import (
+    ANCHOR,
+    IN,
+    OUT,
+    experts,
+    grams,
+    inputs,
+    near,
+    random,
+    regression,
+    sums_of,
+)
 
 # -- degenerate ----------------------------------------------------------------------------------
 
@@ -14,7 +25,7 @@ from tests.regressions import ANCHOR, IN, OUT, experts, grams, inputs, near, ran
 def test_directions_that_no_task_sees_keep_the_anchor(alpha):
     xs = [random(1, IN, seed=t) for t in range(3)]  # three images for six features
     ws = experts()
-    found = Regression.of(grams(xs, "trace"), ws, ANCHOR)
+    found = regression(grams(xs, "trace"), ws, ANCHOR)
     unseen = torch.linalg.svd(torch.cat(xs)).Vh[3:]  # [3, in]
     near(found.solve(alpha) @ unseen.T, ANCHOR @ unseen.T)
     seen = xs[0][0] / xs[0].norm()
@@ -23,13 +34,13 @@ def test_directions_that_no_task_sees_keep_the_anchor(alpha):
 
 def test_cholesky_gives_way_where_alpha_is_round_off():
     xs, ws = [random(1, IN, seed=t) for t in range(2)], experts(2)
-    sums = Sums.of(grams(xs, "trace"), ws, ANCHOR)
+    sums = sums_of(grams(xs, "trace"), ws, ANCHOR)
     assert_close(sums.solve(0.0), Regression.decompose(sums).solve(0.0), rtol=1e-6, atol=1e-6)
 
 
 def test_float32_is_as_good_as_its_digits():
     gs, ws = grams(inputs(rows=1), "trace"), experts()  # three directions of six
-    exact = Regression.of(gs, ws, ANCHOR)
+    exact = regression(gs, ws, ANCHOR)
     rounded = exact.to(torch.float32)
     for alpha in (1e-4, 1.0, 1e6):
         assert rounded.solve(alpha).dtype == torch.float32
@@ -41,7 +52,7 @@ def test_float32_is_as_good_as_its_digits():
 
 def test_the_posterior_has_the_stated_covariance():
     x, alpha = random(5, 2, seed=1), 0.5
-    found = Regression.of([x.T @ x], [random(3, 2, seed=2)], random(3, 2, seed=3))
+    found = regression([x.T @ x], [random(3, 2, seed=2)], random(3, 2, seed=3))
     generator = torch.Generator().manual_seed(4)
     draws = torch.stack([found.draw(alpha, generator).flatten() for _ in range(20_000)])
     covariance = torch.linalg.inv(x.T @ x + alpha * torch.eye(2)).contiguous()
@@ -55,7 +66,7 @@ def test_the_posterior_has_the_stated_covariance():
 
 def test_where_no_task_looks_the_deviation_is_that_of_the_prior():
     x = random(3, IN, seed=1)
-    found = Regression.of([x.T @ x], [random(OUT, IN, seed=2)], ANCHOR)
+    found = regression([x.T @ x], [random(OUT, IN, seed=2)], ANCHOR)
     unseen, seen = torch.linalg.svd(x).Vh[-1], torch.linalg.svd(x).Vh[0]
     for alpha in (1e-4, 4.0):
         root = found.root(alpha)
@@ -65,7 +76,7 @@ def test_where_no_task_looks_the_deviation_is_that_of_the_prior():
 
 
 def test_draws_follow_their_generator():
-    found = Regression.of(grams(inputs()), experts(), ANCHOR)
+    found = regression(grams(inputs()), experts(), ANCHOR)
     first, again = (found.draw(1.0, torch.Generator().manual_seed(1)) for _ in range(2))
     assert torch.equal(first, again)
     assert not torch.equal(first, found.draw(1.0, torch.Generator().manual_seed(2)))
