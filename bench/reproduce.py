@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import isnan
 from pathlib import Path
 
 import pandas as pd
@@ -186,7 +187,9 @@ def compared(wanted: Reproduction, rows: pd.DataFrame, interval: bool) -> list[F
             tolerance += line.source.rounding + (cell.margin if interval else 0.0)
             one = Finding(title=entry.title, images=suite.partition("@")[2], task=task,
                           ours=cell.value, published=theirs, tolerance=tolerance)  # fmt: skip
-            found += [one] if theirs == theirs else []
+            found += [] if isnan(theirs) else [one]
+    if not found:
+        raise UserError(f"nothing published covers what {wanted.name} measures; tasks: {tasks}")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Choose a method's constants on val: the same budget for every method, all trials kept."""
+"""Choose a method's constants on val: one budget, which no grid exceeds; all trials kept."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

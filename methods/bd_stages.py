@@ -52,7 +52,7 @@ def train_head(
     optimizer = torch.optim.Adam([p for p in head.parameters() if p.requires_grad], cfg.head_lr)
     curves: dict[str, list[float]] = {"head_loss": [], "head_u": []}
     for _ in range(cfg.head_steps):
-        shown = [shuffled(x, random[task])[: cfg.batch] for task, x in features.items()]
+        shown = [shuffled(x, random[task], cfg.batch) for task, x in features.items()]
         found = head(torch.cat(shown))
         loss = head_loss(found, cfg)
         optimizer.zero_grad()
@@ -64,9 +64,9 @@ def train_head(
     return curves
 
 
-def shuffled(rows: Tensor, generator: torch.Generator) -> Tensor:
-    """In random order."""
-    return rows[torch.randperm(len(rows), generator=generator)]
+def shuffled(rows: Tensor, generator: torch.Generator, most: int | None = None) -> Tensor:
+    """In random order, the first ``most`` of them."""
+    return rows[torch.randperm(len(rows), generator=generator)[:most]]
 
 
 def one_pass(features: Features, batch: int, generator: Generators) -> Iterator[Tensor]:

@@ -60,26 +60,30 @@ def mend(journal: Path) -> None:
     """Cut off what a kill left half-written: from the first line that is not whole to the end."""
     if not journal.exists():
         return
-    whole, text = 0, journal.read_bytes()
+    text = journal.read_bytes()
+    whole = sum(map(len, whole_lines(text)))
+    if whole < len(text):
+        with journal.open("rb+") as file:
+            file.truncate(whole)
+
+
+def whole_lines(text: bytes) -> Iterator[bytes]:
+    """The lines up to the first that a kill, or another process at this moment, left unfinished."""
     for line in text.splitlines(keepends=True):
         try:
             json.loads(line)
         except ValueError:
-            break
+            return
         if not line.endswith(b"\n"):
-            break
-        whole += len(line)
-    if whole < len(text):
-        with journal.open("rb+") as file:
-            file.truncate(whole)
+            return
+        yield line
 
 
 def spent(journal: Path) -> float:
     """Seconds that the trials in a journal took; 0 if there is none."""
     if not journal.exists():
         return 0.0
-    mend(journal)
-    told = [json.loads(line) for line in journal.read_text().splitlines()]
+    told = [json.loads(line) for line in whole_lines(journal.read_bytes())]  # it may be in use
     return sum(
         one.get(key, {}).get("seconds", 0.0) for one in told for key in ("user_attr", "user_attrs")
     )

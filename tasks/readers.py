@@ -85,14 +85,24 @@ def opened(file: str | Path | IO[bytes], name: str) -> "Image":
 
 
 def labels_of(table: "Dataset", column: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The labels of a table, and their names where it says them.  ``int64 [N]``."""
+    """The labels of a table, and their names where it says them.  ``int64 [N]``.
+
+    Raises:
+        DamagedFileError: a label is no class: below 0, as hidden ones are, or beyond the names.
+    """
     from datasets import ClassLabel
 
     feature: Any = table.features[column]
     values = np.asarray(table.with_format("numpy")[column][:])
-    if isinstance(feature, ClassLabel):
-        return values.astype(np.int64), tuple(feature.names)
     if values.dtype.kind in "OUS":
         names, numbers = np.unique(values.astype(str), return_inverse=True)
         return numbers.astype(np.int64), tuple(names.tolist())
-    return values.astype(np.int64), ()
+    names_of_classes = tuple(feature.names) if isinstance(feature, ClassLabel) else ()
+    most = len(names_of_classes) or np.inf
+    wrong = values[~((values >= 0) & (values < most))]  # a missing one is NaN, and wrong
+    if len(wrong):
+        raise DamagedFileError(
+            f"column {column!r} holds {wrong[0]}, which is no class ({len(wrong):,} such labels; "
+            "-1 stands for a hidden one): give a part whose labels are known"
+        )
+    return values.astype(np.int64), names_of_classes
