@@ -101,8 +101,9 @@ class Anchored(MergingMethod):
                 cfg, family, validation, experts, clock,
                 seed_of(self.name, self.seed), support.journal,
             )  # fmt: skip
+        self.report["constants"] = constants
         self.keep(family, constants, validation)
-        self.report |= {"constants": constants, "seconds": clock.report()}
+        self.report["seconds"] = clock.report()
 
     def family(self, ckpts: Checkpoints, support: Support, clock: Clock) -> Family:
         """All models that the constants may choose from."""

@@ -79,11 +79,12 @@ class BMMSampled(BMM):
         for size in KAPPAS:
             self.write_roots(roots, size)
             models = (dict(self.drawn(n, whole, modules)) for n in range(cfg.samples))
-            found[size] = validation.nll(models)
-        kappa = min(found, key=found.__getitem__)
+            found[size] = validation.together(models)
+        kappa = min(found, key=lambda size: found[size][0])
         self.write_roots(roots, kappa)
-        self.report |= {"kappa": kappa, "nll": {str(k): loss for k, loss in found.items()}}
-        self.report["budget"] = cfg.trials + len(KAPPAS) * cfg.samples
+        self.report["constants"] = {**constants, "kappa": kappa}
+        self.report["nll"] = {str(k): loss for k, (loss, _) in found.items()}
+        self.report |= {"val": found[kappa][1], "budget": cfg.trials + len(KAPPAS) * cfg.samples}
 
     def write_roots(self, roots: Mapping[str, Tensor], kappa: float) -> None:
         """Keep the noise at one size."""

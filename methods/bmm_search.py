@@ -74,18 +74,24 @@ class Validation:
         """Task -> share of images that are classified right: one validation pass."""
         return {task: self.accuracy(model, task) for task in self.data}
 
-    def nll(self, models: Iterable[Model]) -> float:
-        """Of the labels under the models' mean probabilities, in nats; the mean over tasks."""
+    def together(self, models: Iterable[Model]) -> tuple[float, dict[str, float]]:
+        """What the models' mean probabilities are worth: a validation pass for each model.
+
+        Returns:
+            Negative log-likelihood of the labels in nats, the mean over tasks; and task -> share of
+            images that are classified right.
+        """
         logits: dict[str, list[Tensor]] = {task: [] for task in self.data}
         for model in models:
             for task, found in logits.items():
                 found.append(self.logits(model, task))
             self.passed()
-        losses = [
-            F.nll_loss(mean_share(torch.stack(found)), self.data[task][1]).item()
-            for task, found in logits.items()
-        ]
-        return sum(losses) / len(losses)
+        losses, accuracies = [], {}
+        for task, found in logits.items():
+            shares, labels = mean_share(torch.stack(found)), self.data[task][1]
+            losses.append(F.nll_loss(shares, labels).item())
+            accuracies[task] = (shares.argmax(-1) == labels).sum().item() / len(labels)
+        return sum(losses) / len(losses), accuracies
 
 
 def mean_share(logits: Tensor) -> Tensor:
@@ -140,7 +146,8 @@ def starts_of(cfg: AnchorConfig, space: Space) -> list[dict[str, float]]:
         wanted = {name: alpha if name.startswith("alpha.") else scale for name in space}
         return {k: min(max(wanted[k], low), high) for k, (low, high, _) in space.items()}
 
-    return [at(*point) for point in points]
+    starts = [at(*point) for point in points]
+    return [start for n, start in enumerate(starts) if start not in starts[:n]]
 
 
 def choose(

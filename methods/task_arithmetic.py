@@ -21,10 +21,7 @@ class TaskArithmetic(MergingMethod):
 
         scale: Annotated[float, "[0, inf)"] = 0.3  # lambda; 1/K is averaging
 
-        grid = {
-            "scale": (0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.14, 0.16, 0.18, 0.2, 0.22, 0.25, 0.28,
-                      0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-        }  # fmt: skip
+        grid = {"scale": (*(i / 50 for i in range(1, 21)), *(i / 20 for i in range(9, 21)))}
 
     def merge(self, ckpts: Checkpoints) -> Weights:
         return ckpts.base + self.cfg.scale * total(ckpts.task_vectors)

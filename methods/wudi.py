@@ -39,7 +39,7 @@ class WUDI(MergingMethod):
         # or every tensor of two axes; in a model with other names than open_clip's always all
         others: Literal["pretrained", "mean"] = "pretrained"  # tensors that are no such matrices
 
-        grid = {"scale": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0)}
+        grid = {"scale": (*(i / 20 for i in range(1, 22)), *(i / 10 for i in range(11, 22)))}
         presets = {
             "published": {"step_size": "published"},
             "fusionbench": {
