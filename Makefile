@@ -15,7 +15,7 @@ results: .venv/.run
 	$(BIN)/python -m bench.docs results
 
 test: .venv/.dev lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

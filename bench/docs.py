@@ -1,11 +1,12 @@
-"""The generated parts of the README: what is registered, the file map; its results."""
+"""What is written by the code itself: REFERENCE.md, the tables of the README, its results."""
 
 import ast
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from bench.cli.listing import markdown, methods, shifts, tasks
+from bench.cli.listing import markdown, methods, published, shifts, suites, tasks
 from bench.cli.options import OUT
 from bench.leaderboard import method_order
 from bench.records import recorded, rows_of
@@ -16,6 +17,35 @@ ROOT = Path(__file__).resolve().parents[1]
 TABLE = "main"  # sweep that the table shows
 FIGURES = {"severity": ("severity", ()), "routing": ("main", ("twin_merging",))}  # of what
 PARTS = ("bench", "tasks", "methods", "corruptions", "results", "tests")
+AT_A_GLANCE = ("name", "title", "paper", "needs", "stores", "tuned on val")  # of a method
+IN_DETAIL = ("name", "settings", "presets", "knows task")
+REFERENCE = """\
+# Reference
+
+Everything that is registered, and every file. `python -m bench.docs` writes this page; `python -m bench list` prints its tables.
+
+## Methods
+
+The defaults of all settings, as `--set METHOD.NAME=VALUE` takes them. What they mean stands at the fields of `methods/METHOD.py`.
+
+{methods}
+
+## Suites
+
+{suites}
+
+## Tasks
+
+{tasks}
+
+## Published numbers
+
+{published}
+
+## Files
+
+{files}
+"""  # noqa: E501
 
 
 def file_map() -> str:
@@ -32,17 +62,28 @@ def file_map() -> str:
     return "\n".join([*lines, "```"])
 
 
+def reference() -> str:
+    """The text of REFERENCE.md."""
+    return REFERENCE.format(
+        methods=markdown(columns(methods(), IN_DETAIL)),
+        suites=markdown(suites()),
+        tasks=markdown(tasks()),
+        published=markdown(published()),
+        files=file_map(),
+    )
+
+
 def filled(text: str) -> str:
-    """``text`` with every generated part made anew."""
-    parts = {
-        "methods": markdown(methods()),
-        "tasks": markdown(tasks()),
-        "shifts": markdown(shifts()),
-        "files": file_map(),
-    }
-    for name, content in parts.items():
-        text = replaced(text, name, content)
+    """``text`` with every generated part made anew, but for the results."""
+    parts = {"methods": columns(methods(), AT_A_GLANCE), "shifts": shifts()}
+    for name, rows in parts.items():
+        text = replaced(text, name, markdown(rows))
     return text
+
+
+def columns(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Some columns of a listing."""
+    return [{name: row[name] for name in names} for row in rows]
 
 
 def replaced(text: str, name: str, content: str) -> str:
@@ -78,13 +119,14 @@ def draw(out: Path, folder: Path) -> list[Path]:
 
 
 def main(words: Sequence[str]) -> None:
-    """Rewrite the README; with the word ``results``, its table and its figures, too."""
+    """Rewrite both pages; with the word ``results``, the README's table and figures, too."""
     path = ROOT / "README.md"
     text = filled(path.read_text(encoding="utf-8"))
     if "results" in words:
         text = with_results(text, OUT)
         draw(OUT, ROOT / "results" / "figures")
     path.write_text(text, encoding="utf-8")
+    (ROOT / "REFERENCE.md").write_text(reference(), encoding="utf-8")
 
 
 if __name__ == "__main__":

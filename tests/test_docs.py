@@ -1,9 +1,9 @@
-"""The README's generated parts are those of this code."""
+"""What the README and REFERENCE.md say of the code is what the code says."""
 
 import pytest
 
 from bench import docs
-from bench.docs import ROOT, filled
+from bench.docs import ROOT, filled, reference
 from bench.errors import UserError
 from bench.leaderboard import method_order
 from bench.records import recorded, rows_of
@@ -13,9 +13,11 @@ from results.render import render
 from results.tables import compare
 
 
-def test_generated_parts_of_the_readme_are_up_to_date():
+def test_generated_pages_are_up_to_date():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert filled(text) == text, "run `python -m bench.docs`"
+    text = (ROOT / "REFERENCE.md").read_text(encoding="utf-8")
+    assert reference() == text, "run `python -m bench.docs`"
 
 
 def test_readme_names_the_two_commands():

@@ -2,6 +2,7 @@
 
 import json
 from enum import StrEnum
+from math import fsum
 from typing import Annotated, Any
 
 import typer
@@ -69,7 +70,7 @@ def suites() -> list[dict[str, Any]]:
     found = []
     for name in SUITES:
         wheels = {wheel for task in suite(name) for wheel in task.wheels}
-        megabytes = sum(WHEELS[wheel].megabytes for wheel in wheels)
+        megabytes = fsum(WHEELS[wheel].megabytes for wheel in wheels)  # in any order the same
         members, of_hub = ", ".join(SUITES[name]), any(t.source.native for t in suite(name))
         size = "" if of_hub else round(megabytes)
         found.append({"name": name, "tasks": members, "download MB": size})
@@ -129,7 +130,7 @@ LISTED = {
 def list_(
     what: Annotated[What, typer.Argument(help=" | ".join(What))],
     as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="for the README")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="for documents")] = False,
 ) -> None:
     """Show what is there: methods, tasks, suites, shifts, published numbers, and what they need."""
     rows = LISTED[what]()
