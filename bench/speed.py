@@ -19,7 +19,7 @@ from bench.members import build, floor_of, learns
 from bench.panel import Panel
 from bench.plan import Plan, inspect, resolve
 from bench.progress import Stages
-from bench.sweep import prepare
+from bench.sweep import build_data, prepare
 from bench.zoo.encoders import ENCODERS
 from corruptions.base import Shift
 from results.store import Store
@@ -58,6 +58,7 @@ def compare(name: str, sweep: Sweep, out: Path | None, jobs: int, console: Conso
         sweep = without_learners(sweep)
         plan = inspect(resolve(sweep), Store(target), force=True)
         with engine(jobs) as workers:
+            build_data(plan.tasks, workers, Stages(console))
             prepare(plan, workers, Stages(console))
             before = _bare_seconds(plan, workers)
             whole = _sweep_seconds(name, sweep, target, jobs)

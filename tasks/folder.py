@@ -6,7 +6,6 @@ suite ``vision_local``, too.
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -17,22 +16,22 @@ import numpy as np
 from bench.errors import UserError
 from bench.files import read_json
 from bench.seeds import rng_of
+from tasks.classes import LOCAL, in_order, renumbered
 from tasks.cuts import OWN, Cut
 from tasks.hub import Hub, hashed
 from tasks.images import Images, Pictures
 from tasks.settings import data_dir, folders
 from tasks.spec import SPLITS, SUITES, TASKS, Task
 from tasks.splits import by_class
-from tasks.survey import Survey, survey
+from tasks.survey import ABOUT, Survey, survey
 
-LOCAL, SUITE = "local_", "vision_local"
-FROM = "from "
-ABOUT = "task.json"  # in the folder of a task: title, classes, templates
+SUITE = "vision_local"
+TOLD = ("title", "classes", "templates")  # what a task.json may say
 
 
 @dataclass(frozen=True)
 class Folder:
-    """Images of a folder: with a train and a test part, or one part that is cut by class."""
+    """Images of a folder: with a train and a test part, or a whole that is cut by class."""
 
     path: str
     cut: Cut = OWN
@@ -43,22 +42,34 @@ class Folder:
         """What lies there."""
         return survey(self.path)
 
-    def identity(self, size: int, version: int) -> str:
-        """16 hex digits of all that decides the images of a task: names and sizes of the files."""
+    def identity(self, task: Task) -> str:
+        """16 hex digits of all that decides images, labels and prompts of a task.
+
+        Of the images: names and sizes of their files, see :attr:`tasks.survey.Survey.digest`.
+        """
         cut = self.cut.published, self.cut.most, self.cut.apart
-        return hashed(self.found.digest, cut, size, version)[:16]
+        words = task.classes, task.templates
+        return hashed(self.found.digest, cut, task.size, task.version, *words)[:16]
 
     def sizes(self) -> tuple[int, int, int, int]:
-        """Images in train, adapt, val, test."""
-        parts = self.found.parts
-        if "whole" not in parts:
-            counts = {part: len(parts[part].labels) if part in parts else 0 for part in SPLITS}
-            return self.cut.sizes(counts["train"], counts["test"])
-        if self.cut.published:
-            raise UserError(f"{self.path} has no train and test folder: it has no published splits")
-        splits = by_class(parts["whole"].labels, key=self._key)
-        train, adapt, val, test = (int((splits == i).sum()) for i in range(len(SPLITS)))
-        return train, adapt, val, test
+        """Images in train, adapt, val, test.
+
+        Raises:
+            UserError: there are too few, or published splits are asked of a whole.
+        """
+        counts = {part: len(images.labels) for part, images in self.found.parts.items()}
+        if "whole" not in counts:
+            sizes = self.cut.sizes(counts.get("train", 0), counts["test"])
+        elif self.cut.published:
+            raise UserError(f"{self.path} has no train and test part: it has no published splits")
+        else:
+            splits = by_class(self.found.parts["whole"].labels, key=self._key)
+            train, adapt, val, test = np.bincount(splits, minlength=len(SPLITS)).tolist()
+            sizes = train, adapt, val, test
+        if min(sizes[1:]) < 1:
+            there = ", ".join(f"{part} {count}" for part, count in counts.items())
+            raise UserError(f"{self.path} has too few images ({there}) for adapt, val and test")
+        return sizes
 
     def is_ready(self, task: Task) -> bool:
         """The images are there, or the task would not be."""
@@ -76,7 +87,7 @@ class Folder:
         parts = self.found.parts
         name = "whole" if "whole" in parts else self.cut.part(split)
         if name not in parts:
-            raise UserError(f"{self.path} has no {name} folder; {split} of {task.name} needs one")
+            raise UserError(f"{self.path} has no {name} part; {split} of {task.name} needs one")
         part = parts[name]
         if name == "whole":
             chosen = by_class(part.labels, key=self._key) == SPLITS.index(split)
@@ -84,7 +95,7 @@ class Folder:
         else:
             rows = self.cut.rows(split, len(part.labels), f"{self._key}/{name}")
         digest = hashed(task.pixels, task.size, split)[:32]
-        labels = renumbered(self.found.names, task)[part.labels]
+        labels = renumbered(self.found.names, task, self.path)[part.labels]
         return Images(Pictures(part.reader, rows, task.size, digest), labels[rows])
 
     @property
@@ -92,88 +103,89 @@ class Folder:
         return Path(self.path).name
 
 
-def plain(name: str) -> str:
-    """A class name without what spelling differs in.
-
-    >>> plain("AnnualCrop"), plain("baseball_diamond"), plain("Annual crop")
-    ('annualcrop', 'baseballdiamond', 'annualcrop')
-    """
-    return re.sub(r"[^\w]|_", "", name).lower()
-
-
-def renumbered(names: Sequence[str], task: Task) -> np.ndarray:
-    """The task's label of each class of a folder.  ``int64 [C]``.
-
-    Names are matched where they are the task's own; else the order counts: that of the numbers
-    that folders are called, or that of the alphabet.
+def from_folder(task: Task, source: Folder, **facts: Any) -> Task:
+    """A task with the images of a folder, and other facts that change.
 
     Raises:
-        UserError: there are more or fewer classes than the task has.
+        UserError: the folder does not have its classes, or too few images.
     """
-    if len(names) != task.num_classes:
-        raise UserError(
-            f"{task.note.removeprefix(FROM)} has {len(names)} classes, {task.name} has "
-            f"{task.num_classes}; put one folder for each class there"
-        )
-    wanted = {plain(name): label for label, name in enumerate(task.classes)}
-    if len(wanted) == len(names) and {plain(name) for name in names} == set(wanted):
-        return np.array([wanted[plain(name)] for name in names])
-    if all(name.isdigit() for name in names):
-        order = np.argsort([int(name) for name in names], kind="stable")
-        return np.argsort(order)
-    return np.arange(len(names))
+    new = replace(task, source=source, sizes=source.sizes(), **facts)
+    renumbered(source.found.names, new, source.path)
+    return replace(new, pixels=source.identity(new))
 
 
 @lru_cache(maxsize=256)
 def instead(task: Task, path: str) -> Task:
     """A task of the hub with the images of a folder."""
-    source = Folder(path)
-    new = replace(task, source=source, sizes=source.sizes(), rights="yours", note=FROM + path,
-                  pixels=source.identity(task.size, task.version))  # fmt: skip
-    renumbered(source.found.names, new)
-    return new
+    return from_folder(task, Folder(path), rights="yours", note=f"from {path}")
 
 
 @lru_cache(maxsize=256)
 def own(path: str) -> Task:
-    """A task of the user's own: its classes are called like their folders.
+    """A task of the user's own: its classes are called like their folders, or as they say.
 
     Raises:
-        UserError: its name is not fit for files, or its ``task.json`` has other keys than title,
-            classes and templates.
+        UserError: its name is not fit for files, its ``task.json`` says something else than title,
+            classes and templates, or see :func:`from_folder`.
     """
     name, source = Path(path).name, Folder(path)
     if not re.fullmatch(r"[\w.-]+", name):
         raise UserError(f"the name of a task is part of file names; rename the folder {path}")
-    facts = about(Path(path))
-    names = source.found.names
-    ordered = sorted(names, key=int) if all(n.isdigit() for n in names) else names
-    size = 224
-    return Task(
+    facts = about(Path(path) / ABOUT)
+    classes = [name.replace("_", " ") for name in in_order(source.found.names)]
+    task = Task(
         name=LOCAL + name,
         title=facts.get("title", name),
         kind="photograph",
         noun="a photo",
-        classes=tuple(facts.get("classes", [n.replace("_", " ") for n in ordered])),
+        classes=tuple(facts.get("classes", classes)),
         templates=tuple(facts.get("templates", ["a photo of a {}."])),
-        source=source,
-        sizes=source.sizes(),
-        pixels=source.identity(size, 1),
-        size=size,
-        checkpoint=name,
+        sizes=(0, 0, 0, 0),  # of no source yet
+        pixels="",
+        size=224,
+        checkpoint=name if name in published_names() else "",
         rights="yours",
-        note=FROM + path,
+        note=f"from {path}",
     )
+    return from_folder(task, source)
+
+
+def published_names() -> set[str]:
+    """What the published checkpoints of tasks of the hub are called."""
+    entries = [task for name in TASKS if (task := TASKS.listed(name)) is not None]
+    return {task.checkpoint for task in entries if isinstance(task.source, Hub)}
 
 
 def about(path: Path) -> dict[str, Any]:
-    """What the user says of a task in its ``task.json``."""
-    facts = read_json(path / ABOUT) if (path / ABOUT).exists() else {}
-    if odd := set(facts) - {"title", "classes", "templates"}:
-        raise UserError(
-            f"{path / ABOUT} says title, classes and templates of a task; got {sorted(odd)[0]!r}"
-        )
+    """What the user says of a task in its ``task.json``, if there is one."""
+    facts = read_json(path) if path.exists() else {}
+    odd = [key for key in facts if key not in TOLD] if isinstance(facts, dict) else [facts]
+    if odd:
+        raise UserError(f"{path} says title, classes and templates of a task; got {odd[0]!r}")
+    if not isinstance(facts.get("title", ""), str):
+        raise UserError(f"title in {path} is a text; got {facts['title']!r}")
+    for key in ("classes", "templates"):
+        texts = facts.get(key, ["{}"])
+        said = isinstance(texts, list) and texts and all(isinstance(text, str) for text in texts)
+        if not said or len(set(texts)) < len(texts):
+            raise UserError(f"{key} in {path} is a list of texts, all different; got {texts!r}")
+    if lacking := [text for text in facts.get("templates", []) if "{}" not in text]:
+        raise UserError(f"a template in {path} has {{}} for the class; got {lacking[0]!r}")
     return facts
+
+
+def require_unseen(task: Task) -> None:
+    """Refuse test images that the published expert of a task may have been trained on.
+
+    Raises:
+        UserError: they are cut out of a folder that has no test part.
+    """
+    source = task.source
+    if isinstance(source, Folder) and "whole" in source.found.parts:
+        raise UserError(
+            f"{source.path} has no test part, and the published expert of {task.name} has seen "
+            "train: add a test part, or make experts of your own (--experts finetuned)"
+        )
 
 
 def local_task(name: str) -> Task | None:

@@ -1,6 +1,7 @@
 """Tasks whose images come from the Hugging Face hub, part by part, when they are asked for."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ from tasks.spec import Task
 if TYPE_CHECKING:
     from datasets import Dataset
 
+COMMIT = re.compile("[0-9a-f]{40}")
+
 
 @dataclass(frozen=True)
 class Hub:
@@ -32,13 +35,24 @@ class Hub:
 
     id: str
     config: str = ""  # "" is the only one, or the default
-    revision: str = "main"  # a commit, where it is known
+    revision: str = "main"  # a commit, where it is known; else results keep which one it was
     train: str = "train"  # names of the parts
     test: str = "test"
     image: str = "image"  # names of the columns
     label: str = "label"
     cut: Cut = OWN
     native: ClassVar[bool] = True
+
+    @property
+    def commits(self) -> dict[str, str]:
+        """What the parts of adapt, val and test were downloaded from, where that is not pinned.
+
+        Part, e.g. ``tanganke/dtd/test`` -> commit. Empty where the entry names a commit itself.
+        """
+        name = "/".join(filter(None, (self.id, self.config)))
+        unpinned = () if COMMIT.fullmatch(self.revision) else self._parts
+        found = {part: self._found(part) for part in unpinned}
+        return {f"{name}/{part}": facts["commit"] for part, facts in found.items() if facts}
 
     @property
     def place(self) -> Path:
@@ -68,11 +82,10 @@ class Hub:
     def split(self, task: Task, split: str) -> Images:
         """One split; its images are decoded when they are looked at."""
         part = self._name(self.cut.part(split))
-        table, labels = self._checked(task, part)
+        reader, labels = self._checked(task, part)
         rows = self.cut.rows(split, len(labels), f"{self.id}/{self.config}/{part}")
         commit = self._found(part)["commit"]
         digest = hashed(task.pixels, task.size, split, commit)[:32]
-        reader = Column.of(table, self.image, f"{self.id} ({part})")
         return Images(Pictures(reader, rows, task.size, digest), labels[rows])
 
     @property
@@ -131,8 +144,8 @@ class Hub:
         stored = [file["filename"] for file in table.cache_files]
         return {"files": stored, "rows": len(table), "commit": commit, "revision": self.revision}
 
-    def _checked(self, task: Task, part: str) -> tuple["Dataset", np.ndarray]:
-        """A part and its labels, compared with the entry of ``task``."""
+    def _checked(self, task: Task, part: str) -> tuple[Column, np.ndarray]:
+        """Pictures and labels of a part, compared with the entry of ``task``."""
         table = self._table(part)
         where = f"data set {self.id} ({part}, {self.revision})"
         if lacking := [c for c in (self.image, self.label) if c not in table.column_names]:
@@ -140,7 +153,8 @@ class Hub:
                 f"{where} has no column {lacking[0]!r}; it has: {', '.join(table.column_names)}: "
                 "it was changed, pin an older revision in the task's entry"
             )
-        labels, names = labels_of(table, self.label)
+        reader = Column.of(table, self.image, f"{self.id} ({part})")
+        labels, names = labels_of(table, self.label, where)
         wanted = self.cut.counts(task.sizes)["train" if part == self.train else "test"]
         if len(labels) != wanted:
             raise DamagedFileError(
@@ -153,7 +167,7 @@ class Hub:
                 f"{where} has {found} classes, labels {labels.min()} to {labels.max()}; the entry "
                 f"of {task.name} says {task.num_classes}"
             )
-        return table, labels
+        return reader, labels
 
 
 def hub_task(source: Hub, *, train: int, test: int, size: int = 224, **facts: Any) -> Task:

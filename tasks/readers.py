@@ -84,11 +84,17 @@ def opened(file: str | Path | IO[bytes], name: str) -> "Image":
         raise DamagedFileError(f"{name} is no picture that can be decoded: {error}") from error
 
 
-def labels_of(table: "Dataset", column: str) -> tuple[np.ndarray, tuple[str, ...]]:
+def labels_of(table: "Dataset", column: str, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """The labels of a table, and their names where it says them.  ``int64 [N]``.
 
+    Args:
+        table: of images.
+        column: of labels.
+        name: of the data set, for errors.
+
     Raises:
-        DamagedFileError: a label is no class: below 0, as hidden ones are, or beyond the names.
+        DamagedFileError: a label is no class: no whole number, below 0, as hidden ones are, or
+            beyond the names.
     """
     from datasets import ClassLabel
 
@@ -99,10 +105,11 @@ def labels_of(table: "Dataset", column: str) -> tuple[np.ndarray, tuple[str, ...
         return numbers.astype(np.int64), tuple(names.tolist())
     names_of_classes = tuple(feature.names) if isinstance(feature, ClassLabel) else ()
     most = len(names_of_classes) or np.inf
-    wrong = values[~((values >= 0) & (values < most))]  # a missing one is NaN, and wrong
+    whole = (values >= 0) & (values < most) & (values == np.floor(values))
+    wrong = values[~whole]  # a missing one is NaN
     if len(wrong):
         raise DamagedFileError(
-            f"column {column!r} holds {wrong[0]}, which is no class ({len(wrong):,} such labels; "
-            "-1 stands for a hidden one): give a part whose labels are known"
+            f"column {column!r} of {name} holds {wrong[0]}, which is no class ({len(wrong):,} such "
+            "labels; -1 stands for a hidden one): give a part whose labels are known"
         )
     return values.astype(np.int64), names_of_classes

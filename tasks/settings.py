@@ -3,6 +3,7 @@
 None of it changes a pixel, but for ``data_dir``, which is part of what a task is.
 """
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,8 +27,9 @@ def using(
         UserError: there is no such folder, or no task in it; or a number is negative.
     """
     told = {DATA_DIR: data_dir and checked(data_dir), WORKERS: workers, BUDGET: gigabytes}
-    if any(isinstance(value, int | float) and value < 0 for value in told.values()):
-        raise UserError("--workers and --image-budget are numbers from 0 on")
+    for option, number in (("--workers", workers), ("--image-budget", gigabytes)):
+        if number is not None and not 0 <= number < math.inf:
+            raise UserError(f"{option} is a number from 0 on; got {number}")
     before = {name: os.environ.get(name) for name in told}
     os.environ.update({name: str(value) for name, value in told.items() if value is not None})
     try:
@@ -62,9 +64,21 @@ def data_dir() -> Path | None:
 
 def workers() -> int:
     """Processes that decode and corrupt beside one that evaluates; 0 has it do so itself."""
-    return int(os.environ.get(WORKERS) or 0)
+    return int(_number(WORKERS, 0))
 
 
 def image_budget() -> float:
     """Bytes of decoded and corrupted images that are kept."""
-    return 1e9 * float(os.environ.get(BUDGET) or GIGABYTES)
+    return 1e9 * _number(BUDGET, GIGABYTES)
+
+
+def _number(name: str, default: float) -> float:
+    """What a variable of the environment says, which anybody may have set."""
+    text = os.environ.get(name) or str(default)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise UserError(f"{name} is a number from 0 on; got {text!r}: set another or none")
+    return value

@@ -69,7 +69,7 @@ class Task:
     templates: tuple[str, ...] = ()  # all prompts, where a class has more than one
     wheels: tuple[str, ...] = ()  # names in WHEELS
     sizes: tuple[int, int, int, int]  # images in train, adapt, val, test
-    pixels: str  # 16 hex digits: built, of images and labels; else of where they come from
+    pixels: str  # 16 hex digits: built, of images and labels; else of all that decides them
     build: Callable[[], Pool] | None = None  # of a task that is built here
     source: Source = field(default_factory=_built)
     size: int = 32  # pixels, square, that an encoder is given

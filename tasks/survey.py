@@ -5,8 +5,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -20,12 +21,14 @@ from tasks.settings import folders
 if TYPE_CHECKING:
     from datasets import Dataset
 
+T = TypeVar("T")
 PARTS = {  # what folders and files of a part are called
     "train": ("train", "training"),
     "test": ("test", "testing", "val", "valid", "validation"),
 }
 IMAGE = ("image", "img", "jpg", "picture", "pixels")
 LABEL = ("label", "fine_label", "labels", "cls", "class", "target")
+ABOUT = "task.json"  # what the user says of a task; no data
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +41,11 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """A folder: parts ``train`` and ``test``, or ``whole``."""
+    """A folder: parts ``train`` and ``test``, or ``test``, or ``whole``: what is cut by class."""
 
     parts: dict[str, Part]
     names: tuple[str, ...]  # of the classes
-    digest: str  # of names and sizes of all files
+    digest: str  # of names and sizes of all files, of labels and names of classes
 
 
 @lru_cache(maxsize=256)
@@ -50,7 +53,7 @@ def survey(path: str) -> Survey:
     """Look through a folder: an Arrow table (``save_to_disk``), parquet, or pictures by class.
 
     Raises:
-        UserError: it is none of these, or its parts have different classes.
+        UserError: it is none of these, or its parts have different classes or no pictures.
     """
     root = Path(path)
     if not root.is_dir():
@@ -61,16 +64,20 @@ def survey(path: str) -> Survey:
         found = tables(from_parquet(root), path)
     else:
         found = trees(root)
-    return Survey(*found, digest=inventory(root))
+    parts, names = found
+    if empty := [part for part, images in parts.items() if not len(images.labels)]:
+        raise UserError(f"the {empty[0]} part of {path} holds no images")
+    labels = {part: sha256(images.labels.tobytes()).hexdigest() for part, images in parts.items()}
+    return Survey(parts, names, digest=hashed(inventory(root), labels, names))
 
 
 def inventory(root: Path) -> str:
-    """Hex digits of the names and sizes of all files: a copy elsewhere has the same."""
+    """Hex digits of the names and sizes of all data files: a copy elsewhere has the same."""
     files = [
         (str((Path(folder) / name).relative_to(root)), (Path(folder) / name).stat().st_size)
         for folder, _, names in os.walk(root)
         for name in names
-        if not name.startswith(".")
+        if not name.startswith(".") and name != ABOUT
     ]
     return hashed(sorted(files))
 
@@ -79,9 +86,7 @@ def trees(root: Path) -> tuple[dict[str, Part], tuple[str, ...]]:
     """Pictures in one folder for each class, below a folder for each part or not."""
     below = {part: next(filter(Path.is_dir, (root / n for n in names)), None)
              for part, names in PARTS.items()}  # fmt: skip
-    parts = {part: folder for part, folder in below.items() if folder}
-    if "test" not in parts:  # a train folder alone is no part: it is cut, too
-        parts = {"whole": parts.get("train", root)}
+    parts = to_cut({part: folder for part, folder in below.items() if folder}, root)
     classes = {part: folders(folder) for part, folder in parts.items()}
     names = next(iter(classes.values()))
     if not names:
@@ -93,6 +98,11 @@ def trees(root: Path) -> tuple[dict[str, Part], tuple[str, ...]]:
         odd = sorted(set.symmetric_difference(*map(set, classes.values())))
         raise UserError(f"train and test of {root} differ in their classes, e.g. {odd[0]!r}")
     return {part: tree(folder, names) for part, folder in parts.items()}, tuple(names)
+
+
+def to_cut(parts: dict[str, T], everything: T) -> dict[str, T]:
+    """Parts that include a test part; else the whole: train, or ``everything`` if there is none."""
+    return parts if "test" in parts else {"whole": parts.get("train", everything)}
 
 
 def tree(root: Path, names: Sequence[str]) -> Part:
@@ -115,7 +125,7 @@ def on_disk(root: Path) -> "dict[str, Dataset]":
 
     try:
         found = load_from_disk(str(root))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, LookupError) as error:  # the last: it has no rows
         why = first_line(error)
         raise UserError(f"{root} is no data set that was saved to disk: {why}") from error
     return dict(found) if isinstance(found, DatasetDict) else {"whole": found}
@@ -152,16 +162,15 @@ def tables(found: "dict[str, Dataset]", path: str) -> tuple[dict[str, Part], tup
     parts = {part: next((found[name] for name in names if name in found), None)
              for part, names in PARTS.items()}  # fmt: skip
     chosen = {part: table for part, table in parts.items() if table is not None}
-    if not chosen or "whole" in found:
-        if len(found) > 1:
-            raise UserError(f"{path} has parts that are neither train nor test: {sorted(found)}")
-        chosen = {"whole": next(iter(found.values()))}
+    if len(found) > 1 and (not chosen or "whole" in found):
+        raise UserError(f"{path} has parts that are neither train nor test: {sorted(found)}")
+    chosen = to_cut(chosen, next(iter(found.values())))
     image, label = columns(next(iter(chosen.values())), path)
-    labels = {part: labels_of(table, label) for part, table in chosen.items()}
+    labels = {part: labels_of(table, label, path) for part, table in chosen.items()}
     names = {names for _, names in labels.values()}
     if len(names) > 1:
         raise UserError(f"train and test of {path} differ in their classes")
-    most = max(int(numbers.max()) for numbers, _ in labels.values())
+    most = max(int(numbers.max(initial=0)) for numbers, _ in labels.values())
     return (
         {part: Part(Column.of(table, image, path), labels[part][0])
          for part, table in chosen.items()},

@@ -17,7 +17,7 @@ from bench.errors import UserError
 from bench.files import read_json
 from corruptions.base import PROTOCOL
 from tasks.cuts import Cut
-from tasks.folder import Folder
+from tasks.folder import Folder, from_folder
 from tasks.hub import Hub, hub_task, recut
 from tasks.spec import SUITES, TASKS, Task
 
@@ -148,27 +148,24 @@ def twin(name: str) -> Task | None:
     if not at:
         return None
     task = TASKS[base]
-    cut = TALL if base.startswith("tall_") else AS_PUBLISHED
-    if isinstance(task.source, Folder) and what == PUBLISHED:
-        source = replace(task.source, cut=cut)
-        pixels = source.identity(task.size, task.version)
-        return replace(task, name=name, source=source, sizes=source.sizes(), pixels=pixels)
-    known = copies(base)
-    if not isinstance(task.source, Hub) or what not in known:
+    if what not in (known := copies(task)):
         raise UserError(f"{base} has no {what!r} splits; it has: {', '.join(known) or 'its own'}")
+    cut, source = TALL if base.startswith("tall_") else AS_PUBLISHED, task.source
+    if isinstance(source, Folder):
+        return from_folder(task, replace(source, cut=cut), name=name)
+    assert isinstance(source, Hub)
     if what == PUBLISHED:
         how = "; " * bool(task.note) + "all of test, val is a tenth of train, adapt is test"
-        return recut(task, name, replace(task.source, cut=cut), task.note + how)
+        return recut(task, name, replace(source, cut=cut), task.note + how)
     how = f"FusionBench's {what} copy of test; methods adapt on it, too"
-    return recut(task, name, replace(task.source, cut=cut, test=what), how)
+    return recut(task, name, replace(source, cut=cut, test=what), how)
 
 
-def copies(base: str) -> tuple[str, ...]:
+def copies(task: Task) -> tuple[str, ...]:
     """The twins that a task has."""
-    task = TASKS.listed(base)
-    if task is None or not isinstance(task.source, Hub):
-        return ()
-    return (PUBLISHED, *PROTOCOL) if base in SUITES["vision4_robustness"] else (PUBLISHED,)
+    if isinstance(task.source, Hub) and task.name in SUITES["vision4_robustness"]:
+        return (PUBLISHED, *PROTOCOL)
+    return (PUBLISHED,) if isinstance(task.source, Hub | Folder) else ()
 
 
 def twins(name: str) -> tuple[str, ...] | None:

@@ -17,8 +17,10 @@ from bench.config import SWEEPS, Run
 from corruptions.base import Shift
 from methods import files as checkpoints
 from results.store import Store
+from tests.chromium import chromium, reader  # noqa: F401
 from tests.hub_visit import go_offline, hub_home, local_hub  # noqa: F401
 from tests.pictures import data_folder  # noqa: F401
+from tests.small import small_encoder  # noqa: F401
 from tests.tiny import tiny_hub, tiny_sweep  # noqa: F401
 from tests.toy import Outcome, sweep_into
 

@@ -38,6 +38,7 @@ class Hub:
         self.store: dict[str, bytes] = {}  # sha256 -> content
         self.asked: list[str] = []  # "GET /datasets/a/b/resolve/main/x"
         self.cuts: dict[str, list[int]] = {}  # sha256 -> bytes after which each answer ends
+        self.begun: dict[str, list[int]] = {}  # sha256 -> the byte that each answer begins with
         self.url = self.store_url = ""
 
     def add(self, kind: str, name: str, files: Mapping[str, bytes]) -> str:
@@ -60,6 +61,11 @@ class Hub:
         assert path.endswith(STORED), "only the store's answers are cut"
         assert all(count < len(data) for count in after)
         self.cuts[sha256(data).hexdigest()] = list(after)
+
+    def starts(self, kind: str, name: str, path: str) -> list[int]:
+        """The byte that each download of a file began with."""
+        data = self.repos[kind, name][self.heads[kind, name]][path]
+        return self.begun.get(sha256(data).hexdigest(), [])
 
     def files(self, kind: str, name: str, rest: str) -> tuple[str, Files, str]:
         """Commit, its files, and the path behind the revision in ``rest``."""
@@ -146,6 +152,8 @@ class Answer(BaseHTTPRequestHandler):
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
         cuts = self.hub.cuts.get(name)
         after = cuts.pop(0) if cuts and self.command == "GET" else None
+        if self.command == "GET":
+            self.hub.begun.setdefault(name, []).append(start)
         self.reply(206 if span else 200, data[start:], headers, after)
 
     def json(self, value: Any) -> None:

@@ -12,6 +12,8 @@ import pytest
 
 from tests.hub import Files, Hub, serving
 
+CHUNK = 256  # bytes of a download that are kept at a time: files are small here
+
 
 def visit(hub: Hub, home: Path, monkeypatch: pytest.MonkeyPatch, *, offline: bool = False) -> None:
     """Lead the libraries of this process, and those that it starts, to ``hub``.
@@ -34,7 +36,8 @@ def visit(hub: Hub, home: Path, monkeypatch: pytest.MonkeyPatch, *, offline: boo
             "HF_HOME": str(home), "HF_HUB_CACHE": str(home / "hub"),
             "HUGGINGFACE_HUB_CACHE": str(home / "hub"), "HF_TOKEN_PATH": str(home / "token"),
             "AGENT_HARNESSES_PATH": str(home / "agents.json"), "HF_HUB_OFFLINE": offline,
-            "HF_HUB_DISABLE_XET": True, "HF_HUB_DISABLE_TELEMETRY": True,
+            "DOWNLOAD_CHUNK_SIZE": CHUNK, "HF_HUB_DISABLE_XET": True,
+            "HF_HUB_DISABLE_TELEMETRY": True,
         }),
         (hf_api.api, {"endpoint": hub.url}),
         (datasets.config, {

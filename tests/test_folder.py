@@ -8,7 +8,7 @@ import pytest
 
 from bench.errors import UnknownNameError, UserError
 from tasks import SUITES, TASKS, Task, load, suite, world_of
-from tasks.folder import SUITE, Folder, renumbered
+from tasks.folder import SUITE, Folder
 from tasks.images import Pictures, fit
 from tasks.settings import DATA_DIR
 from tests.pictures import CLASSES, picture, save, table, tree
@@ -90,12 +90,20 @@ def test_one_tree_is_cut_by_class(data_folder, train):
         assert everything == expected("train" if train else "whole", name, 10)
 
 
-def test_one_table_is_cut_by_class(data_folder):
-    table(CLASSES, "whole", 10).save_to_disk(str(data_folder / "zoo"))
+@pytest.mark.parametrize("part", ["whole", "train"])
+def test_one_table_is_cut_by_class(data_folder, part):
     (data_folder / "farm").mkdir()
-    table(CLASSES, "whole", 10).to_parquet(data_folder / "farm" / "all.parquet")
+    table(CLASSES, part, 10).to_parquet(data_folder / "farm" / f"{part}.parquet")
+    one = table(CLASSES, part, 10)
+    parts = one if part == "whole" else datasets.DatasetDict({part: one})
+    parts.save_to_disk(str(data_folder / "zoo"))
     for name in ("local_zoo", "local_farm"):
-        assert TASKS[name].sizes == (18, 3, 3, 6)
+        task = TASKS[name]
+        assert task.sizes == (18, 3, 3, 6)  # 6 1 1 2 of each class
+        found = [pixels_by_class(task, split) for split in ("train", "adapt", "val", "test")]
+        for label in CLASSES:
+            assert [len(split[label]) for split in found] == [6, 1, 1, 2]
+            assert set().union(*(split[label] for split in found)) == expected(part, label, 10)
 
 
 def test_pictures_stay_in_their_files_until_they_are_looked_at(data_folder):
@@ -127,20 +135,6 @@ def test_without_a_data_folder_there_is_no_such_suite(monkeypatch):
         SUITES[SUITE]
     with pytest.raises(UnknownNameError, match="no task named 'local_zoo'"):
         TASKS["local_zoo"]
-
-
-@pytest.mark.parametrize(
-    ("names", "classes", "wanted"),
-    [
-        (["AnnualCrop", "River"], ("river", "annual crop"), [1, 0]),  # by name
-        (["0", "1", "10", "2"], ("zero", "one", "two", "ten"), [0, 1, 3, 2]),  # by number
-        (["a", "b"], ("first", "second"), [0, 1]),  # in the order of the alphabet
-        (["polka-dotted", "striped"], ("striped", "polka dotted"), [1, 0]),
-    ],
-)
-def test_folders_are_matched_with_classes(names, classes, wanted):
-    task = TASKS["toy_two"]
-    assert renumbered(names, replace(task, classes=classes)).tolist() == wanted
 
 
 def test_a_task_of_the_hub_may_lie_in_a_folder(data_folder):
@@ -176,10 +170,10 @@ def test_what_a_user_says_of_a_task(data_folder):
 
 
 def test_identities_depend_on_the_files(data_folder, tmp_path):
-    tree(data_folder / "zoo", CLASSES, train=1, test=10)
-    first = Folder(str(data_folder / "zoo")).identity(224, 1)
-    copy = tree(tmp_path / "copy" / "zoo", CLASSES, train=1, test=10)
-    assert Folder(str(copy)).identity(224, 1) == first
-    assert Folder(str(copy)).identity(32, 1) != first
-    more = tree(tmp_path / "more" / "zoo", CLASSES, train=1, test=11)
-    assert Folder(str(more)).identity(224, 1) != first
+    def identity(folder: Path, size: int = 224) -> str:
+        return Folder(str(folder)).identity(replace(TASKS["toy_two"], size=size))
+
+    first = identity(tree(data_folder / "zoo", CLASSES, train=1, test=10))
+    assert identity(tree(tmp_path / "copy" / "zoo", CLASSES, train=1, test=10)) == first
+    assert identity(tmp_path / "copy" / "zoo", 32) != first
+    assert identity(tree(tmp_path / "more" / "zoo", CLASSES, train=1, test=11)) != first

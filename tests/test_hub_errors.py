@@ -1,9 +1,14 @@
 """What goes wrong with a hub is said in one line, and nothing half done is left."""
 
+import io
+import json
+
 import numpy as np
 import pytest
 
+from bench.errors import UserError
 from bench.files import home
+from bench.zoo.hub import Place, check_activation
 from tests import tiny
 from tests.hub_visit import parquet, visit
 from tests.tiny import DATA
@@ -65,7 +70,7 @@ def test_a_pinned_revision_stays_what_it_was(tiny_sweep, tiny_hub):
 def test_a_broken_download_is_said_and_made_again(
     refused, tiny_sweep, tiny_hub, hub_home, tmp_path, kind, name, path
 ):
-    tiny_hub.interrupt(kind, name, path, *[500] * 9)  # libraries try again, but not for ever
+    tiny_hub.interrupt(kind, name, path, 500, *[0] * 9)  # libraries try again, but not for ever
     said = refused(shifts=("clean",))
     assert name in said
     assert "peer closed connection" in said
@@ -82,7 +87,8 @@ def test_a_download_that_is_cut_once_goes_on(tiny_sweep, tiny_hub):
     tiny_hub.interrupt("models", EXPERT, "model.safetensors", 700)
     tiny_hub.interrupt("datasets", PETS.repository, PETS.path("test"), 900)
     assert tiny_sweep(methods=("average",), shifts=("clean",)).code == 0
-    assert all(left == [] for left in tiny_hub.cuts.values())
+    assert tiny_hub.starts("models", EXPERT, "model.safetensors") == [0, 2 * 256]
+    assert tiny_hub.starts("datasets", PETS.repository, PETS.path("test")) == [0, 3 * 256]
 
 
 def noise(count: int, classes: int, **names: str) -> bytes:
@@ -91,16 +97,27 @@ def noise(count: int, classes: int, **names: str) -> bytes:
     return parquet(list(pictures), labels.tolist(), [f"class {i}" for i in range(classes)], **names)
 
 
+def numbers(count: int) -> bytes:
+    """Numbers where there were pictures, under the same name."""
+    from datasets import Dataset
+
+    buffer = io.BytesIO()
+    columns = {"image": list(range(count)), "label": [i % 4 for i in range(count)]}
+    Dataset.from_dict(columns).to_parquet(buffer)
+    return buffer.getvalue()
+
+
 @pytest.mark.parametrize(
     ("part", "said"),
     [
         (lambda: PETS.file("test", image="img"), "has no column 'image'; it has: img, label"),
         (lambda: PETS.file("test", label="breed"), "has no column 'label'; it has: image, breed"),
+        (lambda: numbers(30), "column 'image' of tests/pets (validation) holds no pictures"),
         (lambda: PETS.file("train"), "has 20 images, the entry of tiny_pets says 30"),
         (lambda: noise(30, 5), "has 5 classes, labels 0 to 4; the entry of tiny_pets says 4"),
         (lambda: b"PAR1 and then rubbish", "cannot read data set tests/pets"),
     ],
-    ids=["image", "label", "size", "classes", "damaged"],
+    ids=["image", "label", "no pictures", "size", "classes", "damaged"],
 )
 def test_a_data_set_that_was_changed_is_refused(refused, tiny_hub, part, said):
     tiny_hub.add("datasets", PETS.repository, PETS.files(test=part()))
@@ -127,6 +144,39 @@ def test_another_architecture_is_refused(refused, tiny_hub):
     files["config.json"] = files["config.json"].replace(b"quick_gelu", b"gelu")
     tiny_hub.add("models", EXPERT, files)
     assert "computes with gelu, this encoder with quick_gelu" in refused()
+
+
+GELU, QUICK = {"hidden_act": "gelu"}, {"hidden_act": "quick_gelu"}
+
+
+@pytest.mark.parametrize(("config", "found"), [
+    ({}, ""),  # CLIPVisionConfig's own: quick_gelu
+    (QUICK, ""),
+    (GELU, "gelu"),
+    ({"hidden_act": "gelu_new"}, "gelu_new"),
+    ({"vision_config": GELU, "text_config": QUICK}, "gelu"),  # of a whole CLIP
+    ({"vision_config": QUICK, "text_config": GELU}, ""),
+    ({"vision_config": {}, "text_config": GELU}, ""),
+    ({**QUICK, "vision_config": GELU}, "gelu"),  # both: that of the tower counts
+    ({**GELU, "vision_config": QUICK}, ""),
+    ({"vision_config": QUICK, "vision_config_dict": GELU}, "gelu"),  # older files: it goes on top
+    ({"vision_config": GELU, "vision_config_dict": {}}, "gelu"),
+    ({"vision_config": GELU, "vision_config_dict": None}, "gelu"),
+    ({"vision_config": None, **GELU}, "gelu"),
+])  # fmt: skip
+def test_the_activation_is_that_of_the_image_tower(tiny_hub, config, found):
+    """The weights fit, and the numbers would be a little off: ``config.json`` alone tells."""
+    tiny_hub.add("models", EXPERT, {"config.json": json.dumps(config).encode()})
+    place = Place(EXPERT, "model.safetensors")
+    if not found:
+        check_activation(place, tiny.VIT)
+        return
+    with pytest.raises(UserError) as caught:
+        check_activation(place, tiny.VIT)
+    assert str(caught.value) == (
+        f"model.safetensors of {EXPERT} at main computes with {found}, this encoder with "
+        "quick_gelu: not the same"
+    )
 
 
 def test_offline_with_an_empty_cache_says_so(refused, tiny_hub, go_offline):

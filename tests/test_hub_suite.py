@@ -8,15 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load as load_tensors
-from torch.nn import functional as F
 
 from bench.files import home
 from methods.weights import Weights
 from results.store import Store
 from tasks import TASKS, load
 from tests import tiny
+from tests.by_open_clip import by_hand
 from tests.tiny import METHODS, SHIFTS
 from tests.toy import leftovers, measured
 
@@ -98,46 +97,6 @@ def test_experts_are_exactly_what_was_published(tiny_sweep, local_hub):
         assert len(facts["source_sha256"]) == 64
 
 
-def prompts(data: tiny.Data, label: int) -> list[str]:
-    return [template.format(data.classes[label]) for template in data.templates]
-
-
-def by_hand(data: tiny.Data, weights: dict[str, torch.Tensor]) -> tuple[float, float]:
-    """Accuracy and NLL on all of the test part, by open_clip alone, as CLIP's authors do it."""
-    import open_clip
-    from open_clip.transform import image_transform
-
-    model, tokens = tiny.clip(), open_clip.SimpleTokenizer()
-    transform = image_transform(
-        48, is_train=False, mean=open_clip.OPENAI_DATASET_MEAN, std=open_clip.OPENAI_DATASET_STD
-    )
-    pictures, labels = data.pictures("test")
-    if data.format == "JPEG":
-        pictures = [reopened(picture) for picture in pictures]
-    images = torch.stack([transform(Image.fromarray(picture)) for picture in pictures])
-    rows = []
-    for label in range(len(data.classes)):
-        features = F.normalize(model.encode_text(tokens(prompts(data, label))), dim=-1)
-        rows.append(F.normalize(features.mean(0), dim=0))
-    before = {k: t.clone() for k, t in model.visual.named_parameters()}
-    model.visual.load_state_dict(weights)
-    features = F.normalize(model.encode_image(images), dim=-1)
-    model.visual.load_state_dict(before)
-    logits = model.logit_scale.exp() * features @ torch.stack(rows).T
-    target = torch.from_numpy(labels)
-    return float((logits.argmax(1) == target).float().mean()), float(
-        F.cross_entropy(logits, target)
-    )
-
-
-def reopened(picture: np.ndarray) -> np.ndarray:
-    import io
-
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG")
-    return np.asarray(Image.open(buffer))
-
-
 def test_the_numbers_are_those_of_open_clip(tiny_sweep, tmp_path):
     """As published, test is the whole part: preprocessing, heads, experts and encoder agree."""
     methods = ("pretrained", "individual")
@@ -147,7 +106,7 @@ def test_the_numbers_are_those_of_open_clip(tiny_sweep, tmp_path):
     for data in tiny.DATA:
         for method in methods:
             weights = tiny.tower(data.name if method == "individual" else "")
-            accuracy, nll = by_hand(data, weights)
+            accuracy, nll = by_hand(data, weights, *data.pictures("test"))
             cell = method, f"{data.name}@published"
             assert rows[*cell, "nll"] == pytest.approx(nll, abs=2e-4)
             assert rows[*cell, "acc"] == pytest.approx(accuracy, abs=1e-6)

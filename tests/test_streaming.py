@@ -1,4 +1,4 @@
-"""Pictures of a suite past all methods in one pass: each decoded and corrupted once, or kept."""
+"""Pictures that are decoded on demand: streamed or kept, in this process or in others."""
 
 import os
 from dataclasses import replace
@@ -7,21 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch import nn
 
 from bench.cli.sweeping import chosen_sweep
 from bench.config import Sweep
 from bench.errors import UserError
-from bench.panel import score
 from bench.plan import count_images, inspect, requests, resolve
-from bench.zoo.clip import normalise
-from bench.zoo.encoder import ENCODERS, Encoder
-from bench.zoo.finetune import FineTune
 from corruptions.base import CLEAN, Shift, parse_shifts
-from methods.base import MergingMethod
-from methods.vit import ViT, init_weights
 from results.store import Store
-from tasks import TASKS, load, suite
+from tasks import load, suite
 from tasks.datamodule import SuiteData, affordable, image_cache
 from tasks.folder import SUITE
 from tasks.images import Streamed
@@ -30,8 +23,6 @@ from tests.pictures import tree
 from tests.toy import forget, measured, sweep_into
 
 SHIFTS = parse_shifts(["clean", "gaussian_noise@3"], "imagenet-c")
-COUNT = 2 * 8 + 3 * 8  # test images: 8 of each class
-VIT = ViT(image_size=224, patch_size=112, width=16, layers=1, heads=2, output_dim=8)
 
 
 @pytest.fixture
@@ -42,21 +33,6 @@ def tasks(data_folder) -> list:
     return suite(SUITE)
 
 
-class Constant(MergingMethod):
-    """Answers at once, and counts the images that it was shown."""
-
-    def __init__(self) -> None:
-        nn.Module.__init__(self)
-        self.seen = 0
-
-    def merge(self, ckpts):
-        raise NotImplementedError
-
-    def predict(self, images, task):
-        self.seen += len(images)
-        return torch.zeros(len(images), TASKS[task].num_classes)
-
-
 def cells(data: SuiteData) -> dict[tuple[str, str], np.ndarray]:
     """The images of each (task, shift)."""
     found: dict[tuple[str, str], list[torch.Tensor]] = {}
@@ -65,20 +41,7 @@ def cells(data: SuiteData) -> dict[tuple[str, str], np.ndarray]:
     return {cell: torch.cat(batches).numpy() for cell, batches in found.items()}
 
 
-# -- one pass ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_one_pass_past_five_methods_decodes_and_corrupts_each_image_once(tasks, workers):
-    members = {str(i): Constant() for i in range(5)}
-    data = SuiteData(tasks, SHIFTS, batch=7, workers=workers)
-    score(members, data, "test", normalise=normalise)
-    assert {method.seen for method in members.values()} == {COUNT * 2}
-    assert data.work == {"decoded": COUNT * 2, "corrupted": COUNT}
-    separate = [SuiteData(tasks, SHIFTS, batch=7) for _ in members]
-    for one, (key, method) in zip(separate, members.items(), strict=True):
-        score({key: method}, one, "test", normalise=normalise)
-    assert sum(one.work["decoded"] for one in separate) == 5 * COUNT * 2
+# -- streamed ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("settings", [{"batch": 5}, {"workers": 2}, {"limit": 9}])
@@ -104,7 +67,7 @@ def test_what_methods_learn_from_is_streamed_by_workers_too(tasks):
 # -- what is kept --------------------------------------------------------------------------------
 
 
-def test_what_is_in_the_cache_is_not_decoded_again(tasks):
+def test_what_is_in_the_cache_is_what_would_be_streamed(tasks):
     from corruptions.cache import precompute
 
     data = SuiteData(tasks, SHIFTS)
@@ -113,8 +76,6 @@ def test_what_is_in_the_cache_is_not_decoded_again(tasks):
     precompute(asked, data_seed=0, folder=image_cache(), jobs=2)
     assert len(list(image_cache().glob("*.npy"))) == 4  # clean ones, too
     kept = SuiteData(tasks, SHIFTS)
-    score({"a": Constant()}, kept, "test", normalise=normalise)
-    assert kept.work == {}
     for cell, pixels in cells(kept).items():
         np.testing.assert_array_equal(pixels, streamed[cell])
     assert isinstance(kept.pixels(tasks[0], "test", CLEAN), np.memmap)
@@ -138,24 +99,6 @@ def test_the_budget_goes_to_what_is_asked_for_first(tasks):
 # -- a sweep -------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def encoder(monkeypatch) -> Encoder:
-    """A very small one at 224 pixels, for this test."""
-
-    def heads(tasks):
-        random = torch.Generator().manual_seed(1)
-        return {t.name: torch.randn(t.num_classes, 8, generator=random) for t in tasks}
-
-    encoder = replace(
-        ENCODERS["toy-vit"], name="small-224", title="small", vit=VIT, plain="small-224",
-        recipe=FineTune(steps=2, batch=4), make_heads=heads, identity=lambda: "0" * 16,
-        base=lambda: init_weights(VIT, torch.Generator().manual_seed(0)),
-    )  # fmt: skip
-    monkeypatch.setitem(ENCODERS._items, encoder.name, encoder)
-    yield encoder
-    forget()
-
-
 def sweep(**fields) -> Sweep:
     shifts = ("clean", "contrast@5")
     methods = ("pretrained", "average", "task_arithmetic")
@@ -163,7 +106,7 @@ def sweep(**fields) -> Sweep:
                     "tune": False, **fields})  # fmt: skip
 
 
-def test_a_sweep_gives_the_same_numbers_streamed_and_kept(tasks, encoder, tmp_path, monkeypatch):
+def test_a_sweep_is_the_same_streamed_and_kept(tasks, small_encoder, tmp_path, monkeypatch):
     found: dict[str, pd.DataFrame] = {}
     for gigabytes in ("0", "1"):
         monkeypatch.setenv(BUDGET, gigabytes)
@@ -179,7 +122,7 @@ def test_a_sweep_gives_the_same_numbers_streamed_and_kept(tasks, encoder, tmp_pa
     assert set(rows["task"]) == {"local_farm", "local_zoo"}
 
 
-def test_a_plan_keeps_first_what_is_looked_at_again_and_again(tasks, encoder, tmp_path):
+def test_a_plan_keeps_first_what_is_looked_at_again_and_again(tasks, small_encoder, tmp_path):
     store = Store(tmp_path)
     plan = inspect(resolve(sweep(tune=True, methods=("task_arithmetic", "adamerging"))), store)
     asked = [(name, str(shift)) for _, shift, name in requests(plan)]
@@ -191,7 +134,7 @@ def test_a_plan_keeps_first_what_is_looked_at_again_and_again(tasks, encoder, tm
     assert count_images(plan) == images
 
 
-def test_native_placement_is_for_pictures_with_a_size_of_their_own(tasks, encoder):
+def test_native_placement_is_for_pictures_with_a_size_of_their_own(tasks, small_encoder):
     native = resolve(sweep(placement="native"))
     assert [shift.placement for shift in native.shifts] == ["input", "native"]  # clean has none
     shift = Shift("contrast", 5, "imagenet-c", "native")
@@ -216,7 +159,9 @@ def test_published_splits_are_a_suite_of_their_own():
         chosen_sweep("smoke", val="x")
 
 
-def test_a_command_reads_the_folder_it_is_told(tasks, encoder, tmp_path, monkeypatch, command):
+def test_a_command_reads_the_folder_it_is_told(
+    tasks, small_encoder, tmp_path, monkeypatch, command
+):
     folder = os.environ[DATA_DIR]
     monkeypatch.delenv(DATA_DIR)
     spec = tmp_path / "small.toml"

@@ -80,8 +80,10 @@ def test_suites_are_nested_and_in_the_order_of_their_family():
 
 
 def test_the_families_share_data_but_for_emnist():
-    for (*_, called), ours in zip(ROWS, suite("vision20"), strict=True):
+    for (_, classes, templates, *_, called), ours in zip(ROWS, suite("vision20"), strict=True):
         tall = TASKS[f"tall_{called.lower()}"]
+        assert len(tall.templates) == int(templates)
+        assert tall.num_classes == (10 if called == "EMNIST" else int(classes))
         if called == "EMNIST":
             assert (tall.num_classes, ours.num_classes) == (10, 26)
             assert sum(tall.sizes) == 280_000  # the digits split, not the mnist split
@@ -121,6 +123,24 @@ def test_prompts_are_class_by_class():
     assert TASKS["tall_kmnist"].classes[0] == "o"
     assert "crab" in TASKS["tall_cifar100"].classes
     assert "cra" in TASKS["cifar100"].classes
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("mnist-full", "0 1 2 3 4 5 6 7 8 9"),
+        ("svhn", "0 1 2 3 4 5 6 7 8 9"),
+        ("tall_emnist", "0 1 2 3 4 5 6 7 8 9"),
+        ("emnist_letters", "A B C D E F G H I J K L M N O P Q R S T U V W X Y Z"),
+        ("tall_kmnist", "o ki su tsu na ha ma ya re wo"),
+        ("cifar10", "airplane automobile bird cat deer dog frog horse ship truck"),
+        ("stl10", "airplane bird car cat deer dog horse monkey ship truck"),
+        ("rendered-sst2", "negative positive"),
+    ],
+)
+def test_classes_are_in_the_order_that_the_data_sets_number_them_in(name, words):
+    """As their authors list them."""
+    assert TASKS[name].classes == tuple(words.split())
 
 
 @pytest.mark.parametrize(

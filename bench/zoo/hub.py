@@ -1,6 +1,8 @@
 """Files on the Hugging Face hub: where published checkpoints lie, and how they are fetched."""
 
 import os
+from collections import ChainMap
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,15 @@ from bench.zoo.convert import fitted
 from methods.vit import ViT
 from methods.weights import load_checkpoint
 from tasks import Task
+from tasks.folder import require_unseen
 from tasks.hub import first_line
 
 FIELD = "tanganke/clip-vit-{size}_{task}"  # FusionBench's: CLIPVisionModel of transformers
 TALL = "nik-dim/tall_masks"  # of TALL-masks, TSV, Iso: state dicts of open_clip, one repository
-OTHER_NAMES = {"model.safetensors": "pytorch_model.bin"}  # older repositories have the second
+OTHER_NAMES = {  # of the same in older repositories
+    "model.safetensors": "pytorch_model.bin",
+    "open_clip_model.safetensors": "open_clip_pytorch_model.bin",
+}
 
 
 class NotThereError(UserError):
@@ -54,13 +60,14 @@ class Published:
         """The expert of a task.
 
         Raises:
-            UserError: there is none.
+            UserError: there is none, or it may have seen what would be tested.
         """
         if not task.checkpoint:
             raise UserError(
                 f"nobody has published an expert of {task.name}: make one (--experts finetuned), "
                 "or import your own (python -m bench zoo import)"
             )
+        require_unseen(task)
         if task.name.startswith("tall_"):
             file = f"single_task/{self.model}/{task.checkpoint}Val/nonlinear_finetuned.pt"
             return Place(TALL, file, self.tall_revision)
@@ -87,15 +94,15 @@ def fetch(place: Place, bars: bool = False) -> Path:
         raise trouble(place, error) from error
 
 
-def fetch_either(place: Place) -> tuple[Place, Path]:
+def fetch_either(place: Place, bars: bool = False) -> tuple[Place, Path]:
     """:func:`fetch`, by the file's older name where a repository has only that."""
     try:
-        return place, fetch(place)
+        return place, fetch(place, bars)
     except NotThereError:
         if place.file not in OTHER_NAMES:
             raise
     other = replace(place, file=OTHER_NAMES[place.file])
-    return other, fetch(other)
+    return other, fetch(other, bars)
 
 
 def trouble(place: Place, error: Exception) -> UserError:
@@ -157,8 +164,22 @@ def check_activation(place: Place, vit: ViT) -> None:
     except NotThereError:
         return
     wanted = "quick_gelu" if vit.quick_gelu else "gelu"
-    if (found := config.get("hidden_act", "quick_gelu")) != wanted:
+    if (found := activation(config)) != wanted:
         raise UserError(f"{place} computes with {found}, this encoder with {wanted}: not the same")
+
+
+def activation(config: Mapping[str, Any]) -> str:
+    """The image tower's in a ``config.json``, found as transformers finds it.
+
+    Of a whole CLIP it is that of ``vision_config``, over which ``vision_config_dict`` goes in
+    older files; what stands beside these is not read.
+
+    >>> activation({"hidden_act": "gelu"}), activation({"vision_config": {}, "hidden_act": "gelu"})
+    ('gelu', 'quick_gelu')
+    """
+    nested = [config.get(name) for name in ("vision_config", "vision_config_dict")]
+    parts = [part for part in nested if part is not None] or [config]
+    return str(dict(ChainMap(*reversed(parts))).get("hidden_act", "quick_gelu"))
 
 
 def commit_of(path: Path) -> str:
