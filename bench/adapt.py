@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from bench import learned
+from bench import commits, devices, learned
 from bench.config import Run, digest
 from bench.engines import step_done
 from bench.errors import UserError
@@ -45,6 +45,8 @@ class Pictures:
         normalise: makes pixels what the encoder wants.
         journal: where the learning may keep a record of itself.
         passed: called after every validation pass that the method makes.
+
+    All of it is given on the device that methods learn on.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Pictures:
     ):
         self.data, self.normalise = data, normalise
         self.journal, self.passed = journal, passed
+        self.device = devices.for_learning()
 
     def images(self, task: str) -> Iterator[Tensor]:
         """Unlabelled batches of the images that the run adapts on.  ``[B, 3, H, W]``."""
@@ -67,15 +70,14 @@ class Pictures:
 
     def labelled(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of the val split with their labels.  ``[B, 3, H, W], [B]``."""
-        labels = torch.from_numpy(self.data.labels(TASKS[task], "val")).split(self.data.batch)
-        return zip(self._batches(task, "val", CLEAN), labels, strict=True)
+        labels = torch.from_numpy(self.data.labels(TASKS[task], "val")).to(self.device)
+        return zip(self._batches(task, "val", CLEAN), labels.split(self.data.batch), strict=True)
 
     def _batches(self, task: str, split: str, shift: Shift) -> Iterator[Tensor]:
         pixels = self.data.pixels(TASKS[task], split, shift)
         for start in range(0, len(pixels), self.data.batch):
-            yield self.normalise(
-                torch.from_numpy(np.array(pixels[start : start + self.data.batch]))
-            )
+            part = torch.from_numpy(np.array(pixels[start : start + self.data.batch]))
+            yield self.normalise(part.to(self.device))
 
 
 class Stream(LightningDataModule):
@@ -150,15 +152,18 @@ def learn(
     method, ckpts, curves = create(run, config), checkpoints_of(run), Curves(watch)
     data, normalise = data_of(run, shift, method.adaptation), ENCODERS[run.encoder].normalise
 
+    support = Pictures(data, normalise, journal, watch)
+
     def fit(learner: MergingMethod) -> None:
-        quiet_trainer(max_epochs=1, callbacks=[curves]).fit(
-            learner, datamodule=Stream(data, normalise)
-        )
+        where = devices.for_trainer(support.device)
+        trainer = quiet_trainer(max_epochs=1, callbacks=[curves], **where)
+        trainer.fit(learner, datamodule=Stream(data, normalise))
 
     before = spent(journal) if journal else 0.0  # by a process that was killed
     start = perf_counter()
     with peak_memory() as peak:
-        method.build(ckpts, Pictures(data, normalise, journal, watch), fit)
+        method.build(ckpts, support, fit, device=support.device)
+        devices.settle()
     found = {**curves.curves, **getattr(method, "curves", {})}  # a Trainer's, and its own
     return method, {
         "seconds": before + perf_counter() - start,
@@ -171,6 +176,7 @@ def learn(
         "curves": {name: curve for name, curve in found.items() if curve},
         "coefficients": method.coefficients,
         "report": method.report,
+        **commits.data_of(run),
     }
 
 
@@ -197,13 +203,16 @@ def adapt(run: Run, config: str, shift: Shift | None, store: Store) -> None:
 
 
 def journal_of(run: Run, config: str, shift: Shift | None, store: Store) -> Path:
-    """Where a learning keeps a record of itself: other experts or constants, another file."""
-    name = f"study-{digest((config, weights_of(run)))}" + (f"-{shift.key}" if shift else "")
+    """Where a learning keeps a record of itself: other experts, data, constants: another file."""
+    made_of = digest((config, weights_of(run), *commits.data_of(run).values()))
+    name = f"study-{made_of}" + (f"-{shift.key}" if shift else "")
     return store.folder / "cells" / run.id / f"{name}.journal"
 
 
 def learn_to_tune(run: Run, config: str) -> MergingMethod:
-    """The method for one validation pass: whatever the run adapts on, test images stay unseen.
+    """The method for one validation pass: it learns on the adapt split, whatever the run does.
+
+    Test images stay unseen, but for tasks in published splits: there adapt is test.
 
     Raises:
         UserError: the method looks at test images of its own accord.

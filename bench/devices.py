@@ -10,8 +10,9 @@ import torch
 
 from bench.engines import default_jobs
 from bench.errors import UserError
+from methods import clock
 
-VARIABLE = "MERGESHIFT_DEVICE"  # auto | cpu | cuda | cuda:1; worker processes inherit it
+VARIABLE = "MERGESHIFT_DEVICE"  # auto | cpu | cuda | cuda:1 | mps; worker processes inherit it
 
 
 @contextmanager
@@ -19,7 +20,8 @@ def using(name: str) -> Iterator[None]:
     """Compute on a device while the block runs, in worker processes too that start in it.
 
     Args:
-        name: ``auto`` takes a GPU where there is one; ``cpu``; ``cuda`` or ``cuda:1``.
+        name: ``auto`` takes an NVIDIA GPU where there is one, else the CPU; ``cpu``; ``cuda`` or
+            ``cuda:1``; ``mps``, which evaluates and fine-tunes, while methods learn on the CPU.
 
     Raises:
         UserError: there is no such device.
@@ -42,12 +44,14 @@ def check(name: str) -> None:
     Raises:
         UserError: it is not.
     """
-    match = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", name)
+    match = re.fullmatch(r"auto|cpu|mps|cuda(?::(\d+))?", name)
     if not match:
-        raise UserError(f"--device is auto, cpu, cuda or cuda:NUMBER; got {name!r}")
+        raise UserError(f"--device is auto, cpu, cuda, cuda:NUMBER or mps; got {name!r}")
     count = torch.cuda.device_count()
     if name.startswith("cuda") and int(match[1] or 0) >= count:
         raise UserError(f"there is no {name} here ({count} GPUs are seen); use --device cpu")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise UserError("there is no mps here (it is Apple's GPU); use --device cpu")
 
 
 def chosen() -> str:
@@ -56,21 +60,34 @@ def chosen() -> str:
 
 
 def device() -> torch.device:
-    """The device as torch names it."""
+    """The device as torch names it. Nothing else decides where anything is computed."""
     name = chosen()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
 
 
-def for_trainer() -> dict[str, Any]:
-    """How a Trainer of Lightning is told."""
-    name = chosen()
-    if name == "auto":
-        return {"accelerator": "auto", "devices": 1}
-    if name == "cpu":
-        return {"accelerator": "cpu", "devices": 1}
-    return {"accelerator": "gpu", "devices": [device().index or 0]}
+def for_learning() -> torch.device:
+    """Where methods learn: Apple's GPUs have no float64, in which matrices are decomposed."""
+    here = device()
+    return torch.device("cpu") if here.type == "mps" else here
+
+
+def for_trainer(here: torch.device | None = None) -> dict[str, Any]:
+    """How a Trainer of Lightning is told.
+
+    Args:
+        here: where; default: :func:`device`.
+    """
+    here = here or device()
+    if here.type != "cuda":
+        return {"accelerator": here.type, "devices": 1}
+    return {"accelerator": "gpu", "devices": [here.index or 0]}
+
+
+def settle() -> None:
+    """Wait until the device has done all that it was asked; clocks are read after it."""
+    clock.settle(device())
 
 
 def described() -> str:
@@ -80,16 +97,16 @@ def described() -> str:
 
 
 def room() -> float:
-    """Bytes that models may take on the device: most of what is free; on a CPU no limit."""
+    """Bytes that models may take on the device: most of what is free; elsewhere no limit."""
     here = device()
     return 0.7 * torch.cuda.mem_get_info(here)[0] if here.type == "cuda" else float("inf")
 
 
 def cores(jobs: int) -> int:
     """Processes for work that no GPU does: ``jobs``, or a core each where jobs wait for a GPU."""
-    return max(jobs, default_jobs()) if device().type == "cuda" else jobs
+    return jobs if device().type == "cpu" else max(jobs, default_jobs())
 
 
 def jobs() -> int:
     """How many workers there are if nobody says: one per core, but one alone on a GPU."""
-    return 1 if device().type == "cuda" else default_jobs()
+    return default_jobs() if device().type == "cpu" else 1

@@ -1,9 +1,11 @@
 """Built methods: what a run's method is made of, and how it is made ready to predict."""
 
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from lightning import seed_everything
 
@@ -86,19 +88,12 @@ def build(run: Run, config: str, artifact: Path | None = None) -> tuple[MergingM
         artifact: where that lies which it learned; none for a method that looks at no image.
 
     Raises:
-        UserError: it was learned with other settings, or from other experts than those that are
-            there now.
+        UserError: it was learned by an earlier version, with other settings, or from other experts
+            than those that are there now.
     """
     state, facts = learned.load(artifact) if artifact else (None, {})
-    if artifact and facts["config"] != config:
-        raise UserError(
-            f"{artifact} was learned with other settings ({facts['config']}); "
-            "run again with --force"
-        )
-    if artifact and facts["experts"] != weights_of(run):
-        raise UserError(
-            f"the experts were made anew since {artifact} was learned; run again with --force"
-        )
+    if artifact:
+        _check(artifact, facts, run, config)
     method, ckpts = create(run, config), checkpoints_of(run)
     start = perf_counter()
     with peak_memory() as peak:
@@ -108,6 +103,19 @@ def build(run: Run, config: str, artifact: Path | None = None) -> tuple[MergingM
     beyond = max(0.0, facts.get("seconds", 0.0) - seconds)  # learning ended in a merge, too
     most = max(peak.megabytes, facts.get("peak_mb", 0.0))
     return method, Cost(seconds, most, method.num_stored, beyond)
+
+
+def _check(artifact: Path, facts: Mapping[str, Any], run: Run, config: str) -> None:
+    """Refuse what another learning left there."""
+    if lacking := [name for name in ("config", "experts") if name not in facts]:
+        why = f"{artifact} is of an earlier version, which did not keep its {lacking[0]}"
+    elif facts["config"] != config:
+        why = f"{artifact} was learned with other settings ({facts['config']})"
+    elif facts["experts"] != weights_of(run):
+        why = f"the experts were made anew since {artifact} was learned"
+    else:
+        return
+    raise UserError(f"{why}; run again with --force")
 
 
 @lru_cache(maxsize=64)

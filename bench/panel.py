@@ -92,10 +92,10 @@ class Panel(LightningModule):
         self, key: str, member: MergingMethod, images: Tensor, task: str, shift: str
     ) -> Answer:
         """What a member says of a batch of a cell, timed; and what only a test asks it."""
+        devices.settle()
         start = perf_counter()
         answer = self.ask(member, images, task)
-        if images.is_cuda:
-            torch.cuda.synchronize()
+        devices.settle()
         self.seconds[key, task, shift] += perf_counter() - start
         if isinstance(member, RoutedMethod) and task not in self.unseen:
             # not timed: nobody can do it without the task

@@ -9,7 +9,7 @@ from methods.base import METHODS, NO_PAPER, Checkpoints
 from methods.bmm_base import Anchored
 from methods.bmm_config import AnchorConfig
 from methods.bmm_merge import modules_of, scaled
-from methods.bmm_search import Clock
+from methods.clock import Clock
 from methods.matrices import Module, assemble
 from methods.regression import Regression
 from methods.support import Support
@@ -26,6 +26,7 @@ class AnchorScales(Anchored):
     title = "Anchor + scales"
     paper = NO_PAPER
     lone_expert_at = {"anchor": "ta", "anchor_scale": 1.0, "trials": 0}
+    drawn_as = "anchor_scales"
 
     @dataclass(frozen=True, kw_only=True)
     class Config(AnchorConfig):

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import torch
@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from bench.errors import UserError
 from bench.registry import Registry
 from bench.seeds import seed_of
+from methods.checkpoints import Checkpoints as Checkpoints
+from methods.clock import CPU
 from methods.config import BaseConfig
 from methods.support import Adaptation, Guarded, Needs, Support
 from methods.vit import ViT, encode_plain
@@ -31,41 +33,6 @@ class Paper:
 
 
 NO_PAPER = Paper("", "", "a reference point", 0)
-
-
-@dataclass(frozen=True)
-class Checkpoints:
-    """K experts fine-tuned from one pretrained encoder. Read-only for every method.
-
-    Raises:
-        UserError: there is no expert, or one without a head, or weights or names that do not fit.
-    """
-
-    vit: ViT | None  # None: weights of any model, to be merged but not run
-    base: Weights  # theta_0
-    experts: Mapping[str, Weights]  # task -> theta_t, in suite order
-    heads: Mapping[str, Tensor]  # task -> [C, D], logit scale times unit rows; frozen
-    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # task -> names of the
-    # head's rows; a task that is absent shares no class with another
-
-    def __post_init__(self) -> None:
-        if not self.experts:
-            raise UserError("there is nothing to merge: give at least one expert")
-        if self.vit:
-            self.vit.require_fit(self.base, "the base")
-            if odd := sorted(self.experts.keys() - self.heads.keys()):
-                raise UserError(f"experts without a head: {', '.join(odd)}; give one per task")
-        for name, named in self.classes.items():
-            if name in self.heads and len(named) != len(self.heads[name]):
-                rows = len(self.heads[name])
-                raise UserError(f"{name} has {len(named)} class names for {rows} rows of its head")
-        for name, expert in self.experts.items():
-            self.base.require_same(expert, f"expert {name} does not fit the base")
-
-    @property
-    def task_vectors(self) -> list[Weights]:
-        """tau_t = theta_t - theta_0, in suite order."""
-        return [expert - self.base for expert in self.experts.values()]
 
 
 class Methods(Registry[type["MergingMethod"]]):
@@ -178,6 +145,7 @@ class MergingMethod(LightningModule, ABC):
         support: Support | None = None,
         fit: Fit | None = None,
         learned: Mapping[str, Tensor] | None = None,
+        device: torch.device = CPU,
     ) -> Self:
         """Everything between the checkpoints and ``predict``.
 
@@ -186,6 +154,8 @@ class MergingMethod(LightningModule, ABC):
             support: images, for a method that needs them.
             fit: runs a Trainer, for a method that adapts.
             learned: the state of ``learned`` of an earlier build; nothing is learned again.
+            device: where it learns; ``support`` gives images that are there. It is merged, and
+                comes back, on the CPU.
 
         Raises:
             UserError: there is no architecture, or something that the method needs is not given.
@@ -197,11 +167,12 @@ class MergingMethod(LightningModule, ABC):
         if learned is not None and self.learned is not None:
             self.learned.load_state_dict(dict(learned))
         else:
-            self.learn(ckpts, Guarded(support, self.needs, self.name))
+            self.to(device).learn(ckpts.to(device), Guarded(support, self.needs, self.name))
             if self.adapts:
                 if fit is None:
                     raise UserError(f"{self.name} adapts: build it with a fit that runs a Trainer")
                 fit(self)
+            self.cpu()
         self.hold(self.merge(ckpts))
         return self.eval().requires_grad_(False)
 

@@ -11,7 +11,7 @@ from methods.base import METHODS, Checkpoints, Paper
 from methods.bmm_base import Anchored
 from methods.bmm_config import BMMConfig
 from methods.bmm_merge import data_sums, solved_once, vector_sums
-from methods.bmm_search import Clock
+from methods.clock import Clock
 from methods.matrices import Module
 from methods.regression import EXACT, ROUNDED, Regression
 from methods.support import Needs, Support
@@ -31,6 +31,7 @@ class BMM(Anchored):
     title = "BMM (reimpl.)"
     paper = Paper("li2026bayesian", "2605.12843", "reconstructed from public notes on it", 2026)
     lone_expert_at = {"anchor": "ta", "anchor_scale": 1.0, "trials": 0}
+    drawn_as = "bmm"  # of all its variants: what differs between them is not luck
 
     @dataclass(frozen=True, kw_only=True)
     class Config(BMMConfig):

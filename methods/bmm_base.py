@@ -2,16 +2,17 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from bench.seeds import seed_of
 from methods.base import Checkpoints, MergingMethod
-from methods.bmm_config import AnchorConfig
+from methods.bmm_config import AnchorConfig, BMMConfig
 from methods.bmm_merge import Constants, Family, Part, anchor_of, keys_of, modules_of, ordered
-from methods.bmm_search import Clock, Validation, choose, expert_accuracies
+from methods.bmm_search import Validation, choose, expert_accuracies
+from methods.clock import Clock
 from methods.matrices import Module, assemble
 from methods.regression import Regression
 from methods.support import Needs, Support
@@ -23,6 +24,7 @@ class Anchored(MergingMethod):
 
     cfg: Any  # an AnchorConfig
     learned: nn.ModuleDict | None
+    drawn_as: ClassVar[str]  # methods of one name draw the same trials from the same seed
 
     # -- what a method of this kind overrides ------------------------------------------------
 
@@ -87,7 +89,7 @@ class Anchored(MergingMethod):
     def learn(self, ckpts: Checkpoints, support: Support) -> None:
         if self.learned is None:
             return
-        cfg, ckpts, clock, validation = self.cfg, ordered(ckpts), Clock(), None
+        cfg, ckpts, clock, validation = self.cfg, ordered(ckpts), Clock(self.device), None
         family = self.family(ckpts, support, clock)
         constants = {f"{kind}.{k}": v for kind, v in self.fixed.items() for k in family.keys}
         if Needs.VAL_LABELS in self.needs:
@@ -99,7 +101,7 @@ class Anchored(MergingMethod):
                 experts = expert_accuracies(validation, ckpts)
             constants, self.report = choose(
                 cfg, family, validation, experts, clock,
-                seed_of(self.name, self.seed), support.journal,
+                seed_of(self.drawn_as, self.seed), support.journal,
             )  # fmt: skip
         self.report["constants"] = constants
         self.keep(family, constants, validation)
@@ -120,7 +122,7 @@ class Anchored(MergingMethod):
         ]
         done = {module.name for module in modules}
         others = {name: tensor for name, tensor in whole.items() if name not in done}
-        return Family(parts, others, getattr(cfg, "assembly", "base"))
+        return Family(parts, others, cfg.assembly if isinstance(cfg, BMMConfig) else "base")
 
     def merge(self, ckpts: Checkpoints) -> Weights | Mapping[str, Weights]:
         rest = anchor_of(ckpts, self.cfg)

@@ -16,6 +16,7 @@ class BMMDataFree(BMM):
     """
 
     title = "BMM, data-free (reimpl.)"
+    version = 2  # trials drawn as those of bmm
 
     @dataclass(frozen=True, kw_only=True)
     class Config(BMMConfig):

@@ -13,6 +13,7 @@ class BMMHybrid(BMM):
     """G_t = (1 - rho) X_t^T X_t / tr + rho tau_t^T tau_t / tr, and the rest as in BMM."""
 
     title = "BMM, hybrid (reimpl.)"
+    version = 2  # trials drawn as those of bmm
 
     @dataclass(frozen=True, kw_only=True)
     class Config(BMMConfig):

@@ -11,8 +11,8 @@ from methods.matrices import Module
 
 
 def roots_of(family: Family, constants: Constants) -> dict[str, Tensor]:
-    """What noise of each module is multiplied by at kappa = 1.  Key -> ``[in, in]``."""
-    return {key(part.module): root_of(part, constants) for part in family.parts}
+    """What noise of each module is multiplied by at kappa = 1.  Name -> ``[in, in]``."""
+    return {name_of(part.module): root_of(part, constants) for part in family.parts}
 
 
 def root_of(part: Part, constants: Constants) -> Tensor:
@@ -33,13 +33,14 @@ def drawn(
     Args:
         mean: W.
         modules: its modules.
-        roots: by the key of the module, kappa included.
-        generator: from the key of a module to where its Z comes from.
+        roots: by the name of the module, kappa included.
+        generator: from the name of a module to where its Z comes from.
     """
     found = mean.clone()
     for module in modules:
-        rows, name = found[module.rows], key(module)
-        rows += torch.randn(rows.shape, generator=generator(name)) @ roots[name].T
+        rows, name = found[module.rows], name_of(module)
+        noise = torch.randn(rows.shape, generator=generator(name)).to(rows)
+        rows += noise @ roots[name].T
     return found
 
 
@@ -55,6 +56,6 @@ def answer(logits: Tensor) -> Tensor:
     return shares + (logits.mean(0) - shares).mean(-1, keepdim=True)
 
 
-def key(module: Module) -> str:
-    """A name for one module: q, k and v are rows of one parameter."""
+def name_of(module: Module) -> str:
+    """A name for one module, of which a parameter may have several: q, k and v."""
     return f"{module.name}:{module.rows.start}"

@@ -15,14 +15,14 @@ from methods.bmm import BMM
 from methods.bmm_base import write, zeros
 from methods.bmm_config import BMMConfig
 from methods.bmm_merge import Constants, Family, modules_of
-from methods.bmm_posterior import answer, drawn, key, roots_of
+from methods.bmm_posterior import answer, drawn, name_of, roots_of
 from methods.bmm_search import Validation
 from methods.matrices import Module, assemble
 from methods.support import Needs
 from methods.vit import encode_plain
 from methods.weights import Weights
 
-KAPPAS = (0.01, 0.03, 0.1, 0.3, 1.0)
+KAPPAS = (0.03, 0.1, 0.3, 1.0, 3.0)
 
 
 @METHODS.register("bmm_sampled")
@@ -34,6 +34,7 @@ class BMMSampled(BMM):
     """
 
     title = "BMM, sampled (reimpl.)"
+    version = 2  # trials drawn as those of bmm
     lone_expert_at = {**BMM.lone_expert_at, "kappa": 1e-9}
 
     @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,8 @@ class BMMSampled(BMM):
 
     @property
     def passes(self) -> int:
-        return super().passes + (0 if self.cfg.kappa else len(KAPPAS) * self.cfg.samples)
+        sizes = 1 if self.cfg.kappa else len(KAPPAS)
+        return super().passes + sizes * self.cfg.samples * (Needs.VAL_LABELS in self.needs)
 
     @property
     def stores(self) -> str:
@@ -63,28 +65,26 @@ class BMMSampled(BMM):
 
     def prepare_learned(self, ckpts: Checkpoints, modules: Sequence[Module]) -> nn.ModuleDict:
         room = super().prepare_learned(ckpts, modules)
-        widths = {key(module): ckpts.base.shape(module.name)[1] for module in modules}
+        widths = {name_of(module): ckpts.base.shape(module.name)[1] for module in modules}
         room["roots"] = zeros({name: (width, width) for name, width in widths.items()})
         return room
 
     def keep(self, family: Family, constants: Constants, validation: Validation | None) -> None:
         super().keep(family, constants, validation)
-        cfg, roots = self.cfg, roots_of(family, constants)
-        if cfg.kappa:
-            self.write_roots(roots, cfg.kappa)
-            return
-        assert validation
-        modules, found = [part.module for part in family.parts], {}
-        whole = Weights(family.model(constants))
-        for size in KAPPAS:
+        cfg, roots, found = self.cfg, roots_of(family, constants), {}
+        whole, modules = Weights(family.model(constants)), [part.module for part in family.parts]
+        for size in (cfg.kappa,) if cfg.kappa else KAPPAS:
             self.write_roots(roots, size)
-            models = (dict(self.drawn(n, whole, modules)) for n in range(cfg.samples))
-            found[size] = validation.together(models)
-        kappa = min(found, key=lambda size: found[size][0])
+            if validation:
+                models = (dict(self.drawn(n, whole, modules)) for n in range(cfg.samples))
+                found[size] = validation.together(models)
+        kappa = min(found, key=lambda size: found[size][0], default=cfg.kappa)
         self.write_roots(roots, kappa)
         self.report["constants"] = {**constants, "kappa": kappa}
-        self.report["nll"] = {str(k): loss for k, (loss, _) in found.items()}
-        self.report |= {"val": found[kappa][1], "budget": cfg.trials + len(KAPPAS) * cfg.samples}
+        if validation:  # val is of the samples from here on, not of their mean
+            self.report["nll"] = {str(size): loss for size, (loss, _) in found.items()}
+            self.report["val"] = found[kappa][1]
+            self.report["budget"] = cfg.trials + len(found) * cfg.samples * (not cfg.kappa)
 
     def write_roots(self, roots: Mapping[str, Tensor], kappa: float) -> None:
         """Keep the noise at one size."""

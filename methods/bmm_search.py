@@ -1,11 +1,8 @@
 """The outer level of BMM: constants chosen on labelled validation images."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from math import inf, log
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -15,31 +12,12 @@ from torch.nn import functional as F
 from methods.base import Checkpoints
 from methods.bmm_config import ALPHAS, SCALES, AnchorConfig, BMMConfig
 from methods.bmm_merge import Constants, Family
+from methods.clock import Clock
 from methods.search import Space, best, search
-from methods.support import Support
+from methods.support import Support, first
 from methods.vit import ViT, encode_plain
 
 Model = Mapping[str, Tensor]
-
-
-class Clock:
-    """Seconds spent on each kind of work, and how often."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
-        self.times: dict[str, int] = defaultdict(int)
-
-    @contextmanager
-    def __call__(self, work: str) -> Iterator[None]:
-        """Count what is done in a block."""
-        start = perf_counter()
-        yield
-        self.seconds[work] += perf_counter() - start
-        self.times[work] += 1
-
-    def report(self) -> dict[str, float]:
-        """Work -> seconds of doing it once."""
-        return {work: spent / max(1, self.times[work]) for work, spent in self.seconds.items()}
 
 
 class Validation:
@@ -56,7 +34,7 @@ class Validation:
         self.vit, self.heads, self.passed = vit, heads, support.passed
         self.data: dict[str, tuple[Tensor, Tensor]] = {}
         for task in sorted(heads):
-            batches = first_pairs(support.labelled(task), limit)
+            batches = first(support.labelled(task), limit or None)
             images, labels = zip(*batches, strict=True)
             self.data[task] = torch.cat(images), torch.cat(labels)
 
@@ -97,19 +75,6 @@ class Validation:
 def mean_share(logits: Tensor) -> Tensor:
     """The logarithm of mean probabilities.  ``[S, B, C] -> [B, C]``."""
     return logits.log_softmax(-1).logsumexp(0) - log(len(logits))
-
-
-def first_pairs(
-    batches: Iterator[tuple[Tensor, Tensor]], limit: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """The first ``limit`` images and labels of a stream of batches; 0: all."""
-    left = limit or None
-    for images, labels in batches:
-        yield images[:left], labels[:left]
-        if left is not None:
-            left -= len(images)
-            if left <= 0:
-                return
 
 
 def expert_accuracies(validation: Validation, ckpts: Checkpoints) -> dict[str, float]:
@@ -172,8 +137,9 @@ def choose(
 
     Returns:
         The constants, and a report: ``space``, ``trials``, ``best`` (its number), ``anchor`` (the
-        value of the anchor itself), ``val`` (task -> accuracy of the best), ``budget`` (validation
-        passes that the search was allowed), and ``problems``.
+        value of the first trial: the anchor itself, as nearly as the space has it), ``val`` (task
+        -> accuracy of the best), ``budget`` (validation passes that the search was allowed), and
+        ``problems``.
     """
     space = space_of(cfg, family)
 

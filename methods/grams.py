@@ -1,10 +1,11 @@
 """Gram matrices ``G = X^T X`` of what modules see: from images, or from task vectors alone."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from torch import Tensor
 
+from methods.support import first
 from methods.vit import TOKENS_AT_ONCE, GramOps, ViT
 
 
@@ -34,26 +35,11 @@ def image_grams(
         image no Gram.
     """
     ops, images = GramOps(weights), 0
-    for batch in first(batches, limit):
+    for (batch,) in first(zip(batches), limit):
         images += len(batch)
         for part in batch.split(max(1, TOKENS_AT_ONCE // vit.num_tokens)):
             ops.observe(part, vit)
     return Seen({layer: gram / ops.counts[layer] for layer, gram in ops.grams.items()}, images)
-
-
-def first(batches: Iterable[Tensor], limit: int | None) -> Iterator[Tensor]:
-    """The first ``limit`` images of a stream of batches.
-
-    >>> [len(batch) for batch in first(Tensor(10, 3).split(4), 7)]
-    [4, 3]
-    """
-    left = limit
-    for batch in batches if left != 0 else ():
-        yield batch[:left]
-        if left is not None:
-            left -= len(batch)
-            if left <= 0:
-                return
 
 
 def task_vector_gram(tau: Tensor, *, centre: bool = False) -> Tensor:

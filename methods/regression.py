@@ -96,22 +96,19 @@ class Regression:
         shares = torch.where(self.values > 0, 1 / (self.values + alpha), 0.0)
         return torch.addmm(self.anchor, self.pull * shares, self.basis.T)
 
-    def draw(self, alpha: float, generator: torch.Generator) -> Tensor:
-        """A sample of the posterior less its mean, Z (lam + alpha)^-1/2 Q^T.  ``-> [out, in]``.
+    def root(self, alpha: float) -> Tensor:
+        """R = Q (lam + alpha)^-1/2, R R^T = A^-1: rows of Z R^T, Z ~ N(0, I), have covariance A^-1.
 
         Args:
             alpha: in (0, inf); directions that no task sees vary with deviation alpha^-1/2.
-            generator: where Z, standard normal, comes from.
-        """
-        noise = torch.randn(self.anchor.shape, generator=generator, dtype=self.anchor.dtype)
-        return noise @ self.root(alpha).T
 
-    def root(self, alpha: float) -> Tensor:
-        """R = Q (lam + alpha)^-1/2 with R R^T = A^-1.  ``-> [in, in]``."""
+        Returns:
+            ``[in, in]``.
+        """
         return self.basis * (self.values + alpha).rsqrt()
 
     def spread(self, alpha: float) -> float:
-        """The root mean square norm of :meth:`draw`: sqrt(out * tr A^-1)."""
+        """The root mean square norm of a sample less its mean: sqrt(out * tr A^-1)."""
         return (len(self.anchor) * (1 / (self.values + alpha)).sum()).sqrt().item()
 
 

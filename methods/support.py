@@ -1,6 +1,6 @@
 """What a method may look at besides weights: declared, and held to it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Flag, auto
 from pathlib import Path
@@ -65,6 +65,27 @@ class Support(Protocol):
 
     def passed(self) -> None:
         """Told by a method after each of its ``passes``."""
+
+
+def first(batches: Iterable[tuple[Tensor, ...]], limit: int | None) -> Iterator[tuple[Tensor, ...]]:
+    """The first ``limit`` images of a stream of batches; ``None``: all of them.
+
+    No batch is asked for beyond the one that has the last of them.
+
+    Args:
+        batches: of images alone, or with labels: tuples of tensors of one length.
+        limit: how many images.
+
+    >>> [len(batch) for (batch,) in first(zip(Tensor(10, 3).split(4)), 7)]
+    [4, 3]
+    """
+    left = limit
+    for batch in batches if left != 0 else ():
+        yield tuple(part[:left] for part in batch)
+        if left is not None:
+            left -= len(batch[0])
+            if left <= 0:
+                return
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def test_the_trainer_shows_images_of_the_split_and_nothing_else():
 def test_what_was_learned_is_kept_with_facts_about_it(tmp_path):
     sweep_into(tmp_path, replace(SWEEP, methods=("learner", "average")))
     store, run = Store(tmp_path), run_of(SWEEP)
-    facts = learned.facts_of(store, run.id)
+    facts = learned.facts(learned.path(store, run.id))
     assert (facts["steps"], facts["adapt_on"], facts["shift"]) == (3, "adapt", "")
     assert len(facts["curves"]["loss"]) == 3
     assert facts["coefficients"] == {}
@@ -125,7 +125,7 @@ def test_the_loss_of_the_first_step_is_that_of_the_images_it_saw(tmp_path):
         features /= features.norm(dim=1, keepdim=True)
         p = torch.softmax(features @ ckpts.heads[task].double().T, -1).numpy()
         loss -= (p * np.log(p)).sum(1).mean()
-    first = learned.facts_of(Store(tmp_path), run.id)["curves"]["loss"][0]
+    first = learned.facts(learned.path(Store(tmp_path), run.id))["curves"]["loss"][0]
     assert first == pytest.approx(loss, rel=1e-4)
 
 

@@ -43,7 +43,7 @@ def test_under_each_shift_it_learns_once_per_shift(tmp_path, trained):
     assert names == ["learned-clean.safetensors", f"learned-{CONTRAST.key}.safetensors"]
     clean, contrast = (coefficient(tmp_path, sweep, shift) for shift in (CLEAN, CONTRAST))
     assert clean != contrast
-    assert learned.facts_of(store, run.id, CONTRAST)["shift"] == CONTRAST.key
+    assert learned.facts(learned.path(store, run.id, CONTRAST))["shift"] == CONTRAST.key
     sweep_into(tmp_path, replace(sweep, shifts=("contrast@1", *sweep.shifts)))
     assert trained[2:] == [("learner", "contrast@1")]
 
@@ -81,7 +81,7 @@ def test_a_method_without_a_trainer_learns_too(tmp_path):
     images = [by_hand(load(task, "test").images[:24]) for task in suite("toy")]
     expected = np.concatenate(images).std(ddof=1)
     assert coefficient(tmp_path, sweep) == pytest.approx(expected, rel=1e-5)
-    assert learned.facts_of(Store(tmp_path), run_of(sweep).id)["curves"] == {}
+    assert learned.facts(learned.path(Store(tmp_path), run_of(sweep).id))["curves"] == {}
 
 
 def test_tuning_learns_for_every_candidate_and_never_from_test_images(tmp_path, monkeypatch):
@@ -101,7 +101,7 @@ def test_tuning_learns_for_every_candidate_and_never_from_test_images(tmp_path, 
     tuning = Store(tmp_path).run(run.id)["tuning"]
     assert [json.loads(trial["config"])["steps"] for trial in tuning["trials"]] == [1, 4]
     chosen = json.loads(tuning["config"])["steps"]
-    assert learned.facts_of(Store(tmp_path), run.id)["steps"] == chosen
+    assert learned.facts(learned.path(Store(tmp_path), run.id))["steps"] == chosen
     assert set(Store(tmp_path).read()["config"]) == {tuning["config"]}
 
 
@@ -151,7 +151,7 @@ def test_a_full_disk_is_one_line_and_then_it_goes_on(tmp_path, fill):
 
 def test_what_was_never_learned_is_one_line(tmp_path):
     with pytest.raises(UserError, match="no checkpoint at"):
-        learned.facts_of(Store(tmp_path), "toy-average-0")
+        learned.facts(learned.path(Store(tmp_path), "toy-average-0"))
 
 
 def test_learning_here_gives_what_the_sweep_keeps(tmp_path):
@@ -159,7 +159,7 @@ def test_learning_here_gives_what_the_sweep_keeps(tmp_path):
     sweep_into(tmp_path, SWEEP)
     run = run_of(SWEEP)
     method, facts = learn(run, run.config, None)
-    stored = learned.facts_of(Store(tmp_path), run.id)
+    stored = learned.facts(learned.path(Store(tmp_path), run.id))
     assert float(method.learned.coef) == coefficient(tmp_path)
     assert facts["curves"] == stored["curves"]
 

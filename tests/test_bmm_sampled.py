@@ -109,6 +109,18 @@ def test_the_size_of_the_noise_is_the_one_of_the_least_loss():
         assert method.report["val"][task] == pytest.approx(right)
 
 
+def test_with_a_size_that_is_given_val_is_of_the_samples_all_the_same():
+    support, settings = Shown(), {"trials": 2, "anchor": "ta", "samples": 3, "kappa": 1.0}
+    method = make("bmm_sampled", support=support, **settings)
+    for task, count in TASKS.items():
+        found = method.predict(support.draw("val", task), task).argmax(-1)
+        right = (found == torch.arange(12) % count).double().mean().item()
+        assert method.report["val"][task] == pytest.approx(right)
+    assert method.report["budget"] == 2  # nothing is chosen among the samples
+    assert method.report["constants"]["kappa"] == 1
+    assert support.told == method.passes == 2 + 1 + 1 + 3  # trials, the best, experts, samples
+
+
 def test_samples_follow_the_seed_and_nothing_else():
     def built(seed: int, count: int = 2):
         cls = METHODS["bmm_sampled"]

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from methods import METHODS
 from methods.bmm_merge import Family, Part, keys_of, modules_of
-from methods.bmm_search import Clock, Validation, choose, expert_accuracies, space_of, starts_of
+from methods.bmm_search import Validation, choose, expert_accuracies, space_of, starts_of
+from methods.clock import Clock
 from methods.matrices import Module
 from methods.probe import TASKS, VIT, logits, small_checkpoints
 from methods.vit import encode_plain

@@ -47,18 +47,23 @@ def gpus(monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "count", "device", "trainer"), [
-    ("auto", 0, "cpu", {"accelerator": "auto", "devices": 1}),
-    ("auto", 2, "cuda", {"accelerator": "auto", "devices": 1}),
+    ("auto", 0, "cpu", {"accelerator": "cpu", "devices": 1}),
+    ("auto", 2, "cuda", {"accelerator": "gpu", "devices": [0]}),
     ("cpu", 2, "cpu", {"accelerator": "cpu", "devices": 1}),
     ("cuda", 1, "cuda", {"accelerator": "gpu", "devices": [0]}),
     ("cuda:1", 2, "cuda:1", {"accelerator": "gpu", "devices": [1]}),
+    ("mps", 0, "mps", {"accelerator": "mps", "devices": 1}),
 ])  # fmt: skip
-def test_a_device_by_its_name(gpus, name, count, device, trainer):
+def test_a_device_by_its_name(gpus, monkeypatch, name, count, device, trainer):
+    """A Trainer is told the same as everything else, also by ``auto`` on a Mac."""
     gpus(count)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: count == 0)
     with devices.using(name):
         assert devices.device() == torch.device(device)
         assert devices.for_trainer() == trainer
-        cores, gpu = len(os.sched_getaffinity(0)), device.startswith("cuda")
+        learning = "cpu" if name == "mps" else device  # which has no float64
+        assert devices.for_learning() == torch.device(learning)
+        cores, gpu = len(os.sched_getaffinity(0)), device != "cpu"
         assert devices.jobs() == (1 if gpu else cores)
         assert devices.cores(1) == (cores if gpu else 1)  # for what is done beside it
     assert devices.chosen() == "auto"
@@ -67,7 +72,8 @@ def test_a_device_by_its_name(gpus, name, count, device, trainer):
 @pytest.mark.parametrize(("name", "count", "said"), [
     ("cuda", 0, "there is no cuda here (0 GPUs are seen); use --device cpu"),
     ("cuda:2", 2, "there is no cuda:2 here (2 GPUs are seen)"),
-    ("gpu", 1, "--device is auto, cpu, cuda or cuda:NUMBER; got 'gpu'"),
+    ("mps", 1, "there is no mps here (it is Apple's GPU); use --device cpu"),
+    ("gpu", 1, "--device is auto, cpu, cuda, cuda:NUMBER or mps; got 'gpu'"),
     ("cuda:-1", 1, "got 'cuda:-1'"),
     ("", 1, "got ''"),
 ])  # fmt: skip
@@ -194,6 +200,8 @@ def test_a_sweep_in_bf16_merges_as_ever_and_keeps_the_device(smoke, tmp_path):
     half, full = measured(tmp_path), measured(smoke).loc[["average", "individual"]]
     full = full.xs("clean", level="corruption", drop_level=False)
     assert half.index.equals(full.index)
+    assert set(Store(tmp_path).read()["precision"]) == {"bf16"}
+    assert set(Store(smoke).read()["precision"]) == {"float32"}
     gap = (half["value"] - full["value"]).abs().groupby(level="metric").max()
     assert 0 < gap["nll"] < 0.1
     store = Store(tmp_path)

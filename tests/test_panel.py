@@ -167,7 +167,8 @@ def test_what_learns_learns_the_same_here_and_in_workers(smoke, tmp_path):
         sweep_into(tmp_path / str(jobs), sweep, jobs=jobs)
     runs = resolve(sweep).runs
     kept = [
-        [learned.facts_of(Store(tmp_path / jobs), run.id) for run in runs] for jobs in ("1", "2")
+        [learned.facts(learned.path(Store(tmp_path / jobs), run.id)) for run in runs]
+        for jobs in ("1", "2")
     ]
     for one, other in zip(*kept, strict=True):
         assert one["tensors"] == other["tensors"]

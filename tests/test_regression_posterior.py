@@ -4,6 +4,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from methods.bmm_merge import Family, Part
+from methods.bmm_posterior import drawn, roots_of
+from methods.matrices import Module
 from methods.regression import Regression
 from tests.regressions import (
     ANCHOR,
@@ -50,18 +53,25 @@ def test_float32_is_as_good_as_its_digits():
 # -- the posterior -------------------------------------------------------------------------------
 
 
-def test_the_posterior_has_the_stated_covariance():
-    x, alpha = random(5, 2, seed=1), 0.5
-    found = regression([x.T @ x], [random(3, 2, seed=2)], random(3, 2, seed=3))
+def test_samples_have_the_stated_covariance_and_size():
+    """Of W + Z (s c A^-1/2)^T: rows are independent, each has (s c)^2 A^-1."""
+    x, alpha, scale = random(5, 2, seed=1), 0.5, 2.0
+    anchor, base, mean = (random(3, 2, seed=seed) for seed in (3, 5, 6))
+    found = regression([x.T @ x], [random(3, 2, seed=2)], anchor)
+    part = Part(Module("w", slice(0, 3), "w", "out", 0), "out", base, found)
+    roots = roots_of(Family([part], {}), {"alpha.out": alpha, "scale.out": scale})
     generator = torch.Generator().manual_seed(4)
-    draws = torch.stack([found.draw(alpha, generator).flatten() for _ in range(20_000)])
-    covariance = torch.linalg.inv(x.T @ x + alpha * torch.eye(2)).contiguous()
-    want = torch.kron(torch.eye(3, dtype=torch.float64), covariance)  # rows are independent
-    scale = covariance.diagonal().max()
-    assert ((draws.T @ draws / len(draws) - want).abs() / scale).max() < 0.05
-    assert (draws.mean(0).abs() / scale.sqrt()).max() < 0.03
-    rms = (draws**2).sum(1).mean().sqrt().item()
-    assert rms == pytest.approx(found.spread(alpha), rel=0.02)
+    noise = torch.stack([
+        (drawn(mean, [part.module], roots, lambda _: generator) - mean).flatten()
+        for _ in range(20_000)
+    ])  # fmt: skip
+    inverse = torch.linalg.inv(x.T @ x + alpha * torch.eye(2)).contiguous()
+    size = scale * (anchor - base).norm()  # s ||W_A - W_0||_F, at kappa = 1
+    want = torch.kron(torch.eye(3, dtype=torch.float64), inverse) * size**2 / (3 * inverse.trace())
+    assert ((noise.T @ noise / len(noise) - want).abs() / want.max()).max() < 0.05
+    assert (noise.mean(0).abs() / want.max().sqrt()).max() < 0.03
+    assert (noise**2).sum(1).mean().sqrt().item() == pytest.approx(size.item(), rel=0.02)
+    assert found.spread(alpha) == pytest.approx((3 * inverse.trace()).sqrt().item())
 
 
 def test_where_no_task_looks_the_deviation_is_that_of_the_prior():
@@ -73,10 +83,3 @@ def test_where_no_task_looks_the_deviation_is_that_of_the_prior():
         near(alpha * root @ root.T, torch.linalg.inv(x.T @ x / alpha + torch.eye(IN)))
         assert (root.T @ unseen).norm().item() == pytest.approx(alpha**-0.5)
         assert (root.T @ seen).norm().item() < alpha**-0.5 / 1.5
-
-
-def test_draws_follow_their_generator():
-    found = regression(grams(inputs()), experts(), ANCHOR)
-    first, again = (found.draw(1.0, torch.Generator().manual_seed(1)) for _ in range(2))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, found.draw(1.0, torch.Generator().manual_seed(2)))

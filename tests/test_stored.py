@@ -18,7 +18,7 @@ RUNS = {
     "main": {
         "pretrained": "pocket8-pretrained-944bd618904bb47d",
         "individual": "pocket8-individual-a715000586e337bb",
-        "task_arithmetic": "pocket8-task_arithmetic-f90556cf924d2a94",
+        "task_arithmetic": "pocket8-task_arithmetic-26b7d5534a474f8e",
         "ties": "pocket8-ties-428b90050fe481e8",
         "adamerging": "pocket8-adamerging-3ef4518668e8811c",
         "twin_merging": "pocket8-twin_merging-a9235bdc2008cc3f",
@@ -28,6 +28,9 @@ EXPERTS = {
     ("toy-vit", "toy_two", 1): "c3b225cb076681ee",
     ("toy-vit", "toy_three", 1): "81d406e1dc63d27e",
     ("pocket-vit", "mnist", 0): "11a74d32dc92e029",
+    ("pocket-vit", "mnist", 1): "415a72e34ca63718",
+    ("pocket-vit", "letters", 0): "d751155a7d5e042c",
+    ("pocket-vit", "brainplane", 0): "992da60aad159337",
     ("pocket-vit", "animals", 0): "17052e5f6846afa4",
     ("pocket-vit", "solardefect", 0): "b7de338890c59fbd",
 }

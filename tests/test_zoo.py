@@ -18,7 +18,8 @@ from bench.zoo import experts as file
 from bench.zoo.clip import POCKET
 from bench.zoo.encoders import ENCODERS, OF_WORLD
 from bench.zoo.experts import Expert, build, checkpoints, damaged, experts_of, make
-from bench.zoo.finetune import Batches, FineTune
+from bench.zoo.finetune import Batches
+from bench.zoo.recipes import FineTune
 from methods.vit import PlainOps, encode
 from tasks import SUITES, load, suite, world_of
 

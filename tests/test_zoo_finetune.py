@@ -8,11 +8,10 @@ import pytest
 import torch
 
 from bench import devices
-from bench.config import SWEEPS
 from bench.errors import UserError
-from bench.plan import resolve
 from bench.zoo.encoders import ENCODERS
-from bench.zoo.finetune import AsPublished, Batches, Expert, FineTune, Spread, accuracy, finetune
+from bench.zoo.finetune import Batches, Expert, Spread, accuracy, finetune
+from bench.zoo.recipes import AsPublished, FineTune
 from methods.vit import ViT, init_weights
 from methods.weights import Weights
 from tasks import load, suite
@@ -44,6 +43,8 @@ def tuned(recipe: FineTune, spread: Spread = Spread()):  # noqa: B008
 def test_the_recipe_is_that_of_the_model_cards():
     """Adam at a constant 1e-5, 4,000 steps of 32 images, the vision encoder alone."""
     recipe = ENCODERS["ViT-B-32-finetuned"].recipe
+    assert recipe == AsPublished()
+    assert (recipe.cosine, recipe.epochs, recipe.pad) == (False, True, 0)
     assert (recipe.steps, recipe.batch, recipe.lr, recipe.weight_decay) == (4000, 32, 1e-5, 0)
     adam = recipe.optimiser([torch.nn.Parameter(torch.zeros(1))])
     assert type(adam) is torch.optim.Adam  # one alone: there is no schedule
@@ -72,33 +73,49 @@ def test_images_are_shown_as_they_are():
     assert [known[image.numpy().tobytes()] for image in images] == labels.tolist()
 
 
+def test_epochs_show_every_image_once_before_any_twice():
+    """Batches of 4 of 10 images: 2 and a half make an epoch, and the third begins the next."""
+    recipe = replace(QUICK, batch=4)
+    drawn = [recipe.rows(("task", 0), step, 10, np.random.default_rng(step)) for step in range(10)]
+    assert [len(rows) for rows in drawn] == [4] * 10
+    epochs = np.concatenate(drawn).reshape(4, 10)
+    assert np.sort(epochs).tolist() == [list(range(10))] * 4
+    assert len({tuple(epoch) for epoch in epochs}) == 4  # each in an order of its own
+    again = recipe.rows(("task", 0), 7, 10, np.random.default_rng(0))
+    assert again.tolist() == drawn[7].tolist()  # a step is the same, whatever came before it
+    assert recipe.rows(("task", 1), 7, 10, np.random.default_rng(0)).tolist() != again.tolist()
+    small = replace(QUICK, batch=7).rows(("task", 0), 1, 3, np.random.default_rng(0))
+    assert (len(small), set(small.tolist())) == (7, {0, 1, 2})  # the last two of an epoch, one
+    # whole epoch, and the first two of the next
+
+
+def test_drawn_from_all_for_each_step_as_the_pocket_recipe_does():
+    rows = replace(QUICK, epochs=False, batch=40).rows((), 0, 10, np.random.default_rng(3))
+    assert rows.tolist() == np.random.default_rng(3).integers(0, 10, 40).tolist()
+    assert FineTune(batch=40).rows((), 0, 10, np.random.default_rng(3)).tolist() == rows.tolist()
+
+
+def test_the_rate_may_fall_along_a_cosine():
+    """lr (1 + cos(pi s / steps)) / 2 at step s: of 4 steps 1, .854, .5, .146 times it."""
+    weight = torch.nn.Parameter(torch.ones(1))
+    (adam,), (told,) = replace(QUICK, steps=4, lr=2.0, cosine=True).optimiser([weight])
+    rates = []
+    for _ in range(4):
+        rates.append(adam.param_groups[0]["lr"])
+        adam.step()
+        told["scheduler"].step()
+    assert rates == pytest.approx([2, 1.7071, 1, 0.2929], abs=1e-4)
+    assert adam.param_groups[0]["lr"] == pytest.approx(0)
+    assert told["interval"] == "step"
+
+
 def test_recipes_decide_keys_by_all_their_fields():
     keys = {replace(TOY, recipe=recipe).expert_key(TASK, 0) for recipe in (
         QUICK, FineTune(steps=3, batch=4, lr=1e-3, weight_decay=0, pad=0),
-        replace(QUICK, frozen=()), replace(QUICK, steps=4))}  # fmt: skip
-    assert len(keys) == 4
-
-
-# -- what was made before is found ---------------------------------------------------------------
-
-
-def test_experts_and_runs_have_the_keys_that_they_ever_had():
-    """Of the first release: experts and results that lie on a disk are found by these."""
-    pocket = {task.name: task for task in suite("pocket8")}
-    for name, keys in (
-        ("mnist", ["11a74d32dc92e029", "415a72e34ca63718"]),
-        ("letters", ["d751155a7d5e042c", "26657efd343cb55c"]),
-        ("brainplane", ["992da60aad159337", "58a34cc4801602ec"]),
-    ):
-        found = [ENCODERS["pocket-vit"].expert_key(pocket[name], seed) for seed in (0, 1)]
-        assert found == keys
-    assert [run.id for run in resolve(SWEEPS["smoke"]).runs] == [
-        "toy-pretrained-cec2498aec3d972b",
-        "toy-individual-fa640969db8a44b1",
-        "toy-average-def4d857ba45036e",
-        "toy-task_arithmetic-1b256eca50dd75d9",
-        "toy-ties-8d2a5b8b8adb8685",
-    ]
+        replace(QUICK, frozen=()), replace(QUICK, steps=4), replace(QUICK, cosine=True),
+        replace(QUICK, epochs=False),
+    )}  # fmt: skip
+    assert len(keys) == 6
 
 
 # -- several devices -----------------------------------------------------------------------------

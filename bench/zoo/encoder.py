@@ -12,8 +12,8 @@ from bench.errors import UserError
 from bench.files import home, read_json
 from bench.registry import Registry
 from bench.zoo.clip import MEAN, STD, normalise
-from bench.zoo.finetune import FineTune
 from bench.zoo.hub import Place
+from bench.zoo.recipes import FineTune
 from methods.vit import ViT
 from methods.weights import Weights, save_checkpoint
 from tasks import Task

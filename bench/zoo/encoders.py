@@ -15,8 +15,8 @@ from bench.zoo.clip import FILE, POCKET, load_model, text_features
 from bench.zoo.encoder import ENCODERS as ENCODERS
 from bench.zoo.encoder import Encoder as Encoder
 from bench.zoo.encoder import add
-from bench.zoo.finetune import AsPublished, FineTune
 from bench.zoo.hub import Place, Published
+from bench.zoo.recipes import AsPublished, FineTune
 from methods.vit import ViT, init_weights
 from methods.weights import Weights
 from tasks import Task

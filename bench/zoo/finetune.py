@@ -1,6 +1,6 @@
 """Fine-tune one expert: the image tower on one task, against the frozen text head."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,54 +16,10 @@ from bench import devices
 from bench.errors import UserError
 from bench.quiet import quiet_trainer
 from bench.seeds import rng_of
+from bench.zoo.recipes import FineTune
 from methods.vit import PlainOps, ViT, encode
 from methods.weights import Weights
 from tasks import Images, Task, load
-
-
-@dataclass(frozen=True, kw_only=True)
-class FineTune:
-    """How an expert is made; part of its key."""
-
-    steps: int = 300
-    batch: int = 128
-    lr: float = 8e-4  # peak of the one-cycle schedule
-    weight_decay: float = 0.01
-    pad: int = 3  # pixels of random translation
-    version: int = 1
-
-    def trains(self, name: str) -> bool:
-        """Whether it moves a parameter of the tower."""
-        return True
-
-    def optimiser(self, parameters: Iterable[nn.Parameter]) -> Any:
-        """What Lightning takes as an optimiser."""
-        adam = torch.optim.AdamW(parameters, self.lr, weight_decay=self.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            adam, self.lr, total_steps=self.steps + 1, pct_start=0.1
-        )
-        return [adam], [{"scheduler": schedule, "interval": "step"}]
-
-
-@dataclass(frozen=True, kw_only=True)
-class AsPublished(FineTune):
-    """The recipe of FusionBench's checkpoints: Adam at a constant rate, no augmentation.
-
-    Their model cards say so. The projection is no part of what they train.
-    """
-
-    steps: int = 4000
-    batch: int = 32
-    lr: float = 1e-5
-    weight_decay: float = 0.0
-    pad: int = 0
-    frozen: tuple[str, ...] = ("proj",)
-
-    def trains(self, name: str) -> bool:
-        return name not in self.frozen
-
-    def optimiser(self, parameters: Iterable[nn.Parameter]) -> Any:
-        return torch.optim.Adam(parameters, self.lr, weight_decay=self.weight_decay)
 
 
 @dataclass(frozen=True)
@@ -117,7 +73,7 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
         rng = rng_of(*self.key, step)
-        rows = np.sort(rng.integers(0, len(self.split), self.recipe.batch))
+        rows = np.sort(self.recipe.rows(self.key, step, len(self.split), rng))
         pad = self.recipe.pad
         corners = rng.integers(0, 2 * pad + 1, (len(rows), 2))[self.part]
         rows = rows[self.part]

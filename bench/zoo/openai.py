@@ -15,14 +15,14 @@ from bench import devices
 from bench.config import digest
 from bench.errors import DamagedFileError, UserError
 from bench.files import home, read_json, sha256_of, write_json
-from bench.zoo.hub import NotThereError, Place, commit_of, fetch
+from bench.zoo.hub import Place, commit_of, fetch, fetch_either
 from methods.files import open_safetensors, save_checkpoint
 from methods.vit import ViT
 from methods.weights import Weights
 from tasks import Task
 
 HUB = "hf-hub:"  # in front of a repository that open_clip has no name for
-FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # the second is older
+FILE = "open_clip_model.safetensors"
 TEXTS = 256  # prompts that go through the text tower at once
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the pixels that CLIP was trained on
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -112,12 +112,7 @@ class OpenClip:
             config = open_clip.get_model_config(self.model)
         if not name or not config or config.get("custom_text"):
             raise UserError(f"open_clip has no plain CLIP {self.model!r}, {self.pretrained!r}")
-        place = Place(name, FILES[0], self.revision)
-        try:
-            return place, fetch(place, bars=True), config
-        except NotThereError:
-            place = Place(name, FILES[1], self.revision)
-            return place, fetch(place, bars=True), config
+        return *fetch_either(Place(name, FILE, self.revision), bars=True), config
 
     def load(self) -> tuple[Any, Any]:
         """The whole model, and the tokenizer of its text tower."""
