@@ -39,8 +39,7 @@ def choice_of(store: Store, run: str) -> Choice | None:
 
 def report_of(store: Store, run: str) -> dict[str, Any]:
     """What a method tells of its learning for all shifts, or for clean images; empty if nothing."""
-    for file in learned.files(store, run):
-        facts = learned.load(file)[1]
+    for facts in learned.lessons(store, run):
         if short(facts["shift"]) in ("", "clean"):
             return dict(facts.get("report", {}))
     return {}

@@ -1,8 +1,9 @@
 """How sure a method is of every single image: what is kept of it, and what it tells of a cell."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
-import torch
 
 from bench.panel import Cell, Scorer
 from corruptions.base import Shift
@@ -12,29 +13,47 @@ from results.uncertainty import SCORES, suspicion
 
 
 def images_of(scorer: Scorer, cell: Cell, shift: Shift) -> pd.DataFrame:
-    """A line per image of one cell.
+    """A line per image of one cell (see :func:`lines_of`).
 
-    Columns: ``run_id``, ``task``, ``corruption``, ``severity``, ``image`` (its number in the test),
-    ``right``, and the scores: ``max_prob`` and ``entropy`` (in nats) of the prediction, ``u`` and
-    ``ads`` of methods that have them, else NaN.
+    ``max_prob`` and ``entropy`` (in nats) are of the prediction, ``u`` and ``ads`` of methods that
+    have them.
     """
     run, task, _ = cell
     logits = scorer.all(cell, "logits")
     assert logits is not None
     log = logits.double().log_softmax(-1)
     found = {"max_prob": log.amax(-1).exp(), "entropy": -(log.exp() * log).nansum(-1)}
-    doubts = {name: scorer.all(cell, name) for name in ("u", "ads")}
-    missing = torch.full((len(logits),), torch.nan)
-    found |= {name: missing if doubt is None else doubt for name, doubt in doubts.items()}
+    own = {name: scorer.all(cell, name) for name in ("u", "ads")}
+    found |= {name: doubt for name, doubt in own.items() if doubt is not None}
+    right = scorer.hits(cell)["acc"].numpy()
+    return lines_of(run, task, shift, right, {name: one.numpy() for name, one in found.items()})
+
+
+def lines_of(
+    run: str, task: str, shift: Shift, right: np.ndarray, doubts: Mapping[str, np.ndarray]
+) -> pd.DataFrame:
+    """A line per image of one cell.
+
+    Columns: ``run_id``, ``task``, ``corruption``, ``severity``, ``image`` (its number in the test),
+    ``right``, and every score of :data:`results.uncertainty.SCORES`, NaN where it is not known.
+
+    Args:
+        run: its id.
+        task: its name.
+        shift: that of the cell.
+        right: which images were right.  bool ``[N]``.
+        doubts: score -> that of every image.  ``[N]`` each.
+    """
+    missing = np.full(len(right), np.nan)
     return pd.DataFrame(
         {
             "run_id": run,
             "task": task,
             "corruption": shift.corruption,
             "severity": np.int64(shift.severity),
-            "image": np.arange(len(logits)),
-            "right": scorer.hits(cell)["acc"].numpy(),
-            **{name: tensor.numpy().astype(np.float32) for name, tensor in found.items()},
+            "image": np.arange(len(right)),
+            "right": right,
+            **{name: doubts.get(name, missing).astype(np.float32) for name in SCORES},
         }
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bench.config import Run, Sweep, with_fields
-from bench.doubts import detects
+from bench.doubts import detects, lines_of
 from bench.errors import UserError
 from bench.external import External
 from bench.files import atomic, sha256_of
@@ -22,7 +22,6 @@ from methods import METHODS
 from results import elsewhere
 from results.elsewhere import Answers, Truth
 from results.store import Store
-from tasks import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +63,8 @@ def add(path: Path, out: Path, sweep: str = "", origin: Origin = Origin()) -> Ad
     for name in frame["method"].unique():
         if name in METHODS:
             raise UserError(f"{name!r} is a method here; call the one in {path} something else")
+        if "," in name or not name.isprintable():
+            raise UserError(f"--methods could not name {name!r}; leave out commas and line breaks")
     named = {str(shift): shift for shift in plan.shifts}
     truths = {task.name: Truth(plan.data.labels(task, "test"), task.classes) for task in plan.tasks}
     found, others = elsewhere.answers(frame, truths, list(named))
@@ -156,31 +157,13 @@ def _write(
         given = found[task.name, str(shift)]
         measured, right = elsewhere.measure(given, truths[task.name].labels)
         if plan.sweep.uncertainty and (doubts := elsewhere.doubts(given)):
-            images.append(_images(run, task, shift, right, doubts))
+            images.append(lines_of(run.id, task.name, shift, right, doubts))
             measured |= detects(images[-1])
         seen = task.name not in run.unseen
         rows += cell_rows(facts, task, seen, shift, plan.sweep.name, {"acc": right}, measured)
     store.write(run.id, shift.key, pd.DataFrame(rows))
     if len(images) == len(plan.tasks):
         store.write_images(run.id, shift.key, pd.concat(images))
-
-
-def _images(
-    run: Run, task: Task, shift: Shift, right: np.ndarray, doubts: Mapping[str, np.ndarray]
-) -> pd.DataFrame:
-    """A line per image, as :func:`bench.doubts.images_of` makes them."""
-    scores = {"u": np.full(len(right), np.nan), "ads": np.full(len(right), np.nan)}
-    return pd.DataFrame(
-        {
-            "run_id": run.id,
-            "task": task.name,
-            "corruption": shift.corruption,
-            "severity": np.int64(shift.severity),
-            "image": np.arange(len(right)),
-            "right": right,
-            **{name: each.astype(np.float32) for name, each in ({**doubts, **scores}).items()},
-        }
-    )
 
 
 def _listed(values: Any) -> str:

@@ -5,15 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from bench.files import atomic, home, sha256_of
-from bench.zoo.convert import MARK
-from bench.zoo.convert import image_tower as convert
+from bench.zoo.convert import fitted
 from methods.base import NO_PAPER, Checkpoints, MergingMethod
-from methods.weights import Weights, check_finite, load_checkpoint
-
-PREFIX = "visual."  # of the image tower in a whole CLIP checkpoint
+from methods.weights import Weights, load_checkpoint
 
 
 class External(MergingMethod):
@@ -33,7 +28,9 @@ class External(MergingMethod):
     cfg: Any
 
     def merge(self, ckpts: Checkpoints) -> Weights:
-        return image_tower(folder() / self.cfg.file, ckpts.base["proj"])
+        path = folder() / self.cfg.file
+        assert ckpts.vit, "it is of an encoder"
+        return Weights(fitted(load_checkpoint(path)[0], ckpts.vit, str(path), ckpts.base["proj"]))
 
 
 def folder() -> Path:
@@ -48,21 +45,3 @@ def keep(path: Path) -> Path:
         with atomic(kept) as temporary:
             shutil.copyfile(path, temporary)
     return kept
-
-
-def image_tower(path: Path, projection: Tensor | None = None) -> Weights:
-    """The image tower in a checkpoint: its own tensors, or those under ``visual.``.
-
-    One of transformers is converted; where it has no projection, it gets ``projection``.
-
-    Raises:
-        UserError: the file cannot be read, or holds NaN or infinity.
-    """
-    weights, _ = load_checkpoint(path)
-    if any(name.endswith(MARK) for name in weights):
-        weights = Weights(convert(weights, str(path), projection))
-    elif any(name.startswith(PREFIX) for name in weights):
-        inner = {n.removeprefix(PREFIX): weights[n] for n in weights if n.startswith(PREFIX)}
-        weights = Weights(inner)
-    check_finite(weights, str(path))
-    return weights

@@ -7,7 +7,8 @@ that is killed leaves none.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,8 @@ def has(store: Store, run_id: str, shift: Shift | None = None) -> bool:
     return path(store, run_id, shift).exists()
 
 
-def save(file: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write what was learned and the facts about it, whole or not at all.
+def save(file: Path, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> None:
+    """Write what was learned and the facts about it (:func:`facts`), whole or not at all.
 
     Raises:
         UserError: it learned NaN or infinity, or the disk is full.
@@ -42,41 +43,48 @@ def save(file: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) ->
             f"{file.parent.name} learned NaN or infinity in {bad[0]}: its loss diverged; "
             "lower its learning rate (--set)"
         )
-    whole = {"facts": json.dumps({**facts, "tensors": hash_of(tensors)}, sort_keys=True)}
+    whole = {"facts": json.dumps({**told, "tensors": hash_of(tensors)}, sort_keys=True)}
     save_checkpoint(file, tensors, whole)  # one entry of metadata: no order, same file
 
 
 def load(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What :func:`save` wrote: tensors and facts.
+    """What :func:`save` wrote, all of it: tensors, which are hashed, and facts.
 
     Raises:
         UserError: there is no such file.
         DamagedFileError: it is truncated or altered.
     """
-    try:
-        with open_safetensors(file) as opened:
-            facts = json.loads(opened.metadata()["facts"])
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    except (DamagedFileError, TypeError, KeyError, ValueError) as error:
-        raise DamagedFileError(f"{file} is damaged; `--force` learns it again") from error
-    if hash_of(tensors) != facts.get("tensors"):
+    with _opened(file) as (reader, found):
+        tensors = {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118
+    if hash_of(tensors) != found.get("tensors"):
         raise DamagedFileError(f"{file} was altered; `--force` learns it again")
-    return tensors, facts
+    return tensors, found
 
 
-def facts_of(store: Store, run_id: str, shift: Shift | None = None) -> dict[str, Any]:
-    """Facts about what a run learned.
+def facts(file: Path) -> dict[str, Any]:
+    """The facts alone: however large the file is, no tensor is read, and so none is checked.
 
     ``seconds``, ``peak_mb``, ``steps``, ``adapt_on``, ``shift`` (its key, or empty),
     ``config`` (canonical JSON), ``experts`` (hash of each), ``curves`` (name -> one number per
-    step), ``coefficients`` (row -> task -> number) and ``report`` (what learning was like, in the
-    method's own words).
+    step), ``coefficients`` (row -> task -> number), ``report`` (what learning was like, in the
+    method's own words) and ``tensors`` (their hash).
 
     Raises:
-        UserError: it learned nothing, or not for all shifts at once.
-        DamagedFileError: the file is truncated or altered.
+        UserError: there is no such file.
+        DamagedFileError: it is truncated, or the facts cannot be read.
     """
-    return load(path(store, run_id, shift))[1]
+    with _opened(file) as (_, found):
+        return found
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """What reads the tensors of a file, and its facts."""
+    try:
+        with open_safetensors(file) as reader:
+            yield reader, dict(json.loads(reader.metadata()["facts"]))
+    except (DamagedFileError, TypeError, KeyError, ValueError) as error:
+        raise DamagedFileError(f"{file} is damaged; `--force` learns it again") from error
 
 
 def files(store: Store, run_id: str) -> list[Path]:
@@ -84,11 +92,16 @@ def files(store: Store, run_id: str) -> list[Path]:
     return sorted((store.folder / "cells" / run_id).glob("learned*.safetensors"))
 
 
+def lessons(store: Store, run_id: str) -> list[dict[str, Any]]:
+    """The facts of everything that a run learned: once, or once for each shift."""
+    return [facts(file) for file in files(store, run_id)]
+
+
 def problems(store: Store, run_ids: list[str]) -> dict[str, list[str]]:
     """Run id -> how its learning failed, in the method's own words; of runs where it did."""
     found = {}
     for run_id in run_ids:
-        reports = [load(file)[1].get("report", {}) for file in files(store, run_id)]
+        reports = [one.get("report", {}) for one in lessons(store, run_id)]
         if told := dict.fromkeys(text for one in reports for text in one.get("problems", ())):
             found[run_id] = list(told)
     return found

@@ -1,7 +1,7 @@
 """Mirror a sweep, and its leaderboard, to W&B; what is there and has not changed is left alone."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -66,13 +66,12 @@ def publish(target: Mirror, rows: pd.DataFrame, table: Table, stages: Stages) ->
         UserError: the service cannot be reached, or refused something.
     """
     wished, store = target.mode, Store(target.folder)
-    new, facts = unlogged(target, rows), {r: store.run(r) for r in rows["run_id"].unique()}
+    new, runs = unlogged(target, rows), list(rows["run_id"].unique())
     with stages.stage(
         "wandb", f"{len(new)} runs and the leaderboard, {wished}", len(new) + 1
     ) as go:
         log_runs(target, rows, new, go)
-        costs = {run: flat(known, lessons_of(store, run)) for run, known in facts.items()}
-        target.log_board(board(table, rows, costs), table)
+        target.log_board(board(table, rows, costs_of(store, runs)), table)
     if wished != "online":
         return ""
     if target.mode != "online":
@@ -80,8 +79,9 @@ def publish(target: Mirror, rows: pd.DataFrame, table: Table, stages: Stages) ->
     place = wandb_report.Place(
         project=target.project, entity=target.owner, sweep=target.sweep, board=target.address
     )
-    lessons = [one for run in facts for one in lessons_of(store, run)[:1] if one["coefficients"]]
-    return wandb_report.save(place, table, rows, target.folder, len(lessons))
+    firsts = [one for run in runs for one in learned.lessons(store, run)[:1]]
+    drawn = sum(bool(one["coefficients"]) for one in firsts)
+    return wandb_report.save(place, table, rows, target.folder, drawn)
 
 
 def log_runs(
@@ -90,7 +90,7 @@ def log_runs(
     """Log runs, and remember which were logged where."""
     store = Store(target.folder)
     for count, run in enumerate(runs, 1):
-        facts, lessons = store.run(run), lessons_of(store, run)
+        facts, lessons = store.run(run), learned.lessons(store, run)
         trials = facts.get("tuning", {}).get("trials", [])
         curves = {"tune_score": [trial["score"] for trial in trials]} if trials else {}
         part = rows[rows["run_id"] == run]
@@ -136,16 +136,11 @@ def remember(folder: Path, logged: dict[str, str]) -> None:
     write_json(folder / "wandb" / "logged.json", logged_in(folder) | logged)
 
 
-def lessons_of(store: Store, run: str) -> list[dict[str, Any]]:
-    """The facts of everything that a run learned."""
-    return [learned.load(file)[1] for file in learned.files(store, run)]
-
-
 def protocol(lessons: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What a run was shown to learn from, how often and how long; nothing if it did not learn.
 
     Args:
-        lessons: facts about each learning (see :func:`bench.learned.facts_of`).
+        lessons: facts about each learning (see :func:`bench.learned.facts`).
     """
     if not lessons:
         return {}
@@ -197,3 +192,8 @@ def flat(facts: dict, lessons: Sequence[Mapping[str, Any]] = ()) -> dict:
         cost["adapt_s"] = sum(lesson["seconds"] for lesson in lessons)
         cost["peak_mb"] = max(lesson["peak_mb"] for lesson in lessons)
     return {**facts["run"], **cost, "config": facts["config"]}
+
+
+def costs_of(store: Store, runs: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Run -> its facts in one level, its costs among them (see :mod:`results.costs`)."""
+    return {run: flat(store.run(run), learned.lessons(store, run)) for run in runs}

@@ -14,6 +14,7 @@ from bench.files import read_json, write_json
 from bench.lines import named, spelled
 from bench.plan import Plan
 from results.store import Store
+from results.uncertainty import AGAIN
 
 
 def record(plan: Plan, out: Path, seconds: dict[str, float]) -> None:
@@ -147,8 +148,7 @@ def images_of(
     }
     if len(lacking) == len(runs):
         raise UserError(
-            f"nothing is kept of single images for {', '.join(lacking.values())}; "
-            "run `python -m bench evaluate` again with --uncertainty"
+            f"nothing is kept of single images for {', '.join(lacking.values())}; {AGAIN}"
         )
     kept = [run for run in runs if run not in lacking]
     return store.read_images(kept, shifts), list(lacking.values())

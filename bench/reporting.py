@@ -7,19 +7,17 @@ from typing import Any
 
 import pandas as pd
 
-from bench import learned
 from bench.config import Run
 from bench.errors import DamagedFileError, UserError
 from bench.examples import examples
 from bench.leaderboard import method_order
-from bench.mirror import flat
+from bench.members import class_of
+from bench.mirror import costs_of
 from bench.records import images_of, recorded, rows_of
 from corruptions.base import PROTOCOL, Shift, parse_shifts
 from results import report
 from results.report_parts import Example
 from results.store import Store
-
-COSTS = ("merge_s", "adapt_s", "peak_mb", "parameters")
 
 
 def page_of(
@@ -44,29 +42,23 @@ def page_of(
     record = recorded(out, sweep)
     rows, store = rows_of(out, record, methods), Store(out)
     rows = rows.assign(sweep=record["name"])  # another may have measured its cells before
-    try:
-        images, _ = images_of(out, record, rows)
-    except DamagedFileError:
-        raise
-    except UserError:  # none are kept, which the page says
-        images = None
     return report.page(
         rows,
-        costs=costs_of(store, rows),
-        images=images,
+        costs=costs_of(store, rows["run_id"].unique()),
+        images=images_or_why(out, record, rows),
         examples=asked(store, rows, shown, shifts) if shown else (),
         order=method_order(),
     )
 
 
-def costs_of(store: Store, rows: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Run -> what it cost; of one that learned under each shift, all of its learnings."""
-    found = {}
-    for run in rows["run_id"].unique():
-        lessons = [learned.load(file)[1] for file in learned.files(store, run)]
-        facts = flat(store.run(run), lessons)
-        found[run] = {name: facts[name] for name in COSTS if name in facts}
-    return found
+def images_or_why(out: Path, record: dict[str, Any], rows: pd.DataFrame) -> pd.DataFrame | str:
+    """What is kept of single images, or what the page says where that is not so."""
+    try:
+        return images_of(out, record, rows)[0]
+    except DamagedFileError:  # nobody forgot anything: it is to be measured again
+        raise
+    except UserError as error:
+        return str(error)
 
 
 def asked(store: Store, rows: pd.DataFrame, count: int, shifts: Sequence[str]) -> list[Example]:
@@ -74,20 +66,35 @@ def asked(store: Store, rows: pd.DataFrame, count: int, shifts: Sequence[str]) -
     first = rows.sort_values("seed", kind="stable").drop_duplicates(["method", "variant"])
     wanted = set(first["run_id"])
     facts = [store.run(run) for run in dict.fromkeys(rows["run_id"]) if run in wanted]
-    built = [one for one in facts if "elsewhere" not in one]  # of predictions nothing can be asked
+    built = [one for one in facts if "elsewhere" not in one]
+    if not built:
+        raise UserError(
+            "examples are asked of methods, and here are predictions from elsewhere alone; leave "
+            "out --examples, or name a method in --methods"
+        )
     runs = [(run_of(one), one["config"]) for one in built]
     return examples(runs, shifts_shown(rows, shifts), count, store)
 
 
 def run_of(facts: dict[str, Any]) -> Run:
-    """The run whose facts these are (see :func:`bench.rows.note`)."""
+    """The run whose facts these are (see :func:`bench.rows.note`).
+
+    Raises:
+        UserError: the method is no more, or is not as it was: it would say something else now.
+    """
     known = {field.name for field in fields(Run)}
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in facts["run"].items()
         if name in known
     }
-    return Run(**values)
+    run = Run(**values)
+    if (now := class_of(run).version) != run.version:
+        raise UserError(
+            f"{run.id} was measured with version {run.version} of {run.method}, this is version "
+            f"{now}: run the sweep again, or leave it out (--methods)"
+        )
+    return run
 
 
 def shifts_shown(rows: pd.DataFrame, texts: Sequence[str] = ()) -> list[Shift]:

@@ -21,6 +21,7 @@ from results.entries import Entry
 from results.published import base_of, within
 from results.published_lines import Line, Place, fitting, lines_of, stored
 from results.tables import compare
+from tasks import TASKS
 
 POINT = 0.01
 
@@ -37,6 +38,10 @@ class Reproduction:
     copies: tuple[str, ...] = ()  # besides, FusionBench's corrupted copies of test, as they are
     mean: float = 0.1  # points that the mean over tasks may differ by, beside rounding
     task: float = 0.5  # points that one task may differ by
+
+    def points(self, task: str) -> float:
+        """What a task, or the mean, may differ by, beside rounding."""
+        return self.mean if task == MEAN else self.task
 
     @property
     def sweeps(self) -> Iterator[Sweep]:
@@ -108,10 +113,10 @@ class Finding:
     """One number of ours against the published one; shares."""
 
     title: str  # of the method
-    images: str  # clean, or the corruption of the copy
+    images: str  # published, or the corruption of the copy
     task: str  # or mean
     ours: float
-    published: float
+    published: float  # NaN if it was not
     tolerance: float
 
     @property
@@ -121,8 +126,13 @@ class Finding:
 
     @property
     def agrees(self) -> bool:
-        """Whether the difference is within the tolerance."""
+        """Whether the difference is within the tolerance; not where nothing was published."""
         return abs(self.difference) <= self.tolerance
+
+    @property
+    def compares(self) -> bool:
+        """Whether there is a published number."""
+        return not isnan(self.published)
 
 
 def reproduce(
@@ -140,7 +150,7 @@ def reproduce(
         wanted: what to run.
         out: the results folder.
         jobs: worker processes.
-        limit: test images per task, at most; the tolerances then grow by our interval over images.
+        limit: test images per task, at most; see :func:`compared`.
         dry_run: print the plans and measure nothing.
         console: where the plans go.
 
@@ -154,43 +164,52 @@ def reproduce(
         run_sweep(sweep, out, jobs=jobs, force=False, dry_run=dry_run, console=console)
         if not dry_run:
             rows = rows_of(out, recorded(out, sweep.name))
-            found += compared(wanted, rows, interval=bool(limit))
+            found += compared(wanted, rows)
     return found
 
 
-def compared(wanted: Reproduction, rows: pd.DataFrame, interval: bool) -> list[Finding]:
+def compared(wanted: Reproduction, rows: pd.DataFrame) -> list[Finding]:
     """Every task and the mean, of every method, against the published row.
+
+    On all test images the tolerance is that of the row and the rounding of the publication. On
+    fewer our interval over images adds to it, of each task and of the mean.
 
     Args:
         wanted: what was run.
         rows: what was measured of one of its suites.
-        interval: whether the margin of our interval over images adds to the tolerances.
 
     Raises:
-        UserError: nothing is published of a method.
+        UserError: nothing is published of a method, or of any of these tasks.
     """
     table = compare(rows, by="task")
     suite, tasks = table.setting["suite"], [base_of(task) for task in rows["task"].unique()]
     known = published.sources()
     there = within(published.read([wanted.source]), suite, wanted.encoder, tasks)
     same = (there["unseen"] == "") & (there["checkpoints"] == published.family_of(suite))
-    lines = lines_of(there[same], known)
-    images = stored(suite)
+    lines, images, part = lines_of(there[same], known), stored(suite), sampled(rows)
     found = []
     for entry in table.entries:
         line = _line_of(entry, lines)
         for column in table.columns:
             task = MEAN if column == MEAN else base_of(column)
-            theirs = line.value(Place(column, column, task, images), tasks)
-            cell = table.cells[entry.key, column]
-            tolerance = POINT * (wanted.mean if task == MEAN else wanted.task)
-            tolerance += line.source.rounding + (cell.margin if interval else 0.0)
-            one = Finding(title=entry.title, images=suite.partition("@")[2], task=task,
-                          ours=cell.value, published=theirs, tolerance=tolerance)  # fmt: skip
-            found += [] if isnan(theirs) else [one]
-    if not found:
+            cell, points = table.cells[entry.key, column], wanted.points(task)
+            found.append(Finding(
+                title=entry.title,
+                images=suite.partition("@")[2],
+                task=task,
+                ours=cell.value,
+                published=line.value(Place(column, column, task, images), tasks),
+                tolerance=POINT * points + line.source.rounding + (cell.margin if part else 0),
+            ))  # fmt: skip
+    if not any(one.compares for one in found):
         raise UserError(f"nothing published covers what {wanted.name} measures; tasks: {tasks}")
     return found
+
+
+def sampled(rows: pd.DataFrame) -> bool:
+    """Whether not all test images of some task were shown."""
+    counts = rows.groupby("task")["n"].max()
+    return any(count < TASKS[str(task)].sizes[-1] for task, count in counts.items())
 
 
 def _line_of(entry: Entry, lines: list[Line]) -> Line:
@@ -202,10 +221,28 @@ def _line_of(entry: Entry, lines: list[Line]) -> Line:
 
 
 def summary(wanted: Reproduction, found: list[Finding]) -> str:
-    """Within how many points everything agrees, in a sentence."""
-    worst = {kind: [abs(one.difference) / POINT for one in found if (one.task == MEAN) == is_mean]
+    """Within how many points everything agrees, and what was not published, in a sentence."""
+    there = [one for one in found if one.compares]
+    worst = {kind: [abs(one.difference) / POINT for one in there if (one.task == MEAN) == is_mean]
              for kind, is_mean in (("means", True), ("tasks", False))}  # fmt: skip
     parts = [f"{kind} within {max(values):.2f}" for kind, values in worst.items() if values]
-    wrong = sum(not one.agrees for one in found)
-    verdict = "agrees" if not wrong else f"DOES NOT AGREE ({wrong} of {len(found)} numbers)"
-    return f"{wanted.name} {verdict}: {', '.join(parts)} points of what was published"
+    wrong = sum(not one.agrees for one in there)
+    verdict = "agrees" if not wrong else f"DOES NOT AGREE ({wrong} of {len(there)} numbers)"
+    text = f"{wanted.name} {verdict}: {', '.join(parts)} points of what was published"
+    lacking = [one.task for one in found if not one.compares]
+    if not lacking:
+        return text
+    names = ", ".join(dict.fromkeys(lacking))
+    return f"{text}; INCOMPLETE: {len(lacking)} of {len(found)} were not published ({names})"
+
+
+def tolerances(wanted: Reproduction, found: list[Finding]) -> str:
+    """What the tolerances are made of, in a sentence."""
+    rounding = published.sources()[wanted.source].rounding
+    fixed = {one.task: POINT * wanted.points(one.task) + rounding for one in found}
+    more = ", and our 95 % interval, as these are not all test images"
+    wider = any(one.tolerance > fixed[one.task] + 1e-9 for one in found)
+    return (
+        f"Tolerance: {wanted.mean:g} points of a mean, {wanted.task:g} of a task, "
+        f"{rounding / POINT:g} for rounding{more * wider}."
+    )

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from bench import devices
+from bench.commits import data_of
 from bench.config import Run
 from bench.errors import UserError
 from bench.unseen import seen_of
 from bench.zoo.experts import experts_of
 from corruptions.base import Shift
 from methods import MergingMethod
-from results.schema import pack
+from results.schema import FULL, pack
 from results.store import Store
 from tasks import Task, world_of
 
@@ -50,7 +51,8 @@ def note(run: Run, config: str, cost: Cost, store: Store) -> None:
         )
     if "cost" not in facts:
         new = {"run": asdict(run), "config": config, "cost": asdict(cost), "experts": weights}
-        store.write_run(run.id, facts | new | {"device": devices.described()})
+        new |= {"device": devices.described(), **data_of(run)}
+        store.write_run(run.id, facts | new)
 
 
 def cell_rows(
@@ -110,4 +112,5 @@ def facts_of(run: Run, config: str, method: MergingMethod) -> dict[str, Any]:
         "seed": run.seed,
         "expert_seed": run.expert_seed,
         "limit": run.limit or 0,
+        "precision": run.precision or FULL,
     }

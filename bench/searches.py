@@ -1,7 +1,7 @@
 """The searches that methods made on val: their history, and which constants mattered."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -41,33 +41,45 @@ def history_of(rows: pd.DataFrame, store: Store) -> History:
         raise UserError("no method here searched on val; choose a sweep with one, e.g. bmm")
     line = only(found, "searched on val")
     reports = found[line]
-    first_report = next(iter(reports.values()))
     return History(
         title=titles[line],
-        objective=first_report["objective"],
+        objective=next(iter(reports.values()))["objective"],
         values={name: [one["value"] for one in r["trials"]] for name, r in reports.items()},
         anchor={name: r["anchor"] for name, r in reports.items()},
-        importance=importance(first_report["space"], [r["trials"] for r in reports.values()]),
+        importance=importance(list(reports.values())),
     )
 
 
-def importance(
-    space: dict[str, Sequence[Any]], searches: Sequence[Sequence[dict[str, Any]]]
-) -> dict[str, float]:
+def importance(reports: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """How much each constant decides whether a trial is among the good ones: shares, largest first.
 
-    PED-ANOVA, Optuna's own, over the trials of all seeds together; empty where the trials are too
-    few.
+    PED-ANOVA, Optuna's own (Watanabe, Bansal and Hutter 2023, arXiv 2304.10255). What is pooled
+    over seeds are gains, each trial's value less that of its own search's anchor: a seed whose
+    search began higher is not the better one for it. Good are the best ``GOOD`` of all gains
+    together, at least ``FEWEST``, and all that equal the last of these. A constant's importance is
+    how far its values among the good trials differ from those among all that were tried, not from
+    the whole range: where a sampler has narrowed a constant down, less is left to tell.
+
+    Args:
+        reports: one for each search, all of one space (see :func:`methods.bmm_search.choose`).
+
+    Returns:
+        Constant -> share; empty where the trials are too few.
     """
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-    trials = [Trial(**one) for trials in searches for one in trials]
+    trials = [
+        Trial(one["params"], one["value"] - report["anchor"], one["seconds"])
+        for report in reports
+        for one in report["trials"]
+    ]
     if len(trials) < 2 * FEWEST:
         return {}
-    good = max(GOOD, FEWEST / len(trials))
-    evaluator = PedAnovaImportanceEvaluator(target_quantile=good)
-    bounds = {
-        name: (float(low), float(high), bool(log)) for name, (low, high, log) in space.items()
+    space = {
+        name: (float(low), float(high), bool(log))
+        for name, (low, high, log) in reports[0]["space"].items()
     }
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=max(GOOD, FEWEST / len(trials)))
     with warnings.catch_warnings(action="ignore"):
-        return dict(get_param_importances(study_of(bounds, trials), evaluator=evaluator))
+        shares = get_param_importances(study_of(space, trials), evaluator=evaluator)
+    return {name: shares[name] for name in sorted(space, key=lambda name: -shares[name])}

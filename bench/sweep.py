@@ -10,15 +10,17 @@ from rich.console import Console
 from bench import devices, learned
 from bench.adapt import adapt
 from bench.announce import show, trainings
+from bench.commits import data_of, require_same
 from bench.config import Sweep
 from bench.engines import Engine, engine
 from bench.errors import DamagedFileError, UserError
 from bench.evaluate import evaluate
-from bench.external import image_tower, keep
+from bench.external import keep
 from bench.plan import Plan, candidates, chosen, count_images, inspect, requests, resolve
 from bench.progress import Advance, Stages
 from bench.records import record
 from bench.tune import tune
+from bench.zoo.exchange import tower
 from bench.zoo.experts import build as build_experts
 from bench.zoo.experts import damaged as damaged_experts
 from bench.zoo.experts import experts_of
@@ -64,8 +66,7 @@ def run_weights(
     if title in METHODS:
         raise UserError(f"{title!r} is a method here; give these weights another --name")
     plan = resolve(sweep)
-    tower = image_tower(weights, plan.encoder.base()["proj"])
-    plan.encoder.vit.require_fit(tower, str(weights))
+    tower(weights, plan.encoder)
     (run,) = plan.runs
     kept = keep(weights)
     config, content = json.dumps({"file": kept.name}), kept.stem
@@ -89,6 +90,8 @@ def execute(
     record(plan, out, {})
     if plan.num_todo:
         with engine(jobs) as workers:
+            build_data(plan.tasks, workers, stages)
+            require_same(plan.runs, store)
             prepare(plan, workers, stages)
             configs = choose(plan, store, workers, stages)
             teach(plan, configs, store, workers, stages)
@@ -130,8 +133,7 @@ def forget(plan: Plan, store: Store) -> None:
 
 
 def prepare(plan: Plan, workers: Engine, stages: Stages) -> None:
-    """Data, experts, images: make what the missing cells need."""
-    build_data(plan.tasks, workers, stages)
+    """Experts and images: make what the missing cells need of them."""
     if plan.experts:
         plan.encoder.heads(plan.tasks)
         total = len(plan.experts) * plan.encoder.expert_steps
@@ -185,7 +187,7 @@ def choose(plan: Plan, store: Store, workers: Engine, stages: Stages) -> dict[st
             for run_id, outcome in tune(plan.to_tune, workers, advance).items():
                 run = next(run for run in plan.runs if run.id == run_id)
                 facts = {"run": asdict(run), "config": outcome["config"], "tuning": outcome}
-                store.write_run(run_id, facts)
+                store.write_run(run_id, facts | data_of(run))
     return {run.id: chosen(run, store) if run.tuned else run.config for run in plan.runs}
 
 

@@ -182,14 +182,6 @@ def parse_shifts(
     return list(dict.fromkeys(Shift(*cell, constants, placement) for cell in cells))
 
 
-def level_of(shift: Shift) -> str:
-    """``clean``, ``L1``, ``L2``, ``L3``, or nothing for a shift that is part of no level."""
-    if shift == CLEAN:
-        return str(CLEAN)
-    levels = [level for level, severity in LEVELS.items() if severity == shift.severity]
-    return levels[0] if levels and shift.corruption in PROTOCOL else ""
-
-
 def _cells(text: str) -> Iterator[tuple[str, int]]:
     """Yield the (corruption, severity) pairs that one text stands for."""
     if text == "clean":

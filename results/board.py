@@ -1,16 +1,17 @@
 """The leaderboard as one frame: a line per method with means, intervals, drops and cost."""
 
-import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from results.entries import Entry, with_entries
+from results.costs import costs_of
+from results.entries import Entry, keys_by_run
 from results.tables import Cell, Table
 
-COSTS = {"merge_s": "merge s", "adapt_s": "adapt s", "peak_mb": "peak MB",
-         "parameters": "parameters"}  # fmt: skip
+TITLES = {"merge_s": "merge s", "adapt_s": "adapt s", "peak_mb": "peak MB",
+          "parameters": "parameters", "predict_ms": "ms per image"}  # fmt: skip
 
 
 def board(
@@ -25,31 +26,21 @@ def board(
     Args:
         table: from :func:`results.tables.compare`, of the same rows.
         rows: a frame of the columns in ``results.schema``.
-        costs: run -> ``merge_s``, ``adapt_s``, ``peak_mb``, ``parameters``, as far as known.
+        costs: run -> what it cost, as far as known (see :mod:`results.costs`).
     """
-    runs = lines_of(rows, table.metric)
-    speed = _speed(rows, runs)
+    runs = Counter(keys_by_run(rows, table.metric).values())
+    spent = costs_of(rows, costs, table.metric)
     lines = []
     for entry in table.entries:
-        mine = runs[entry.key]
         line: dict[str, Any] = {"method": entry.title}
         for column in table.columns:
             line |= _numbers(table, entry, column)
         line |= {table.header(name): 100 * share[entry.key] for name, share in
                  table.summary.items()}  # fmt: skip
-        for name, title in COSTS.items():
-            known = [costs[run][name] for run in mine if name in costs.get(run, {})]
-            line[title] = sum(known) / len(known) if known else math.nan
-        line["ms per image"] = speed.get(entry.key, math.nan)
-        lines.append(line | {"runs": len(mine), "tuned": entry.tuned, "allowance": entry.allowance})
+        line |= {title: spent.loc[entry.key, name] for name, title in TITLES.items()}
+        line |= {"runs": runs[entry.key], "tuned": entry.tuned, "allowance": entry.allowance}
+        lines.append(line)
     return pd.DataFrame(lines).dropna(axis="columns", how="all")
-
-
-def lines_of(rows: pd.DataFrame, metric: str = "acc") -> dict[str, list[str]]:
-    """Key of an entry -> its runs, as a table of this metric has them."""
-    named, _ = with_entries(rows[rows["metric"] == metric].reset_index(drop=True), ())
-    groups = named.groupby("entry", sort=False)["run_id"]
-    return {str(key): list(part.unique()) for key, part in groups}
 
 
 def _numbers(table: Table, entry: Entry, column: str) -> dict[str, float]:
@@ -59,14 +50,3 @@ def _numbers(table: Table, entry: Entry, column: str) -> dict[str, float]:
     for suffix, value in (("low", cell.low), ("high", cell.high), ("sd", cell.spread)):
         found[f"{name} {suffix}"] = value * scale
     return found | {f"{name} drop": 100 * cell.drop}
-
-
-def _speed(rows: pd.DataFrame, runs: Mapping[str, list[str]]) -> dict[str, float]:
-    """Milliseconds to predict one image, over all that was measured."""
-    timed = rows[rows["metric"] == "eval_s"]
-    found = {}
-    for key, mine in runs.items():
-        part = timed[timed["run_id"].isin(mine)]
-        if len(part):
-            found[key] = 1000 * float(part["value"].sum() / part["n"].sum())
-    return found

@@ -1,16 +1,13 @@
-"""What stands in the columns of a table, and how rows are chosen by name."""
+"""What stands in the columns of a table."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
-
-import pandas as pd
 
 from bench.errors import UserError
 from bench.registry import Registry
-from results.entries import shift_text
 from results.grid import Grid, Shift
-from results.schema import COLUMNS, LEVELS, PROTOCOL
+from results.schema import LEVELS, PROTOCOL
 
 BY = ("shift", "seen", "task", "severity", "corruption")
 MEAN = "mean"
@@ -49,46 +46,6 @@ def spans(grid: Grid, by: str, shift: str = "clean") -> dict[str, Span]:
     return {name: Span(every, tuple(positions)) for name, positions in groups.items()}
 
 
-def select(rows: pd.DataFrame, shift: Sequence[str] = (), **wanted: Sequence) -> pd.DataFrame:
-    """Keep the rows with any of the wanted values in each of the named columns.
-
-    Args:
-        rows: a frame of the columns in ``results.schema``.
-        shift: ``clean``, ``L1``, ``gaussian_noise`` or ``gaussian_noise@3``.
-        wanted: column -> values, e.g. ``method=["ties"], limit=[100]``; an empty list keeps all.
-
-    Raises:
-        UnknownNameError: no row has that value; the message lists the values there are.
-        UserError: no row is left.
-    """
-    keep = pd.Series(True, index=rows.index)
-    for column, values in wanted.items():
-        if column not in COLUMNS:
-            raise UserError(f"rows have no column {column!r}; known: {', '.join(COLUMNS)}")
-        for value in values:
-            _require(column, str(value), map(str, rows[column].unique()))
-        if values:
-            keep &= rows[column].astype(str).isin([str(value) for value in values])
-    if shift:
-        measured = [
-            Shift(str(name), int(severity))
-            for name, severity in rows[["corruption", "severity"]].drop_duplicates().values
-        ]
-        named = {str(one) for text in shift for one in _shifts_named(measured, text)}
-        texts = map(shift_text, rows["corruption"], rows["severity"])
-        keep &= pd.Series([text in named for text in texts], index=rows.index, dtype=bool)
-    if not keep.any():
-        raise UserError("no row is left of these results; choose fewer filters")
-    return rows[keep]
-
-
-def _require(kind: str, name: str, known: Iterable[str]) -> None:
-    registry: Registry[str] = Registry(kind)
-    for item in sorted(known):
-        registry.add(item, item)
-    registry[name]
-
-
 def _shifts_named(measured: Sequence[Shift], text: str) -> list[Shift]:
     """``L2`` -> the protocol at severity 2; ``contrast`` -> all its severities; else the one."""
     if text in LEVELS:
@@ -101,7 +58,10 @@ def _shifts_named(measured: Sequence[Shift], text: str) -> list[Shift]:
         return found
     found = [one for one in measured if text in (one.corruption, str(one))]
     if not found:
-        _require("measured shift", text, {str(one) for one in measured} | set(LEVELS))
+        known: Registry[str] = Registry("measured shift")
+        for name in sorted({str(one) for one in measured} | set(LEVELS)):
+            known.add(name, name)
+        known[text]  # says what there is
     return found
 
 

@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +20,7 @@ WANTED = {
 OPTIONAL = {
     "seed": "whole number: the method's; 0 if there is no such column",
     "confidence": "number in [0, 1]: probability of the prediction; for ece",
-    "probabilities": "list of numbers, one per class in their order; for ece, nll and entropy",
+    "probabilities": "list of numbers, one per class, not in .csv; for ece, nll and entropy",
 }
 CELL = ["method", "seed", "task", "shift"]
 BINS = 15  # of the calibration error, as for methods that are run here
@@ -55,13 +54,7 @@ def read(path: Path) -> pd.DataFrame:
     Raises:
         UserError: it cannot be read, or lacks a column, or has one that means nothing here.
     """
-    if not path.exists():
-        raise UserError(f"no file {path}; give a parquet file of predictions")
-    try:
-        frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
-    except Exception as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"cannot read {path} as parquet (or .csv): {first}") from error
+    frame = _loaded(path)
     missing = [name for name in WANTED if name not in frame]
     unknown = [str(name) for name in frame if name not in WANTED | OPTIONAL]
     if missing or unknown:
@@ -74,9 +67,9 @@ def read(path: Path) -> pd.DataFrame:
     for name in ("seed", "image"):
         frame[name] = _whole(frame[name], name)
     for name in ("method", "task", "shift"):
-        if frame[name].isna().any() or (frame[name].astype(str).str.strip() == "").any():
+        frame[name] = frame[name].astype(object).fillna("").astype(str).str.strip()
+        if (frame[name] == "").any():
             raise UserError(f"column {name!r} has missing values; it is {WANTED[name]}")
-        frame[name] = frame[name].astype(str)
     return frame
 
 
@@ -105,10 +98,10 @@ def answers(
     for method, seed in frame[["method", "seed"]].drop_duplicates().itertuples(index=False):
         mine = found.get((method, seed), {})
         if lacking := [cell for cell in every if cell not in mine]:
-            task, shift = lacking[0]
+            (task, shift), more = lacking[0], f"; it has no shift {', '.join(others)}"
             raise UserError(
                 f"{method} (seed {seed}) lacks {len(lacking)} of {len(every)} cells of this sweep, "
-                f"e.g. task={task} shift={shift}"
+                f"e.g. task={task} shift={shift}{more if others else ''}"
             )
     return found, others
 
@@ -152,6 +145,20 @@ def doubts(given: Answers) -> dict[str, np.ndarray] | None:
     if (p := given.probabilities) is not None:
         entropy = -(p * np.log(np.maximum(p, SMALLEST))).sum(axis=1)
     return {"max_prob": given.confidence, "entropy": entropy}
+
+
+def _loaded(path: Path) -> pd.DataFrame:
+    if not path.exists():
+        raise UserError(f"no file {path}; give a parquet file of predictions")
+    text = path.suffix.lower() == ".csv"
+    try:
+        frame = pd.read_csv(path) if text else pd.read_parquet(path)
+    except Exception as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"cannot read {path} as parquet (or .csv): {first}") from error
+    if text and "probabilities" in frame:
+        raise UserError(f"{path} cannot hold lists of probabilities; write it as .parquet")
+    return frame
 
 
 def _answers(part: pd.DataFrame, truth: Truth, where: str) -> Answers:
@@ -207,10 +214,12 @@ def _probabilities(
 ) -> np.ndarray | None:
     if "probabilities" not in part or part["probabilities"].isna().all():
         return None
-    rows: list[Any] = list(part["probabilities"])
-    if any(not hasattr(row, "__len__") or len(row) != classes for row in rows):
+    try:
+        found = np.array([np.asarray(row, float) for row in part["probabilities"]])
+    except (TypeError, ValueError):  # no numbers, or not equally many
+        found = np.empty(0)
+    if found.shape != (len(part), classes):
         raise UserError(f"{where}: probabilities are lists of {classes} numbers, one per class")
-    found = np.array([np.asarray(row, float) for row in rows]).reshape(len(rows), classes)
     if not (found >= 0).all() or not (abs(found.sum(axis=1) - 1) < NEAR).all():
         raise UserError(f"{where}: probabilities are at least 0 and add up to 1; apply softmax")
     if (found[np.arange(len(found)), predicted] < found.max(axis=1) - NEAR).any():

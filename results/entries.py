@@ -52,7 +52,7 @@ class Listing:
     title: str
     entries: tuple[Entry, ...]
     columns: tuple[str, ...]
-    setting: dict[str, str]  # world, suite, encoder, limit, constants, placement
+    setting: dict[str, str]  # world, suite, encoder, limit, precision, constants, placement
     notes: dict[str, str]  # what a reader must know; key = what it is about
 
     def frame(self) -> pd.DataFrame:
@@ -110,6 +110,17 @@ def with_entries(
     ranks = {key: _rank(key, group, fixed[group.index], order) for key, group in groups.items()}
     entries = (_entry(key, groups[key]) for key in sorted(groups, key=ranks.__getitem__))
     return rows, tuple(entries)
+
+
+def keys_by_run(rows: pd.DataFrame, metric: str = "acc") -> dict[str, str]:
+    """Run -> key of its entry in a table of this metric; runs without it are absent.
+
+    Args:
+        rows: a frame of the columns in ``results.schema``, of any metrics.
+        metric: that of the table.
+    """
+    named, _ = with_entries(rows[rows["metric"] == metric].reset_index(drop=True))
+    return dict(named[["run_id", "entry"]].drop_duplicates().values.tolist())
 
 
 def _named(rows: pd.DataFrame) -> pd.Series:

@@ -16,7 +16,7 @@ from results.entries import CELL, Entry, shift_text, with_entries
 from results.schema import AUROC, CEILING, METRICS, PROTOCOL
 
 # One table compares methods, so everything else that decides a value must be the same for all.
-SETTING = ("world", "suite", "encoder", "limit")
+SETTING = ("world", "suite", "encoder", "limit", "precision")
 SHIFT_SETTING = ("constants", "placement")  # a clean image has neither
 
 
@@ -42,7 +42,7 @@ class Grid:
     values: np.ndarray  # [E, T, S, R]
     counts: np.ndarray  # [T] images per task, the same for all
     packed: np.ndarray  # bytes [E, T, S, R]; empty where single answers are not known
-    setting: dict[str, str]  # world, suite, encoder, limit, constants, placement
+    setting: dict[str, str]  # world, suite, encoder, limit, precision, constants, placement
     unseen: tuple[str, ...] = ()  # tasks whose experts were not merged
 
     @property
@@ -104,8 +104,8 @@ def arrange(rows: pd.DataFrame, metric: str = "acc", order: Sequence[str] = ()) 
     the others (of the same experts).
 
     Raises:
-        UserError: no such rows; rows of several suites, worlds, encoders, limits or kinds of
-            corruption; an entry lacks cells that another has, or counted other images.
+        UserError: no such rows; rows of several suites, worlds, encoders, limits, precisions or
+            kinds of corruption; an entry lacks cells that another has, or counted other images.
     """
     METRICS[metric]
     known = ", ".join(rows["metric"].unique()) or "none"

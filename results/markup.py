@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich import box
 
 from results.entries import Entry, Listing
+from results.grid import SETTING
 
 PLUS_MINUS = "\u00b1"
 MARKS = "\u2020\u2021\u00a7\u00b6\u2016"  # dagger, double dagger, section, pilcrow, double bar
@@ -35,7 +36,7 @@ def entry_title(table: Listing, entry: Entry) -> str:
 def comma_separated(table: Listing) -> str:
     """Write one line per entry and column, numbers unrounded and in natural units."""
     file = io.StringIO()
-    facts = {name: table.setting[name] for name in ("world", "suite", "encoder", "limit")}
+    facts = {name: table.setting[name] for name in SETTING}
     lines = table.frame().to_dict("records")
     entries = {entry.key: entry for entry in table.entries}
     extra = ("tuned", "config", "adapt_on", "allowance")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from results.columns import MEAN
 from results.grid import Grid
-from results.schema import LEVELS, METRICS, PROTOCOL, WORLDS
+from results.schema import FULL, LEVELS, METRICS, PROTOCOL, WORLDS
 from results.statistics import LEVEL
 
 PLACEMENTS = {"input": "at the model's input size", "native": "at the size of the source"}
@@ -81,7 +81,8 @@ def _averaged(grid: Grid, by: str, shift: str) -> str:
     severities = sorted({str(one.severity) for one in grid.shifts if one.severity})
     extra = {
         "severity": " and corruptions",
-        "corruption": f" and severities {', '.join(severities)}",
+        "corruption": f" and severit{'y' if len(severities) == 1 else 'ies'} "
+        f"{', '.join(severities)}",
     }
     return f"{tasks}{extra.get(by, '')}"
 
@@ -93,7 +94,9 @@ def _images(grid: Grid) -> str:
     seeds = sorted({seed for seed, _ in grid.seeds})
     experts = sorted({seed for _, seed in grid.seeds})
     text += f"; {_named('seed', seeds)}, {_named('expert seed', experts)}"
-    return f"{text}{'; seeds are averaged first' if len(grid.seeds) > 1 else ''}."
+    text += "; seeds are averaged first" * (len(grid.seeds) > 1)
+    precision = grid.setting["precision"]
+    return f"{text}." + f" Evaluated in {precision}, not {FULL}." * (precision != FULL)
 
 
 def unseen(grid: Grid) -> str:

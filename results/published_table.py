@@ -13,7 +13,7 @@ from results.markup import PLUS_MINUS
 from results.nested import Lines, Nested
 from results.published import PAPER_LEVEL, Source, base_of, experts_of, within
 from results.published_lines import Line, Place, fitting, further, lines_of, places_of
-from results.schema import FLOOR
+from results.schema import FLOOR, FULL
 from results.tables import NAN, Cell, Table, compare
 
 BY = ("shift", "task", "seen")
@@ -22,7 +22,7 @@ VERDICT = (
     "difference: ours - published, in points; verdict: whether the published mean, rounded as it "
     "is, lies within our 95 % interval over images. There is none where other things than the "
     "code differ: whose experts were merged, which images were tested, how a corruption was drawn, "
-    "the method's constants, what it learned from."
+    "the method's constants, what it learned from, the precision."
 )
 
 
@@ -212,6 +212,7 @@ def _verdict(
         "noise": place.recipe is not None,
         "constants": not line.fits(config),
         "adaptation": entry.adapt_on != line.adapt_on,
+        "precision": setting["precision"] != FULL,
     }
     if any(differs.values()):
         return f"other {', '.join(name for name, holds in differs.items() if holds)}"

@@ -23,8 +23,8 @@ NO_EXAMPLES = "no example was asked for; make the page with --examples 4"
 def page(
     rows: pd.DataFrame,
     *,
-    costs: Mapping[str, Mapping[str, float]] | None = None,
-    images: pd.DataFrame | None = None,
+    costs: Mapping[str, Mapping[str, Any]] | None = None,
+    images: pd.DataFrame | str = NO_IMAGES,
     examples: Sequence[Example] = (),
     order: Sequence[str] = (),
 ) -> str:
@@ -32,8 +32,9 @@ def page(
 
     Args:
         rows: a frame of the columns in ``results.schema``.
-        costs: run -> ``merge_s``, ``adapt_s``, ``peak_mb``, ``parameters``.
-        images: a line per image, of some of the runs (see ``results.store.Store.read_images``).
+        costs: run -> what it cost (see :mod:`results.costs`).
+        images: a line per image, of some of the runs (see ``results.store.Store.read_images``); or
+            why there are none.
         examples: pictures with predictions.
         order: methods to put first, in this order.
 
@@ -65,8 +66,8 @@ def write(path: Path, text: str) -> Path:
 
 def payload(
     rows: pd.DataFrame,
-    costs: Mapping[str, Mapping[str, float]],
-    images: pd.DataFrame | None,
+    costs: Mapping[str, Mapping[str, Any]],
+    images: pd.DataFrame | str,
     examples: Sequence[Example],
     order: Sequence[str],
 ) -> dict[str, Any]:
@@ -83,15 +84,15 @@ def payload(
         "groups": list(accuracy),
         "views": views(grids, keys),
         "cubes": {group: parts.cube(grid, keys) for group, grid in accuracy.items()},
-        "costs": parts.costs(rows, costs, keys, order),
+        "costs": parts.costs(rows, costs, keys),
         "routing": _or_why(lambda: parts.routing(rows, keys, order)),
-        "reliability": {"why": NO_IMAGES}
-        if images is None
+        "reliability": {"why": images}
+        if isinstance(images, str)
         else {
-            group: parts.reliability(grid, rows[rows["task"].isin(grid.tasks)], images, keys, order)
+            group: parts.reliability(grid, rows[rows["task"].isin(grid.tasks)], images, keys)
             for group, grid in accuracy.items()
         },
-        "examples": parts.examples(examples, rows, keys, order) or {"why": NO_EXAMPLES},
+        "examples": parts.examples(examples, rows, keys) or {"why": NO_EXAMPLES},
     }
 
 

@@ -10,7 +10,8 @@ import pandas as pd
 from bench.errors import UserError
 from results import heatmaps, routing_table
 from results.columns import spans
-from results.entries import with_entries
+from results.costs import costs_of
+from results.entries import keys_by_run, with_entries
 from results.grid import Grid
 from results.markup import PLUS_MINUS, noted
 from results.report_tables import headline, number
@@ -54,11 +55,11 @@ def routing(rows: pd.DataFrame, keys: Sequence[str], order: Sequence[str] = ()) 
     if weighed.empty:
         raise UserError("no method here weighs its experts image by image")
     one = weighed[weighed["metric"] == weighed["metric"].iloc[0]].reset_index(drop=True)
-    named, entries = with_entries(one, order)
-    of_run = dict(named[["run_id", "entry"]].drop_duplicates().values.tolist())
+    _, entries = with_entries(one, order)
+    lines = weighed["run_id"].map(keys_by_run(rows))
     methods = []
     for entry in entries:
-        _, panels = heatmaps.weights(weighed[weighed["run_id"].map(of_run) == entry.key])
+        _, panels = heatmaps.weights(weighed[lines == entry.key])
         methods.append(
             {
                 "line": keys.index(entry.key),
@@ -104,7 +105,7 @@ def _losses(rows: pd.DataFrame, keys: Sequence[str], order: Sequence[str]) -> di
 
 
 def reliability(
-    grid: Grid, rows: pd.DataFrame, images: pd.DataFrame, keys: Sequence[str], order: Sequence[str]
+    grid: Grid, rows: pd.DataFrame, images: pd.DataFrame, keys: Sequence[str]
 ) -> dict[str, Any]:
     """How often predictions are right, by how sure they are.
 
@@ -116,17 +117,13 @@ def reliability(
         images: a line per image: ``run_id``, ``task``, ``corruption``, ``severity``, ``right``,
             ``max_prob``.
         keys: of the lines of the page.
-        order: of methods.
 
     Returns:
         ``columns``, and ``bins[column]``: for each line with images, count, mean confidence and
         share of right answers per bin (see :func:`binned`).
     """
-    accuracy = rows[rows["metric"] == "acc"].reset_index(drop=True)
-    named, _ = with_entries(accuracy, order)
-    of_run = dict(named[["run_id", "entry"]].drop_duplicates().values.tolist())
     images = images[images["task"].isin(grid.tasks)]
-    images = images.assign(entry=images["run_id"].map(of_run))
+    images = images.assign(entry=images["run_id"].map(keys_by_run(rows)))
     cells = {key: binned(part) for key, part in
              images.groupby(["entry", "corruption", "severity"], sort=False)}  # fmt: skip
     columns = spans(grid, "shift")
@@ -151,52 +148,40 @@ def binned(images: pd.DataFrame) -> np.ndarray:
 
 
 def costs(
-    rows: pd.DataFrame,
-    facts: Mapping[str, Mapping[str, float]],
-    keys: Sequence[str],
-    order: Sequence[str] = (),
+    rows: pd.DataFrame, facts: Mapping[str, Mapping[str, Any]], keys: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """What each line costs, means over its runs; a quantity that no run has is left out.
+    """What each line costs; a quantity that no run has is left out.
 
     Args:
         rows: a frame of the columns in ``results.schema``.
-        facts: run -> ``merge_s``, ``adapt_s``, ``peak_mb``, ``parameters``.
+        facts: run -> what it cost (see :func:`results.costs.costs_of`).
         keys: of the lines of the page.
-        order: of methods.
     """
-    named, _ = with_entries(rows[rows["metric"] == "acc"].reset_index(drop=True), order)
-    runs = named[["run_id", "entry"]].drop_duplicates()
-    timed = rows[rows["metric"] == "eval_s"].groupby("run_id")[["value", "n"]].sum()
-    found = pd.DataFrame({run: dict(facts.get(run, {})) for run in runs["run_id"]}).T.astype(float)
-    found = found.reindex(columns=["merge_s", "adapt_s", "peak_mb", "parameters"])
-    build = found["merge_s"] + found["adapt_s"].fillna(0)
+    found = costs_of(rows, facts).reindex(keys)
     quantities = {
         "Parameters kept to predict": ("millions", found["parameters"] / 1e6),
-        "Time to build (merge and learn)": ("s", build),
-        "Time to predict": ("ms an image", 1e3 * timed["value"] / timed["n"]),
+        "Time to build (merge and learn)": ("s", found["build_s"]),
+        "Time to predict": ("ms an image", found["predict_ms"]),
         "Peak memory while built": ("MB", found["peak_mb"]),
     }
-    lines = []
-    for name, (unit, values) in quantities.items():
-        means = values.reindex(runs["run_id"]).groupby(runs["entry"].to_numpy()).mean()
-        if means.notna().any():
-            mean = [number(means.get(key, np.nan)) for key in keys]
-            lines.append({"name": name, "unit": unit, "values": mean})
-    return lines
+    return [
+        {"name": name, "unit": unit, "values": list(map(number, values))}
+        for name, (unit, values) in quantities.items()
+        if values.notna().any()
+    ]
 
 
 def examples(
-    found: Sequence[Example], rows: pd.DataFrame, keys: Sequence[str], order: Sequence[str] = ()
+    found: Sequence[Example], rows: pd.DataFrame, keys: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Examples with the answers by line of the page."""
-    named, _ = with_entries(rows[rows["metric"] == "acc"].reset_index(drop=True), order)
-    of_run = dict(named[["run_id", "entry"]].drop_duplicates().values.tolist())
+    lines = keys_by_run(rows)
     return [
         {
             **{"task": one.task, "shift": one.shift, "image": one.image},
             **{"label": one.label, "picture": one.picture},
             "answers": sorted(
-                [keys.index(of_run[run]), *answer] for run, answer in one.answers.items()
+                [keys.index(lines[run]), *answer] for run, answer in one.answers.items()
             ),
         }
         for one in found

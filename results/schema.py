@@ -36,6 +36,7 @@ COLUMNS: dict[str, Column] = {
     "seed": Column("integer", "the method's seed"),
     "expert_seed": Column("integer", "which set of experts"),
     "limit": Column("integer", "at most so many test images a task; 0 = all of them"),
+    "precision": Column("text", "float32 | bf16: what matrices were multiplied in to predict"),
     "task": Column("text", "registry name"),
     "seen": Column("truth", "whether the task's expert was merged (else the task is unseen)"),
     "corruption": Column("text", "registry name, or 'clean'"),
@@ -57,6 +58,7 @@ WORLDS = {
 FLOOR, CEILING = "pretrained", "individual"  # the two references that every table is read against
 ORACLE = "oracle_router"  # the ceiling of everything that routes
 NO_NEEDS = ("", "nothing", "weights only")
+FULL = "float32"  # the usual precision
 
 PROTOCOL = (
     "motion_blur",
@@ -153,10 +155,12 @@ def with_later(rows: pd.DataFrame) -> pd.DataFrame:
     """Add the columns that rows did not have at first, where they are missing.
 
     ``seeded``: what looks at data depends on its seed. ``seen``: every expert was merged.
+    ``precision``: float32.
     """
     if "seeded" not in rows and "needs" in rows:
         rows = rows.assign(seeded=~rows["needs"].isin(NO_NEEDS))
-    return rows if "seen" in rows else rows.assign(seen=True)
+    usual = {"seen": True, "precision": FULL}
+    return rows.assign(**{name: value for name, value in usual.items() if name not in rows})
 
 
 _CASTS: dict[str, Any] = {"text": str, "integer": np.int64, "number": np.float64, "truth": bool}

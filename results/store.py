@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from bench.errors import DamagedFileError, UserError
 from bench.files import atomic, read_json, write_json
-from results.schema import COLUMNS, check, with_later
+from results.schema import COLUMNS, FULL, check, with_later
 
 
 class Store:
@@ -160,7 +160,10 @@ def _load(path: Path) -> pa.Table:
         raise DamagedFileError(f"{path} holds rows of another run; `--force` measures it again")
     if table.column_names == list(COLUMNS):
         return table
-    whole = with_later(table.to_pandas())[list(COLUMNS)]  # it was written before some column was
+    rows = table.to_pandas()  # it was written before some column was
+    if "precision" not in rows and (facts := path.with_name("run.json")).exists():
+        rows["precision"] = read_json(facts).get("run", {}).get("precision") or FULL
+    whole = with_later(rows)[list(COLUMNS)]
     return pa.Table.from_pandas(whole, preserve_index=False)
 
 

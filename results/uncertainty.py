@@ -10,7 +10,7 @@ import pandas as pd
 
 from bench.errors import UserError
 from results.columns import Span, spans
-from results.entries import Listing, with_entries
+from results.entries import Listing, keys_by_run
 from results.grid import Grid, arrange
 from results.notes import notes_of
 from results.statistics import auroc
@@ -23,6 +23,10 @@ SCORES = {  # name -> sign that makes it larger for images to be suspected, and 
     "ads": (1, "adjacency discrepancy, mean over the neighbours in a batch of the test"),
 }
 WRONG, SHIFTED = "wrong", "shifted"
+AGAIN = (  # for models and for predictions from elsewhere
+    "run `python -m bench evaluate` again with --uncertainty, or `results add` with confidence or "
+    "probabilities"
+)
 KINDS = ("seen", "unseen")  # as columns by seen end
 
 
@@ -89,8 +93,7 @@ def detection(
     """
     accuracy = rows[(rows["metric"] == "acc") & ~rows["method"].isin(left_out)]
     grid = arrange(accuracy, order=order)
-    named, _ = with_entries(accuracy.reset_index(drop=True), order)
-    of_run = dict(named[["run_id", "entry"]].drop_duplicates().values.tolist())
+    of_run = keys_by_run(accuracy)
     found = {run: _areas(grid, part) for run, part in images.groupby("run_id", sort=False)}
     if lacking := sorted(set(of_run) - set(found)):
         raise UserError(f"no scores of single images of {lacking[0]}; run with --uncertainty")
@@ -173,8 +176,7 @@ def _notes(
     notes = {"world": told["world"], "areas": areas, "scores": f"{meaning}."}
     if left_out:
         notes["left out"] = (
-            f"Left out, as nothing is kept of its single images: {', '.join(left_out)}; run "
-            "`python -m bench evaluate` again with --uncertainty."
+            f"Left out, as nothing is kept of its single images: {', '.join(left_out)}; {AGAIN}."
         )
     kept = ("images", "unseen", "levels", "shifts")
     return notes | {key: told[key] for key in kept if key in told}

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from bench.errors import UserError
-from results.board import lines_of
 from results.columns import MEAN
+from results.entries import keys_by_run
 from results.login import contained
 from results.plots import look_of
 from results.render import render
@@ -187,7 +187,7 @@ def _curves(metric: str, rows: pd.DataFrame) -> list[Any]:
 
 def _colours(table: Table, rows: pd.DataFrame) -> dict[str, str]:
     """Line -> its colour, the same as in figures."""
-    runs = lines_of(rows, table.metric)
+    runs = _runs(table, rows)
     return {
         line_of(rows[rows["run_id"] == runs[entry.key][0]]): look_of(entry).colour
         for entry in table.entries
@@ -198,7 +198,7 @@ def _links(place: Place, table: Table, rows: pd.DataFrame) -> Iterator[Any]:
     """A line per method: its runs, seed by seed."""
     from wandb_workspaces.reports import v2
 
-    runs = lines_of(rows, table.metric)
+    runs = _runs(table, rows)
     yield ["all: ", v2.Link(text=BOARD, url=place.board)]
     for entry in table.entries:
         text: list[Any] = [f"{entry.title}: "]
@@ -206,3 +206,9 @@ def _links(place: Place, table: Table, rows: pd.DataFrame) -> Iterator[Any]:
             seed = rows.loc[rows["run_id"] == run, "seed"].iloc[0]
             text += [v2.Link(text=f"seed {seed}", url=place.address(run)), " "]
         yield text
+
+
+def _runs(table: Table, rows: pd.DataFrame) -> dict[str, list[str]]:
+    """Key of an entry -> its runs."""
+    found = keys_by_run(rows, table.metric)
+    return {e.key: [run for run, key in found.items() if key == e.key] for e in table.entries}

@@ -11,7 +11,6 @@ from corruptions.base import (
     PROTOCOL,
     SEVERITIES,
     Shift,
-    level_of,
     parse_shifts,
 )
 
@@ -38,9 +37,9 @@ def test_parse_shifts(texts, expected):
 
 def test_the_main_sweep_has_22_shifts():
     shifts = parse_shifts(["clean", "L1", "L2", "L3"])
+    levels = [(name, severity) for severity in (1, 2, 3) for name in PROTOCOL]
     assert len(shifts) == 22
-    assert [level_of(s) for s in shifts] == ["clean"] + ["L1"] * 7 + ["L2"] * 7 + ["L3"] * 7
-    assert level_of(Shift("contrast", 4)) == ""
+    assert [(s.corruption, s.severity) for s in shifts] == [("clean", 0), *levels]
 
 
 @pytest.mark.parametrize(

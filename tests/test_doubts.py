@@ -201,7 +201,7 @@ def test_a_report_is_kept_and_a_failed_learning_is_told(tmp_path, monkeypatch, s
     assert "nothing moved [at all]" in said
     record = json.loads(next((tmp_path / "sweeps").glob("*.json")).read_text())
     (run,) = [run for run, name in record["runs"].items() if name == "learner"]
-    facts = learned.facts_of(Store(tmp_path), run)
+    facts = learned.facts(learned.path(Store(tmp_path), run))
     assert facts["report"] == {"median_u": 0.5, "problems": ["nothing moved [at all]"]}
     assert protocol([facts])["report"] == facts["report"]
     assert learned.problems(Store(tmp_path), sorted(record["runs"])) == {

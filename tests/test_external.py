@@ -97,7 +97,10 @@ def test_weights_that_were_measured_without_uncertainty_are_left_out(command, ba
     evaluate = ("evaluate", "--weights", base, "--name", "mine", *words)
     sweep = ("sweep", "smoke", "--methods", "average,individual", "--wandb", "off", *words[2:])
     table = ("table", "--by", "uncertainty", "--out", tmp_path)
-    remedy = "run `python -m bench evaluate` again with --uncertainty"
+    remedy = (
+        "run `python -m bench evaluate` again with --uncertainty, or `results add` with confidence "
+        "or probabilities"
+    )
     assert command(*evaluate).code == 0
     alone = command(*table).error
     assert alone == f"nothing is kept of single images for mine; {remedy}"

@@ -20,10 +20,10 @@ HEAVY = {"open_clip", "wandb", "matplotlib", "cv2", "imagecorruptions", "torchvi
          "optuna"}  # fmt: skip
 HARNESS = {  # files of methods/ that register none
     "base", "bd_config", "bd_parts", "bd_problems", "bd_routed", "bd_stages", "bmm_base",
-    "bmm_config", "bmm_merge", "bmm_posterior", "bmm_search", "checks", "coefficients", "config",
-    "discrepancy", "evidence", "files", "grams", "journal", "knowledge", "matrices", "merging",
-    "mixing", "precision", "probe", "products", "regression", "routed", "routers", "search",
-    "support", "vit", "weights",
+    "bmm_config", "bmm_merge", "bmm_posterior", "bmm_search", "checkpoints", "checks", "clock",
+    "coefficients", "config", "discrepancy", "evidence", "files", "grams", "journal", "knowledge",
+    "matrices", "merging", "mixing", "precision", "probe", "products", "regression", "routed",
+    "routers", "search", "support", "vit", "weights",
 }  # fmt: skip
 
 FILES = sorted(path for part in (*PARTS, "tests") for path in (ROOT / part).rglob("*.py"))

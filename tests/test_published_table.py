@@ -97,6 +97,7 @@ def test_by_task(tmp_path):
     ({"config": '{"scale": 0.3, "more": 1}'}, line("average", MEAN, "scale=0.3"), ""),
     ({"method": "adamerging", "adapt_on": "adapt"}, line("adamerging", MEAN), "other adaptation"),
     ({"method": "adamerging", "adapt_on": "test"}, line("adamerging", MEAN), ""),
+    ({"precision": "bf16"}, line("average", MEAN), "other precision"),
 ])  # fmt: skip
 def test_what_differs_is_named_instead_of_a_verdict(change, csv, verdict, tmp_path):
     rows = ours(("average",)).assign(**change)

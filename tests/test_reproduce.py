@@ -58,7 +58,7 @@ def test_every_task_and_mean_of_a_reproduction_was_published(name):
     for sweep in wanted.sweeps:
         assert sweep.suite.partition("@")[2] in ("published", *PROTOCOL)
         assert (sweep.tune, sweep.adapt_on, sweep.limit) == (False, "test", None)
-        found = compared(wanted, rows_of(wanted, sweep), interval=False)
+        found = compared(wanted, rows_of(wanted, sweep))
         tasks = [task.name.partition("@")[0] for task in suite(sweep.suite)]
         assert [one.task for one in found] == [*tasks, "mean"] * len(wanted.methods)
 
@@ -72,7 +72,7 @@ def test_what_robustness4_reads():
     ]
     means = {}
     for sweep in sweeps:
-        for one in compared(wanted, rows_of(wanted, sweep), interval=False):
+        for one in compared(wanted, rows_of(wanted, sweep)):
             if one.task == "mean":
                 means[one.title.partition("[")[0], one.images] = round(100 * one.published, 1)
     clean = {"task_arithmetic": 77.9, "ties": 73.5}
@@ -88,7 +88,7 @@ def test_published_means_of_the_anchors():
                        ("zero-shot-b32", 48.2), ("zero-shot-20-b32", 55.65)):  # fmt: skip
         wanted = REPRODUCTIONS[name]
         (sweep,) = wanted.sweeps
-        found = compared(wanted, rows_of(wanted, sweep), interval=False)
+        found = compared(wanted, rows_of(wanted, sweep))
         assert 100 * found[-1].published == pytest.approx(mean, abs=0.006)
 
 
@@ -98,7 +98,7 @@ def test_the_row_with_our_constants_is_taken():
     rows = rows_of(wanted, sweep)
     rows["config"] = '{"scale": 0.4}'
     with pytest.raises(UserError, match="nothing is published of task_arithmetic there"):
-        compared(wanted, rows, interval=False)
+        compared(wanted, rows)
 
 
 def finding(ours: float, theirs: float, task: str = "mean") -> Finding:
@@ -167,13 +167,35 @@ def test_reproduce_differs(moved, command, toy, tmp_path):
 
 
 def test_on_fewer_images_the_interval_adds_to_the_tolerance(command, toy, tmp_path):
+    """But not where the limit leaves all images there are: then nothing is left to chance."""
     toy(0.03, -0.03, 0)
     words = ("reproduce", "toy-average", "--out", tmp_path / "out", "--jobs", 1)
-    shown = command(*words, "--limit", 48)  # all there are, so the same numbers
+    shown = command(*words, "--limit", 24)
     assert shown.code == 0
     assert "toy-average agrees" in shown.out
+    made = "Tolerance: 0.1 points of a mean, 0.5 of a task, 0.05 for rounding"
+    assert f"{made}, and our 95 % interval, as these are not all test images." in " ".join(
+        shown.out.split()
+    )
+    whole = command(*words, "--limit", 48)
+    assert whole.code == 1
+    assert f"{made}." in " ".join(whole.out.split())
     assert "got -3" in command(*words, "--limit", -3).error
     assert "there is no cuda:99 here" in command(*words, "--device", "cuda:99").error
+
+
+def test_the_tolerance_of_a_sample_is_its_interval(toy, monkeypatch):
+    """Of 24 images Wilson's: 0.5 of a task, half a digit of rounding, and the longer side."""
+    toy(0, 0, 0)
+    rows = make_rows(["average"], TASKS, CLEAN, n=24, suite="toy", encoder="toy-vit", world="toy")
+    wanted = Reproduction(name="x", source="fake", methods=("average",), suite="toy",
+                          encoder="toy-vit")  # fmt: skip
+    found = {one.task: one for one in compared(wanted, rows)}
+    share, n, z = found["toy_two"].ours, 24, 1.959964
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
+    margin = max(middle + half - share, share - middle + half)
+    assert found["toy_two"].tolerance == pytest.approx(0.005 + 0.0005 + margin, abs=1e-6)
 
 
 def test_names(command, toy):

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.errors import DamagedFileError, UnknownNameError, UserError
+from bench.errors import DamagedFileError, UserError
 from corruptions import base
-from results.columns import select, spans
+from results.columns import spans
 from results.grid import Shift, arrange
 from results.schema import COLUMNS, LEVELS, PROTOCOL, check, pack, unpack
 from results.store import Store
@@ -144,41 +144,7 @@ def test_store_keeps_facts_of_the_run_apart(tmp_path) -> None:
 def test_levels_are_those_of_the_corruptions() -> None:
     """Results import nothing of the corruptions, so the names are written down twice."""
     assert base.PROTOCOL == PROTOCOL
-    for level, severity in LEVELS.items():
-        assert {base.level_of(base.Shift(n, severity)) for n in PROTOCOL} == {level}
-
-
-def test_select_by_shift_and_by_value() -> None:
-    shifts = [*CLEAN, *((name, 2) for name in PROTOCOL), ("contrast", 5)]
-    rows = make_rows(["ties", "average"], ["mnist", "letters"], shifts, n=10)
-    assert len(select(rows)) == len(rows)
-    assert set(select(rows, method=["ties"])["method"]) == {"ties"}
-    assert set(select(rows, ["clean", "contrast"])["severity"]) == {0, 2, 5}
-    assert set(select(rows, ["L2"])["corruption"]) == set(PROTOCOL)
-    assert len(select(rows, ["contrast@5"], task=["mnist"], seed=[0], metric=["acc"])) == 2
-
-
-@pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        ({"method": ["tie"]}, "no method named 'tie'; did you mean 'ties'"),
-        ({"shift": ["contrst@5"]}, "no measured shift named 'contrst@5'; did you mean"),
-        ({"shift": ["L3"]}, "L3 needs 7 shifts; 7 were not measured, e.g. motion_blur@3"),
-        ({"colour": ["red"]}, "rows have no column 'colour'"),
-    ],
-)
-def test_select_says_what_there_is(kind: dict, message: str) -> None:
-    rows = make_rows(["ties"], ["mnist"], [*CLEAN, ("contrast", 5)], n=10)
-    with pytest.raises(UserError, match=message):
-        select(rows, **kind)
-
-
-def test_select_of_nothing_is_refused() -> None:
-    rows = make_rows(["ties"], ["mnist"], [("contrast", 5)], n=10)
-    with pytest.raises(UserError, match="no row is left"):
-        select(rows.iloc[:0])
-    with pytest.raises(UnknownNameError):
-        select(rows, task=["letters"])
+    assert base.LEVELS == LEVELS
 
 
 def test_columns_by_shift_collapse_whole_levels_only() -> None:
@@ -193,6 +159,34 @@ def test_columns_by_shift_collapse_whole_levels_only() -> None:
     columns = spans(grid, "shift")
     assert list(columns) == ["clean", "L1", "contrast@3", "fog@2"]
     assert {str(grid.shifts[i]) for i in columns["L1"].shifts} == {f"{n}@1" for n in PROTOCOL}
+
+
+@pytest.mark.parametrize(
+    ("shift", "cells"),
+    [("contrast", {"contrast@5", "contrast@2"}), ("contrast@5", {"contrast@5"}),
+     ("L2", {f"{name}@2" for name in PROTOCOL}), ("clean", {"clean"})],
+)  # fmt: skip
+def test_columns_by_task_are_under_the_shifts_that_are_named(shift: str, cells: set[str]) -> None:
+    shifts = [*CLEAN, *((name, 2) for name in PROTOCOL), ("contrast", 5)]
+    grid = arrange(make_rows(["ties"], ["mnist", "letters"], shifts, n=10))
+    columns = spans(grid, "task", shift)
+    assert list(columns) == ["mnist", "letters", "mean"]
+    assert [one.tasks for one in columns.values()] == [(0,), (1,), (0, 1)]
+    for span in columns.values():
+        assert {str(grid.shifts[i]) for i in span.shifts} == cells
+
+
+@pytest.mark.parametrize(
+    ("shift", "message"),
+    [
+        ("contrst@5", "no measured shift named 'contrst@5'; did you mean 'contrast@5'"),
+        ("L3", "L3 needs 7 shifts; 7 were not measured, e.g. motion_blur@3"),
+    ],
+)
+def test_a_shift_that_was_not_measured_is_refused(shift: str, message: str) -> None:
+    grid = arrange(make_rows(["ties"], ["mnist"], [*CLEAN, ("contrast", 5)], n=10))
+    with pytest.raises(UserError, match=message):
+        spans(grid, "task", shift)
 
 
 def test_columns_refuse_to_average_over_different_corruptions() -> None:

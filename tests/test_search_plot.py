@@ -21,9 +21,11 @@ SPACE = {"alpha.qkv": [1e-4, 1e6, True], "scale.qkv": [0.3, 2.0, False]}
 def searched(seed: int = 0, count: int = 32, base: float = 0.8) -> dict:
     """A report of a search in which the scale decides and alpha does not."""
     random = np.random.default_rng(seed)
-    trials = []
-    for _ in range(count):
-        point = {"alpha.qkv": 10 ** random.uniform(-4, 6), "scale.qkv": random.uniform(0.3, 2)}
+    trials, points = [], [{"alpha.qkv": 1e6, "scale.qkv": 1.0}]  # the anchor is tried first
+    while len(points) < count:
+        points.append({"alpha.qkv": 10 ** random.uniform(-4, 6),
+                       "scale.qkv": random.uniform(0.3, 2)})  # fmt: skip
+    for point in points:
         value = base - 0.3 * (point["scale.qkv"] - 1.2) ** 2
         trials.append({"params": point, "value": value, "seconds": 0.1})
     return {"trials": trials, "space": SPACE, "anchor": trials[0]["value"],
@@ -31,11 +33,25 @@ def searched(seed: int = 0, count: int = 32, base: float = 0.8) -> dict:
 
 
 def test_what_decides_is_important():
-    share = importance(SPACE, [searched(seed)["trials"] for seed in range(3)])
+    share = importance([searched(seed) for seed in range(3)])
     assert list(share) == ["scale.qkv", "alpha.qkv"]
     assert share["scale.qkv"] > 0.8
     assert sum(share.values()) == pytest.approx(1)
-    assert importance(SPACE, [searched(count=9)["trials"]]) == {}  # too few to tell
+    assert importance([searched(count=9)]) == {}  # too few to tell
+
+
+def test_a_search_that_began_higher_is_not_the_better_one():
+    level = importance([searched(0), searched(1)])
+    apart = importance([searched(0), searched(1, base=1.1)])  # its worst is above the other's best
+    assert apart == pytest.approx(level)
+
+
+def test_shares_that_are_equal_stand_in_the_order_of_the_space():
+    """Where nothing decides every trial counts as good: no constant is more important."""
+    report = searched()
+    report["trials"] = [one | {"value": 0.8} for one in report["trials"]]
+    report["anchor"] = 0.8
+    assert list(importance([report]).items()) == [("alpha.qkv", 0.5), ("scale.qkv", 0.5)]
 
 
 def rows_with(variants=("",), seeds=(0, 1)):

@@ -110,7 +110,7 @@ def test_nothing_of_them_is_given_to_a_method(out):
     ] == [24]
     ties = run_of("ties", methods=("ties",), settings=())
     assert list(validate(ties, ties.config)) == list(SEEN)
-    facts = learned.facts_of(Store(out), run.id)
+    facts = learned.facts(learned.path(Store(out), run.id))
     assert len(facts["experts"]) == 2
     assert {name for row in facts["coefficients"].values() for name in row} == set(SEEN)
 

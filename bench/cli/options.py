@@ -48,7 +48,7 @@ EncoderName = Annotated[
 Experts = Annotated[
     str, typer.Option(help="hub | finetuned | imported: where the experts come from")
 ]
-Device = Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:NUMBER")]
+Device = Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:NUMBER | mps")]
 Precision = Annotated[str, typer.Option(help="32 | bf16: of evaluating; merging always has 32")]
 
 

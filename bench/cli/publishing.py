@@ -9,10 +9,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench import devices
-from bench.cli.options import OUT, Jobs, Limit, Out
+from bench.cli.options import OUT, Device, Jobs, Limit, Out
 from bench.errors import UserError
 from bench.leaderboard import method_order
-from bench.reproduce import REPRODUCTIONS, Finding, Reproduction, summary
+from bench.reproduce import REPRODUCTIONS, Finding, Reproduction, summary, tolerances
 from bench.reproduce import reproduce as run_again
 from results import published
 from results.columns import MEAN
@@ -58,13 +58,13 @@ def reproduce(
     limit: Limit = 0,
     out: Out = OUT,
     jobs: Jobs = 0,
-    device: Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:NUMBER")] = "auto",
+    device: Device = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and stop")] = False,
 ) -> None:
     """Run a published row again, on its images with its constants, and say how near we come.
 
     With --limit, on the first test images alone, the tolerances grow by our interval over images.
-    Exit code 1 if a number lies outside its tolerance.
+    Exit code 1 if a number lies outside its tolerance, or was not published.
     """
     console = Console()
     if not name:
@@ -86,7 +86,8 @@ def reproduce(
         return
     console.print()
     console.print(comparison(wanted, found))
-    console.print(summary(wanted, found), highlight=False, markup=False)
+    for sentence in (tolerances(wanted, found), summary(wanted, found)):
+        console.print(sentence, highlight=False, markup=False)
     if not all(one.agrees for one in found):
         raise typer.Exit(1)
 
@@ -118,6 +119,6 @@ def comparison(wanted: Reproduction, found: list[Finding]) -> Table:
         parts = [one.title] * (len(methods) > 1) + [one.images] * bool(wanted.copies)
         numbers = [points(one.ours, decimals=2), points(one.published, decimals=2),
                    points(one.difference, "+", 2), points(one.tolerance, decimals=2)]  # fmt: skip
-        verdict = "agrees" if one.agrees else "DIFFERS"
+        verdict = "agrees" if one.agrees else "DIFFERS" if one.compares else "not published"
         shown.add_row(escape(", ".join([*parts, one.task])), *numbers, verdict)
     return shown

@@ -100,6 +100,7 @@ def table(
     at what cost, and its val score less its test score. Published: numbers of papers and
     repositories beside ours. Preset: LaTeX laid out as in the papers.
     """
+    _check_latex(format, output, standalone, label)
     if preset:
         alone = not (paired_ or published) and by is By.shift
         if format is not Format.latex or not alone:
@@ -119,7 +120,15 @@ def table(
         result: AnyTable = put_beside(rows, words(published), metric, by.value, shift)
     else:
         result = _compared(rows, metric, by, shift, out, sweep)
-    _put(result, format, output, standalone, label or f"tab:{metric}-{by.value}")
+    label = label or f"tab:{metric}-{by.value}{'-published' * bool(published)}"
+    _put(result, format, output, standalone, label)
+
+
+def _check_latex(format: Format, output: Path | None, standalone: bool, label: str) -> None:
+    if (standalone or label) and format is not Format.latex:
+        raise UserError(f"--standalone and --label are for LaTeX; got --format {format}")
+    if standalone and output is None:
+        raise UserError("--standalone is a whole document; give it a file, e.g. -o table.tex")
 
 
 def _put(
@@ -134,7 +143,8 @@ def _put(
         console = Console()
         console.print(renderable(result, min(console.width, 120)))
         return
-    text = render(result, format.value)
+    options = {"label": label} if format is Format.latex else {}
+    text = render(result, format.value, **options)
     if output is None:
         print(text, end="")
     else:
@@ -214,8 +224,7 @@ def _coefficients(rows: pd.DataFrame, store: Store) -> tuple[dict[str, dict[str,
 
     found = {}
     for (method, variant, run), part in rows.groupby(["method", "variant", "run_id"], sort=False):
-        known = [learned.load(file)[1] for file in learned.files(store, str(run))]
-        known = [facts for facts in known if facts["coefficients"]]
+        known = [one for one in learned.lessons(store, str(run)) if one["coefficients"]]
         if known:
             line = named(str(method), str(variant))
             found[line, int(part["seed"].iloc[0])] = (known[0], part.iloc[0])

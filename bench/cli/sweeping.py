@@ -186,7 +186,7 @@ def decoders(workers: int) -> int:
     """Processes that decode images: what was said; else one for each core that a GPU leaves."""
     if workers >= 0:
         return workers
-    return default_jobs() - 1 if device().type == "cuda" else 0
+    return 0 if device().type == "cpu" else default_jobs() - 1
 
 
 def speed(
