@@ -127,10 +127,12 @@ for _sweep in (
     Sweep(name="bmm-calibration", limit=500, seeds=(0, 1, 2), shifts=("clean",), methods=(
         "pretrained", "tsv", *(f"{method}[calibration={images}]" for method in ("bmm", "bmm_hybrid")
           for images in (0, 16, 64, 256, 1024)), "individual")),
-    # Accuracy against the scale, clean and shifted: `plot scale`. The plain lines are tuned.
+    # Accuracy against the scale, clean and shifted: `plot scale`. The plain lines are tuned; TIES's
+    # other constants are those that tuning chooses on pocket8.
     Sweep(name="scale", limit=500, shifts=("clean", "L2"), methods=(
-        "pretrained", "individual", *STATIC, "tsv", *(f"{method}[scale={scale}]" for method in (
-            *STATIC, "tsv") for scale in (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)))),
+        "pretrained", "individual", *STATIC, "tsv", *(f"{line}scale={scale}]" for line in (
+            "task_arithmetic[", "ties[keep=0.5,merge=sum,", "tsv[")
+            for scale in (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5)))),
     Sweep(name="smoke", suite="toy", shifts=("clean", "contrast@5"), limit=24),
     Sweep(name="severity", limit=500, shifts=(
         "clean", "motion_blur", "impulse_noise", "gaussian_noise", "pixelate", "spatter",

@@ -33,4 +33,5 @@ def _trials(method: str, tuning: dict[str, Any]) -> Trials:
     }
     tasks = next(iter(alike.values()))
     counts = {task: TASKS[task].sizes[2] for task in tasks}
-    return Trials(method, alike, counts, chosen[FIELD])
+    rest = {name: value for name, value in chosen.items() if name != FIELD}
+    return Trials(method, rest, alike, counts, chosen[FIELD])

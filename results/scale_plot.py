@@ -28,6 +28,7 @@ class Trials(NamedTuple):
     """What tuning found on val about the scale of one method, its other constants as chosen."""
 
     method: str
+    rest: Mapping[str, Any]  # these other constants
     accuracies: Mapping[float, Mapping[str, float]]  # scale -> task -> accuracy
     counts: Mapping[str, int]  # task -> images
     chosen: float
@@ -35,10 +36,11 @@ class Trials(NamedTuple):
 
 @dataclass
 class Curve:
-    """One line of the figure."""
+    """One line of the figure: a method, its other constants fixed."""
 
     entry: Entry
-    title: str
+    rest: Mapping[str, Any]  # these constants
+    title: str = ""
     panels: dict[str, dict[float, Interval]] = field(default_factory=dict)  # name -> scale -> value
     chosen: float | None = None  # on val
 
@@ -64,24 +66,22 @@ def curves(
         scale = scale_of(entry)
         if scale is None:
             continue
-        fixed = others(entry.key)
-        bare = entry.title.partition(" [")[0]
-        curve = found.setdefault(
-            (entry.method, fixed), Curve(entry, f"{bare} [{fixed}]" if fixed else bare)
-        )
+        rest = rest_of(entry)
+        curve = found.setdefault((entry.method, _canonical(rest)), Curve(entry, rest))
         for name in panels:
             cell = table.cells[entry.key, name]
             value = Interval(cell.value, cell.low, cell.high)
             curve.panels.setdefault(name, {}).setdefault(scale, value)
     for one in trials if metric == "acc" else ():
-        if (one.method, "") in found:
-            curve = found[one.method, ""]
+        if (key := (one.method, _canonical(one.rest))) in found:
+            curve = found[key]
             curve.panels[VAL] = {s: _mean(a, one.counts) for s, a in one.accuracies.items()}
             curve.chosen = one.chosen
-    kept = []
-    for curve in found.values():
-        curve.panels = {name: points for name, points in curve.panels.items() if len(points) > 1}
-        kept += [curve] * bool(curve.panels)
+    kept = [curve for curve in found.values() if any(len(p) > 1 for p in curve.panels.values())]
+    for curve in kept:
+        curve.title = title_of(
+            curve, [one for one in kept if one.entry.method == curve.entry.method]
+        )
     if not kept:
         raise UserError(
             "no method here was measured at two scales, or tuned over them; run a sweep with "
@@ -101,14 +101,28 @@ def scale_of(entry: Entry) -> float | None:
         return None
 
 
-def others(key: str) -> str:
-    """What else is fixed in a line.
+def rest_of(entry: Entry) -> dict[str, Any]:
+    """The other constants of a line; where sets of experts have each their own, what is fixed."""
+    if entry.config:
+        return {name: v for name, v in json.loads(entry.config).items() if name != FIELD}
+    inner = entry.key[entry.key.index("[") + 1 : -1] if "[" in entry.key else ""
+    pairs = [part.partition("=") for part in inner.split(", ") if part]
+    return {name: value for name, _, value in pairs if name != FIELD}
 
-    >>> others("ties [keep=0.1, scale=0.5]"), others("ties [scale=0.5]"), others("ties")
-    ('keep=0.1', '', '')
-    """
-    inner = key[key.index("[") + 1 : -1] if "[" in key else ""
-    return ", ".join(p for p in inner.split(", ") if p and not p.startswith(f"{FIELD}="))
+
+def title_of(curve: Curve, alike: Sequence[Curve]) -> str:
+    """Its method, and the constants in which it differs from other curves of that method."""
+    bare = curve.entry.title.partition(" [")[0]
+    differ = [
+        f"{name}={value}"
+        for name, value in curve.rest.items()
+        if any(one.rest.get(name) != value for one in alike)
+    ]
+    return f"{bare} [{', '.join(differ)}]" if differ else bare
+
+
+def _canonical(rest: Mapping[str, Any]) -> str:
+    return json.dumps(rest, sort_keys=True)
 
 
 def _mean(accuracies: Mapping[str, float], counts: Mapping[str, int]) -> Interval:
@@ -149,8 +163,8 @@ def scale(
 
 
 def _line(axes: Any, curve: Curve, points: Mapping[float, Interval], unit: float) -> None:
-    bare = replace(curve.entry, key=curve.entry.method)  # the method's own look, at any scale
-    look, x = look_of(curve.entry if others(curve.entry.key) else bare), sorted(points)
+    key = curve.title if "[" in curve.title else curve.entry.method  # the same look at any scale
+    look, x = look_of(replace(curve.entry, key=key)), sorted(points)
     y = [points[one].value * unit for one in x]
     band = [[getattr(points[one], side) * unit for one in x] for side in ("low", "high")]
     axes.fill_between(x, *band, color=look.colour, alpha=0.12, linewidth=0)

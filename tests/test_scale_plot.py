@@ -35,7 +35,8 @@ def rows() -> pd.DataFrame:
     return rows.assign(variant=rows["variant"].fillna(""))
 
 
-TRIALS = Trials("ties", {0.3: dict.fromkeys(TASKS, 0.5), 0.6: dict.fromkeys(TASKS, 0.25)},
+REST = {"keep": 0.2, "merge": "sum"}
+TRIALS = Trials("ties", REST, {0.3: dict.fromkeys(TASKS, 0.5), 0.6: dict.fromkeys(TASKS, 0.25)},
                 dict.fromkeys(TASKS, 20), 0.3)  # fmt: skip
 
 
@@ -72,12 +73,21 @@ def test_figure_draws_the_curves_in_the_colour_of_the_method(rows, tmp_path):
     assert VAL not in only.panels
 
 
-def test_other_fixed_fields_make_curves_of_their_own(rows):
+def test_other_constants_make_curves_of_their_own(rows):
+    """The tuned line is a point of the curve that has its other constants, and of no other."""
     more = rows[rows["variant"] != ""].assign(
-        variant=lambda f: "keep=0.1, " + f["variant"], run_id=lambda f: f["run_id"] + "k"
+        variant=lambda f: "keep=0.1, " + f["variant"],
+        run_id=lambda f: f["run_id"] + "k",
+        config=lambda f: [json.dumps({**json.loads(c), "keep": 0.1}) for c in f["config"]],
     )
-    found, _ = scale_plot.curves(pd.concat([rows, more]), [])
-    assert [curve.title for curve in found] == ["TIES-Merging", "TIES-Merging [keep=0.1]"]
+    found, _ = scale_plot.curves(pd.concat([rows, more]), [TRIALS])
+    assert [curve.title for curve in found] == [
+        "TIES-Merging [keep=0.2]", "TIES-Merging [keep=0.1]"
+    ]  # fmt: skip
+    assert [sorted(curve.panels["clean"]) for curve in found] == [[0.1, 0.3, 0.5], [0.1, 0.5]]
+    assert [VAL in curve.panels for curve in found] == [True, False]
+    elsewhere = TRIALS._replace(rest={**REST, "merge": "mean"})
+    assert all(VAL not in c.panels for c in scale_plot.curves(rows, [elsewhere])[0])
 
 
 def test_one_scale_is_no_curve(rows):
@@ -106,7 +116,7 @@ def test_trials_are_those_of_the_tuning_with_other_constants_as_chosen(smoke, co
 
 def test_the_named_sweep_has_several_scales():
     runs = resolve(SWEEPS["scale"]).runs
-    assert sum(run.method == "tsv" for run in runs) == 8
+    assert sum(run.method == "tsv" for run in runs) == 9
 
 
 def test_every_method_has_a_look_of_its_own():
