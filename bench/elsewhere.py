@@ -98,7 +98,12 @@ def template(out: Path, sweep: str, output: Path) -> int:
     """Write a parquet file with a row for every prediction that a sweep asks for; count them.
 
     ``prediction`` is -1 everywhere: that is to be filled in.
+
+    Raises:
+        UserError: the file is not called .parquet, or is there already: it may be filled in.
     """
+    if output.exists():
+        raise UserError(f"{output} is there already; move it away, or write another one")
     if output.suffix != ".parquet":
         raise UserError(f"the template is written as parquet; got {output.name!r}")
     plan, parts = plan_of(out, sweep), []

@@ -167,6 +167,9 @@ def test_the_template_asks_for_everything_once(command, frame, out, tmp_path):
     asked = pd.read_parquet(path).sort_values(keys)[keys].reset_index(drop=True)
     pd.testing.assert_frame_equal(asked, frame.sort_values(keys)[keys].reset_index(drop=True))
     assert "is no class" in command("results", "add", path, "--out", out).error
+    before = path.read_bytes()  # it may be filled in by now
+    assert "is there already" in command("results", "template", "-o", path, "--out", out).err
+    assert path.read_bytes() == before
     assert command("results", "template", "-o", tmp_path / "x.csv", "--out", out).code == 2
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from bench import tune
 from bench.adapt import journal_of
 from bench.config import Sweep
 from bench.files import home
@@ -122,7 +121,6 @@ def test_nothing_is_measured_with_what_was_tuned_or_learned_on_another(
     tiny_sweep, tiny_hub, tmp_path, monkeypatch, kind
 ):
     """A sweep that was killed after the tuning, or after the learning."""
-    monkeypatch.setattr(tune, "normalised", lambda *_: 1.0)  # an expert may be wrong 3 times of 3
     method, *words = {
         "tuned": ("task_arithmetic", "--tune"),
         "learned": ("adamerging_task", "--set", "adamerging_task.steps=2"),
