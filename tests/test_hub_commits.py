@@ -118,7 +118,7 @@ def test_results_of_before_there_were_commits_go_on(resumed, tiny_hub, tmp_path)
 
 @pytest.mark.parametrize("kind", ["tuned", "learned"])
 def test_nothing_is_measured_with_what_was_tuned_or_learned_on_another(
-    tiny_sweep, tiny_hub, tmp_path, monkeypatch, kind
+    tiny_sweep, tiny_hub, tmp_path, kind
 ):
     """A sweep that was killed after the tuning, or after the learning."""
     method, *words = {
