@@ -51,7 +51,9 @@ def recorded(out: Path, name: str = "", run: str = "") -> dict[str, Any]:
         return name in ("", r["name"]) and (not run or run in r["runs"])
 
     fitting = list(filter(fits, sweeps))
-    fitting = fitting or [r | {"evaluated": list(r["runs"])} for r in records if fits(r)]
+    fitting = fitting or [
+        r | {"evaluated": list(r["runs"]), "left_out": []} for r in records if fits(r)
+    ]
     if not fitting:
         known = ", ".join(sorted({record["name"] for record in records})) or "none"
         wanted = f"sweep {name!r}" if name else "sweep"
@@ -63,28 +65,37 @@ def recorded(out: Path, name: str = "", run: str = "") -> dict[str, Any]:
 
 
 def _with_evaluated(record: dict[str, Any], records: list[dict[str, Any]]) -> dict[str, Any]:
-    found = _evaluated(records, record)
-    return record | {"runs": record["runs"] | found, "evaluated": list(found)}
+    found, left_out = _evaluated(records, record)
+    whole = {"runs": record["runs"] | found, "evaluated": list(found), "left_out": left_out}
+    return record | whole
 
 
-def _evaluated(records: list[dict[str, Any]], sweep: dict[str, Any]) -> dict[str, str]:
-    """Runs of weights from elsewhere on the very cells of ``sweep``; the newest of each name."""
+def _evaluated(
+    records: list[dict[str, Any]], sweep: dict[str, Any]
+) -> tuple[dict[str, str], list[str]]:
+    """Runs of weights from elsewhere on the very cells of ``sweep``; the newest of each name.
+
+    And the names that would be there, but were not measured under all of its shifts.
+    """
     cells = ("suite", "encoder", "limit", "data_seed", "expert_seed", "precision")  # any seed
 
     def same(one: dict[str, Any], other: dict[str, Any], key: str) -> bool:
         return (one.get(key) or None) == (other.get(key) or None)  # 0, "", or from before it
 
     newest: dict[str, dict[str, str]] = {}  # name -> its runs, one for each seed
+    named: dict[str, None] = {}
     for record in sorted(records, key=lambda record: record["started"]):
         if (
             record["kind"] == "weights"
-            and set(record["shifts"]) >= set(sweep["shifts"])
             and all(same(record["sweep"], sweep["sweep"], key) for key in cells)
             and _unseen(record) == _unseen(sweep)
         ):
             for name in dict.fromkeys(record["runs"].values()):
-                newest[name] = {run: one for run, one in record["runs"].items() if one == name}
-    return {run: name for runs in newest.values() for run, name in runs.items()}
+                named[name] = None
+                if set(record["shifts"]) >= set(sweep["shifts"]):
+                    newest[name] = {run: one for run, one in record["runs"].items() if one == name}
+    found = {run: name for runs in newest.values() for run, name in runs.items()}
+    return found, [name for name in named if name not in newest]
 
 
 def _unseen(record: dict[str, Any]) -> set[str]:

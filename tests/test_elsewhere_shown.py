@@ -30,7 +30,7 @@ def fill(command, out, tmp_path):
     """What another program does: read the template, answer every row, write it down."""
 
     def run(sure: float = 0.6, **columns: object) -> pd.DataFrame:
-        path = tmp_path / "template.parquet"
+        path = tmp_path / f"template{len(list(tmp_path.iterdir()))}.parquet"
         assert command("results", "template", "-o", path, "--out", out).code == 0
         frame = pd.read_parquet(path)
         counts = frame["task"].map({name: len(task.classes) for name, task in TASKS.items()})
@@ -78,6 +78,17 @@ def test_it_stays_when_the_sweep_is_run_again(command, out, fill, add):
     assert command("table", "--format", "csv", "--out", out).out == before
     sweep_into(out, SMOKE, force=True)
     assert command("table", "--format", "csv", "--out", out).out == before
+
+
+def test_a_sweep_that_gains_a_shift_says_what_it_leaves_out(command, out, fill, add):
+    add(fill())
+    assert not command("table", "--out", out).err
+    sweep_into(out, replace(SMOKE, shifts=(*SMOKE.shifts, "contrast@1")))
+    shown = command("table", "--out", out)
+    assert not re.search(r"\bmine\b", shown.out)
+    assert "shifts that they were not measured under: mine; `evaluate` or" in shown.err
+    assert add(fill()).code == 0
+    assert re.search(r"\bmine\b", command("table", "--out", out).out)
 
 
 def test_the_newest_of_a_name_stands_whatever_else_the_file_holds(command, out, fill, add):

@@ -70,7 +70,14 @@ Metric = Annotated[str, typer.Option(help=" | ".join(METRICS))]
 
 def selected(out: Path, sweep: str, methods: list[str]) -> pd.DataFrame:
     """The rows of a sweep, of all methods or of some."""
-    return rows_of(out, recorded(out, sweep), words(methods))
+    record = recorded(out, sweep)
+    if record["left_out"]:
+        typer.echo(
+            f"not shown, as sweep {record['name']} has shifts that they were not measured under: "
+            f"{', '.join(record['left_out'])}; `evaluate` or `results add` them again",
+            err=True,
+        )
+    return rows_of(out, record, words(methods))
 
 
 def table(
