@@ -1,5 +1,5 @@
 # Two commands do all: `make sweep` and `make test`. Everything lands in .venv and the data folder.
-# `make results` makes the table and the figures of the README anew.
+# `make results` runs the sweeps that the README shows, and makes its tables and figures anew.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,12 +10,13 @@ sweep: .venv/.run
 	$(BIN)/python -m bench sweep main
 
 results: .venv/.run
-	$(BIN)/python -m bench sweep main
-	$(BIN)/python -m bench sweep severity
+	for sweep in $$($(BIN)/python -m bench.docs sweeps); do \
+		$(BIN)/python -m bench sweep $$sweep || exit 1; \
+	done
 	$(BIN)/python -m bench.docs results
 
 test: .venv/.dev lint
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

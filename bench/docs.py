@@ -6,16 +6,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from bench.cli.listing import markdown, methods, published, shifts, suites, tasks
 from bench.cli.options import OUT
 from bench.leaderboard import method_order
 from bench.records import recorded, rows_of
 from results.render import render
+from results.store import Store
 from results.tables import compare
 
 ROOT = Path(__file__).resolve().parents[1]
-TABLE = "main"  # sweep that the table shows
-FIGURES = {"severity": ("severity", ()), "routing": ("main", ("twin_merging",))}  # of what
+# What the README may show, and of which sweep; it is made if the README has a place for it.
+TABLES = {"leaderboard": "main", "bmm": "bmm"}  # between <!-- leaderboard --> and the mark's end
+FIGURES = {  # results/figures/NAME.png
+    "severity": ("severity", ()),
+    "routing": ("main", ("twin_merging",)),
+    "scale": ("scale", ()),
+}
 PARTS = ("bench", "tasks", "methods", "corruptions", "results", "tests")
 AT_A_GLANCE = ("name", "title", "paper", "needs", "stores", "tuned on val")  # of a method
 IN_DETAIL = ("name", "settings", "presets", "knows task")
@@ -93,38 +101,65 @@ def replaced(text: str, name: str, content: str) -> str:
     return f"{before}<!-- {name} -->\n\n{content}\n\n<!-- /{name} -->{after}"
 
 
-def with_results(text: str, out: Path, sweep: str = TABLE) -> str:
-    """``text`` with the table of a finished sweep.
+def shown(text: str) -> tuple[dict[str, str], dict[str, tuple[str, tuple[str, ...]]]]:
+    """The tables and the figures that ``text`` has a place for, and of which sweep each is."""
+    tables = {name: sweep for name, sweep in TABLES.items() if f"<!-- {name} -->" in text}
+    figures = {name: of for name, of in FIGURES.items() if f"results/figures/{name}.png" in text}
+    return tables, figures
+
+
+def sweeps_of(text: str) -> list[str]:
+    """The sweeps that ``text`` shows results of."""
+    tables, figures = shown(text)
+    return list(dict.fromkeys([*tables.values(), *(sweep for sweep, _ in figures.values())]))
+
+
+def with_results(text: str, out: Path) -> str:
+    """``text`` with its tables of finished sweeps.
 
     Raises:
-        UserError: it was not run, or is not finished.
+        UserError: one was not run, or is not finished.
     """
-    table = compare(rows_of(out, recorded(out, sweep)), order=method_order())
-    return replaced(text, "leaderboard", render(table, "md").strip())
+    for name, sweep in shown(text)[0].items():
+        table = compare(rows_of(out, recorded(out, sweep)), order=method_order())
+        text = replaced(text, name, render(table, "md").strip())
+    return text
 
 
-def draw(out: Path, folder: Path) -> list[Path]:
-    """The figures of the README.
+def draw(text: str, out: Path, folder: Path) -> list[Path]:
+    """The figures of ``text``.
 
     Raises:
         UserError: a sweep that they show was not run, or is not finished.
     """
-    from results import drawing, heatmaps, plots
+    from bench.scales import trials_of
+    from results import drawing, heatmaps, plots, scale_plot
 
-    found = {
-        name: rows_of(out, recorded(out, sweep), only) for name, (sweep, only) in FIGURES.items()
+    order, store = method_order(), Store(out)
+    made = {
+        "severity": lambda rows: plots.severity(rows, order=order),
+        "routing": heatmaps.routing,
+        "scale": lambda rows: scale_plot.scale(rows, trials_of(rows, store), order=order),
     }
-    made = {"severity": plots.severity, "routing": heatmaps.routing}
+    figures = shown(text)[1].items()
+    found = {name: rows_of(out, recorded(out, sweep), only) for name, (sweep, only) in figures}
     return [drawing.save(made[name](rows), folder / f"{name}.png") for name, rows in found.items()]
 
 
 def main(words: Sequence[str]) -> None:
-    """Rewrite both pages; with the word ``results``, the README's table and figures, too."""
+    """Rewrite both pages; with the word ``results``, the README's tables and figures, too.
+
+    The word ``sweeps`` alone prints the sweeps that these are of.
+    """
     path = ROOT / "README.md"
-    text = filled(path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
+    if "sweeps" in words:
+        Console().print(*sweeps_of(text), highlight=False, soft_wrap=True)
+        return
+    text = filled(text)
     if "results" in words:
         text = with_results(text, OUT)
-        draw(OUT, ROOT / "results" / "figures")
+        draw(text, OUT, ROOT / "results" / "figures")
     path.write_text(text, encoding="utf-8")
     (ROOT / "REFERENCE.md").write_text(reference(), encoding="utf-8")
 

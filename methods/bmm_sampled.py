@@ -22,7 +22,7 @@ from methods.support import Needs
 from methods.vit import encode_plain
 from methods.weights import Weights
 
-KAPPAS = (0.03, 0.1, 0.3, 1.0, 3.0)
+KAPPAS = (0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 @METHODS.register("bmm_sampled")

@@ -12,6 +12,7 @@ from results.schema import WORLDS
 from results.tables import Table, as_percent
 
 MARKS = (r"\dagger", r"\ddagger", r"\S", r"\P", r"\|")
+WRITTEN = r"% \usepackage{{{}}}; written by `python -m bench table --format latex`"
 CAPTION = ("metric", "images", "interval", "spread", "drop")  # notes in it; the rest goes below
 LANDSCAPE = 12  # from so many columns a document lies on its side
 CROWDED = {7: "drop", 9: "spread", 10: "margin"}  # left out beyond so many columns
@@ -54,7 +55,7 @@ def document(source: str, cited: Sequence[str], wide: bool = False) -> str:
             rf"\documentclass[a4paper{landscape}]{{article}}",
             r"\IfFileExists{lmodern.sty}{\usepackage[T1]{fontenc}\usepackage{lmodern}}{}",
             r"\usepackage[margin=2cm]{geometry}",
-            r"\usepackage{booktabs,graphicx}",
+            r"\usepackage{array,booktabs,graphicx,longtable}",
             r"\pagestyle{empty}",
             r"\begin{document}",
             source.rstrip("\n"),
@@ -81,7 +82,7 @@ def float_around(body: str, caption: str, label: str, below: str) -> str:
     fit = r"\ifdim\width>\linewidth\linewidth\else\width\fi"
     return "\n".join(
         (
-            "% \\usepackage{booktabs,graphicx}; written by `python -m bench table --format latex`",
+            WRITTEN.format("booktabs,graphicx"),
             r"\begin{table}[t]",
             r"\centering",
             rf"\caption{{{caption}}}",

@@ -50,7 +50,8 @@ def ablation(rows: pd.DataFrame, order: Sequence[str] = ()) -> Sheet:
         if entry is full:
             return latex.title_of(table, entry)
         if entry.method == full.method:
-            return rf"\quad {latex.escape(without(entry.key))}"
+            part = replace(entry, title=without(entry.key), cite="")
+            return rf"\quad {latex.title_of(table, part)}"
         return latex.title_of(table, entry)
 
     blocks = [[(title(one), cells(one)) for one in block] for block in (others, (full, *variants))]

@@ -38,6 +38,7 @@ CORRUPTIONS = {
     "contrast": "Contrast",
     "jpeg_compression": "JPEG",
 }
+AVERAGE = "Avg.: mean over the corruptions."
 DROP = r"In brackets: change from clean, relative, in \%."
 
 
@@ -165,7 +166,9 @@ def _with_mean(
     spelled = [heads[column] for column in names]
     if (crowded and max(map(len, spelled)) > 8) or len(names) > 10:
         spelled = [rf"\rotatebox{{60}}{{{text}}}" for text in spelled]
-    notes = [*told(table, "metric", "images", "interval"), widest(bare, table), DROP * drop]
+    metric = [text.replace(f"{MEAN} = ", "Avg. = ") for text in told(table, "metric")]
+    notes = [*metric, *told(table, "images", "interval"), widest(bare, table)]
+    notes += [AVERAGE, DROP] if drop else []
     title = table.title if shift == "clean" else f"{table.title} under {shift}"
     return Sheet(
         table=table,

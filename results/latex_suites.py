@@ -114,14 +114,20 @@ def _below(
     keys: Sequence[tuple[str, str]],
     sizes: Mapping[tuple[str, str], int],
 ) -> str:
-    """Images, seeds and constants, once where they are the same everywhere."""
+    """Images, seeds and constants, each text once: of which columns, of most columns last."""
+    heads = dict(zip(keys, _heads(keys, sizes), strict=True))
     parts = []
     for note in ("images", "unseen", "constants"):
-        told_by = {key: text for key in keys if (text := "".join(told(tables[key], note)))}
-        if len(set(told_by.values())) == 1 and len(told_by) == len(keys):
-            parts.append(next(iter(told_by.values())))
-        else:
-            where = zip(told_by, _heads(list(told_by), sizes), told_by.values(), strict=True)
-            parts += [rf"{latex.escape(key[0])}, {head}: {text}" for key, head, text in where]
+        of_text: dict[str, list[tuple[str, str]]] = {}
+        for key in keys:
+            if text := "".join(told(tables[key], note)):
+                of_text.setdefault(text, []).append(key)
+        rarest = sorted(of_text, key=lambda text: len(of_text[text]))
+        whole = sum(map(len, of_text.values())) == len(keys)
+        for text in rarest[:-1] if whole else rarest:
+            named = "; ".join(f"{latex.escape(key[0])}, {heads[key]}" for key in of_text[text])
+            parts.append(f"{named}: {text}")
+        if whole:
+            parts.append("Other columns: " * (len(rarest) > 1) + rarest[-1])
     suites = ", ".join(dict.fromkeys(key[1] for key in keys))
     return " ".join([f"Suites: {latex.escape(suites)}.", *parts])

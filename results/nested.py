@@ -9,10 +9,12 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from results import latex
+from results import latex, latex_long
 from results.entries import Entry, Listing
 from results.markup import PLUS_MINUS, RULES, entry_title, escape, noted, row
 from results.schema import WORLDS
+
+TALL = 30  # beyond so many lines LaTeX breaks a table over pages
 
 Lines = Sequence[tuple[str, Sequence[str]]]  # what a line is of, and its cells
 
@@ -87,25 +89,36 @@ def markdown(shown: Nested) -> str:
 
 
 def float_of(shown: Nested, label: str = "") -> str:
-    r"""A ``table`` float; needs booktabs and graphicx."""
+    r"""A ``table`` float, or a ``longtable`` if it is too tall for a page."""
     table = shown.table
-    headers = map(latex.escape, ("Method", shown.what.capitalize(), *shown.headers))
-    sides = ["p{6cm}" if shown.is_text(n) else "r" for n in range(1, len(shown.headers) + 1)]
-    lines = [rf"\begin{{tabular}}{{@{{}}ll{''.join(sides)}@{{}}}}", r"\toprule"]
-    lines += [latex.row(list(headers))]
-    for entry in table.entries:
-        lines.append(r"\midrule")
-        for number, (name, cells) in enumerate(shown.lines(entry, r"$\pm$")):
-            title = "" if number else latex.title_of(table, entry)
-            written = shown.escaped(cells, latex.escape)
-            lines.append(latex.row([title, latex.escape(name), *written]))
-    body = "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+    head = latex.row(
+        [latex.escape(text) for text in ("Method", shown.what.capitalize(), *shown.headers)]
+    )
+    blocks = [_block(shown, entry) for entry in table.entries]
     told = [table.notes[key] for key in shown.caption if key in table.notes]
-    head = rf"\textbf{{{latex.escape(f'{table.title} ({shown.world})')}.}}"
-    caption = " ".join([head, *map(latex.escape, told), *latex.marks_of(table)])
+    title = rf"\textbf{{{latex.escape(f'{table.title} ({shown.world})')}.}}"
+    caption = " ".join([title, *map(latex.escape, told), *latex.marks_of(table)])
     below = [table.notes[key] for key in shown.below if key in table.notes]
     label = label or f"tab:{table.setting['suite']}-by-{shown.what}"
-    return latex.float_around(body, caption, label, " ".join(map(latex.escape, below)))
+    last = " ".join(map(latex.escape, below))
+    numbers = len(shown.headers) - shown.text_last
+    if sum(map(len, blocks)) > TALL:
+        return latex_long.float_around(numbers, shown.text_last, head, blocks, caption, label, last)
+    sides = "ll" + "r" * numbers + "p{6cm}" * shown.text_last
+    lines = [rf"\begin{{tabular}}{{@{{}}{sides}@{{}}}}", r"\toprule", head]
+    for block in blocks:
+        lines += [r"\midrule", *block]
+    body = "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+    return latex.float_around(body, caption, label, last)
 
 
-FORMATS: dict[str, Callable[[Nested], str]] = {"text": text, "md": markdown, "latex": float_of}
+def _block(shown: Nested, entry: Entry) -> list[str]:
+    """The lines of one method; its name stands in the first."""
+    title, found = latex.title_of(shown.table, entry), []
+    for name, cells in shown.lines(entry, r"$\pm$"):
+        found.append(latex.row([title, latex.escape(name), *shown.escaped(cells, latex.escape)]))
+        title = ""
+    return found
+
+
+FORMATS: dict[str, Callable[..., str]] = {"text": text, "md": markdown, "latex": float_of}

@@ -66,7 +66,7 @@ def render(table: AnyTable, form: str = "text", **options: Any) -> str:
         return FORMATS[form](table, **options)
     if form == "csv":
         return comma_separated(table)
-    return nested.FORMATS[form](nested_of(table))
+    return nested.FORMATS[form](nested_of(table), **options)
 
 
 def write_latex(

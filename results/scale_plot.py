@@ -137,6 +137,8 @@ def scale(
     Raises:
         UserError: see :func:`curves`.
     """
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     found, table = curves(rows, trials, metric, order)
     names = [name for name in (VAL, *table.columns) if any(name in curve.panels for curve in found)]
     figure = empty(max(4.6, 0.6 + 2.7 * len(names)), 3.9)
@@ -148,7 +150,9 @@ def scale(
                 _line(axes, curve, curve.panels[name], spec.scale)
         if min(every) > 0 and max(every) / min(every) > FAR:
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_title(name, fontsize=9)
         axes.set_xlabel("scale")
         axes.spines[["top", "right"]].set_visible(False)

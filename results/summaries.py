@@ -7,10 +7,13 @@ from typing import Any
 
 import pandas as pd
 
+from bench.seeds import seed_of
 from results.columns import MEAN
 from results.entries import shift_text
 from results.schema import AUROC, METRICS, ROUTE
 from results.tables import Table, compare
+
+LONGEST_ID = 96  # letters; W&B takes 128 for an id and "run-", "-", the name of a table
 
 
 def steps(curves: Mapping[str, Sequence[float]]) -> Iterator[dict[str, float]]:
@@ -139,9 +142,13 @@ def _plain(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def safe_id(text: str) -> str:
-    """Keep what a W&B run id may hold.
+    """Keep what a W&B run id may hold, and as much as leaves room for the names of its tables.
 
-    >>> safe_id("main-pocket8/ties:0")
-    'main-pocket8-ties-0'
+    >>> safe_id("main-pocket8/ties:0"), len(safe_id(999 * "x"))
+    ('main-pocket8-ties-0', 96)
     """
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text)
+    safe = re.sub(r"[^A-Za-z0-9_.-]+", "-", text)
+    if len(safe) <= LONGEST_ID:
+        return safe
+    mark = f"-{seed_of('id', text):08x}"  # what is cut may be all that tells two apart
+    return safe[: LONGEST_ID - len(mark)] + mark

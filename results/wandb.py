@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Mirror", "mode"]
 
 PROJECT = "mergeshift"
+LONGEST_TAG, LONGEST_NAME = 64, 128  # letters that W&B takes
 BOARD = "leaderboard"  # a run's job type, and its table
 CELL_COLUMNS = ["task", "corruption", "severity", "metric", "value", "n"]
 
@@ -169,7 +170,8 @@ class Mirror:
         except OSError as error:
             raise UserError(f"cannot write {self.folder}: {error.strerror or error}") from error
         identity = tried.run if tried else safe_id(identity)
-        who = {"id": identity, "name": name, "job_type": job, "tags": list(tags)}
+        tags = [tag[:LONGEST_TAG] for tag in tags]
+        who = {"id": identity, "name": name[:LONGEST_NAME], "job_type": job, "tags": tags}
         with contained(self.folder, self.mode):
             if self.mode == "online" and (why := unreachable()):
                 self._go_offline(why)
@@ -196,7 +198,7 @@ class Mirror:
             dir=self.folder,
             project=self.project,
             entity=self.entity,
-            group=self.sweep,
+            group=self.sweep[:LONGEST_NAME],
             resume=None,  # a run of this id that is there already is written over
             reinit="create_new",  # leaves a run of the user's own alone
             settings=settings(self.mode, **({"sweep_id": tried.sweep} if tried else {})),

@@ -10,8 +10,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import SkipTest
+
+import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BINARY = next((found for name in NAMES if (found := shutil.which(name))), None)
@@ -156,3 +160,24 @@ class Browser:
         data = self.call("Page.captureScreenshot", format="png", **more)["data"]
         path.write_bytes(base64.b64decode(data))
         return path
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    if BINARY is None:
+        raise SkipTest("no Chromium here; .ci/run installs it")
+    browser = Browser()
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def reader(chromium: Browser) -> Iterator[Browser]:
+    """A browser in daylight; when it is done, nothing may have gone wrong."""
+    chromium.problems.clear()
+    chromium.requests.clear()
+    chromium.prefer("light")
+    chromium.resize(1200, 900)
+    yield chromium
+    assert chromium.problems == []
+    assert all(url.startswith(("file:", "data:")) for url in chromium.requests)

@@ -16,6 +16,7 @@ from corruptions.checks import CHECKS
 from methods import METHODS
 from methods.checks import all_checks
 from methods.probe import small_checkpoints
+from results import plots
 from results.store import Store
 from tasks import SUITES, TASKS, build, load
 from tests import test_golden as by_hand
@@ -25,14 +26,20 @@ PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 BLOCKS = dict(
     re.findall(r"^`([\w/]+\.py)`:\n\n```python\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE)
 )
+EXAMPLES = ("median", "corner", "darkness")
+(LOOK,) = re.findall(r"```python\n    (\"median\": .*?),\n```", PAGE)
 (CASE,) = re.findall(r"```python\n(# task vectors.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.fixture
 def modules(tmp_path, monkeypatch) -> Iterator[dict[str, ModuleType]]:
-    """Every example, in a file and imported; forgotten afterwards."""
+    """Every example, in a file and imported; forgotten afterwards.
+
+    Whoever followed the page has them already: these stand aside.
+    """
     for registry in (METHODS, TASKS, SUITES, CORRUPTIONS):
-        monkeypatch.setattr(registry, "_items", dict(registry._items))
+        others = {name: item for name, item in registry._items.items() if name not in EXAMPLES}
+        monkeypatch.setattr(registry, "_items", others)
     found = {}
     for name, source in BLOCKS.items():
         path = tmp_path / name
@@ -57,6 +64,13 @@ def test_the_method_keeps_the_contract_and_its_golden_numbers(modules):
         check(METHODS["median"], small_checkpoints())
     case = eval(CASE, {"golden": by_hand.golden})
     by_hand.test_golden(*case.values)
+
+
+def test_the_look_is_one_that_no_method_has():
+    ((name, look),) = eval(f"{{{LOOK}}}", vars(plots)).items()
+    others = [other for method, other in plots.LOOKS.items() if method != name]
+    assert look not in others
+    assert look.colour in plots.PALETTE
 
 
 def test_the_task_is_what_its_entry_says(modules):

@@ -3,6 +3,7 @@
 import pytest
 
 from bench import docs
+from bench.config import SWEEPS
 from bench.docs import ROOT, filled, reference
 from bench.errors import UserError
 from bench.leaderboard import method_order
@@ -35,7 +36,11 @@ def test_results_and_corruptions_mean_the_same_protocol():
 def test_results_of_the_readme_are_made_of_the_results(smoke, tmp_path, monkeypatch):
     """`make results` writes the table as `table --format md` does, and touches nothing else."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    new = docs.with_results(text, smoke, "smoke")
+    assert {"main", "severity"} <= set(docs.sweeps_of(text))
+    with pytest.raises(UserError, match="no sweep 'main'"):
+        docs.with_results(text, smoke)
+    monkeypatch.setattr(docs, "TABLES", {"leaderboard": "smoke"})
+    new = docs.with_results(text, smoke)
     table = compare(rows_of(smoke, recorded(smoke, "smoke")), order=method_order())
     shown = new.split("<!-- leaderboard -->")[1].split("<!-- /leaderboard -->")[0]
     assert shown.strip() == render(table, "md").strip()
@@ -43,9 +48,26 @@ def test_results_of_the_readme_are_made_of_the_results(smoke, tmp_path, monkeypa
                                                          ("<!-- /leaderboard -->", 1))]  # fmt: skip
     assert [part in new for part in outside] == [True, True]
     monkeypatch.setattr(docs, "FIGURES", {"severity": ("smoke", ())})
-    (figure,) = docs.draw(smoke, tmp_path)
+    (figure,) = docs.draw(text, smoke, tmp_path)
     assert figure == tmp_path / "severity.png"
     for name in ("severity", "routing"):
         assert f"results/figures/{name}.png" in text
-    with pytest.raises(UserError, match="no sweep 'main'"):
-        docs.with_results(text, smoke)
+
+
+def test_a_place_in_the_readme_is_enough(smoke, tmp_path, monkeypatch):
+    """For another table and another figure: `make results` runs their sweeps and makes them."""
+    text = "<!-- leaderboard -->\n\n<!-- /leaderboard -->\n"
+    assert docs.sweeps_of(text) == ["main"]
+    text += "<!-- bmm -->\n\nSTALE\n\n<!-- /bmm -->\n![](results/figures/scale.png)\n"
+    assert docs.sweeps_of(text) == ["main", "bmm", "scale"]
+    assert set(docs.sweeps_of(text)) | {"severity"} <= set(SWEEPS)
+    monkeypatch.setattr(docs, "TABLES", {"bmm": "smoke"})
+    monkeypatch.setattr(docs, "FIGURES", {"scale": ("smoke", ())})
+    new = docs.with_results(text, smoke)
+    assert "STALE" not in new
+    assert "| TIES |" in new.split("<!-- bmm -->")[1]
+    (figure,) = docs.draw(text, smoke, tmp_path)
+    assert figure.name == "scale.png"
+    assert figure.stat().st_size > 5_000
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "bench.docs sweeps" in makefile.split("\nresults:")[1].split("\n\n")[0]

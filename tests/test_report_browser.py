@@ -1,14 +1,12 @@
 """The HTML page as a reader has it, in headless Chromium: mouse, keyboard, colours, a phone."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from unittest import SkipTest
 
 import pandas as pd
 import pytest
 
 from results import report
-from tests.chromium import BINARY, Browser
+from tests.chromium import Browser
 from tests.frames import METHODS, NASTY, make_rows
 from tests.report_frames import images_for, wide_rows
 from tests.routed_frames import routed_rows
@@ -34,26 +32,11 @@ def page(rows: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return report.write(folder / "page.html", report.page(rows, costs=costs))
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    if BINARY is None:
-        raise SkipTest("no Chromium here; .ci/run installs it")
-    browser = Browser()
-    yield browser
-    browser.close()
-
-
 @pytest.fixture
-def browser(chromium: Browser, page: Path) -> Iterator[Browser]:
-    """The page, freshly opened; nothing may have gone wrong at the end."""
-    chromium.problems.clear()
-    chromium.requests.clear()
-    chromium.prefer("light")
-    chromium.resize(1200, 900)
-    chromium.open(page)
-    yield chromium
-    assert chromium.problems == []
-    assert all(url.startswith(("file:", "data:")) for url in chromium.requests)
+def browser(reader: Browser, page: Path) -> Browser:
+    """The page, freshly opened."""
+    reader.open(page)
+    return reader
 
 
 def titles(browser: Browser) -> list[str]:

@@ -90,6 +90,16 @@ def test_other_constants_make_curves_of_their_own(rows):
     assert all(VAL not in c.panels for c in scale_plot.curves(rows, [elsewhere])[0])
 
 
+def test_a_wide_range_of_scales_has_round_numbers_at_its_axis(rows):
+    trials = TRIALS._replace(accuracies={s: dict.fromkeys(TASKS, 0.5) for s in (0.02, 0.3, 3.0)})
+    axes = scale_plot.scale(rows, [trials]).axes[0]
+    axes.figure.draw_without_rendering()
+    low, high = axes.get_xlim()
+    shown = [label.get_text() for label in axes.get_xticklabels()]
+    assert {"0.02", "0.05", "0.1", "0.2", "0.5", "1", "2"} <= set(shown)
+    assert 0 < low < 0.02 < 3 < high
+
+
 def test_one_scale_is_no_curve(rows):
     with pytest.raises(UserError, match="measured at two scales, or tuned over them"):
         scale_plot.scale(rows[rows["variant"] == ""], [])

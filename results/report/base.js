@@ -56,18 +56,19 @@ const THEMED = {"#000000": "var(--reference)", "#666666": "var(--floor)",
   "#0072B2": "var(--blue)"};
 const colourOf = (entry) => THEMED[entry.colour] || entry.colour;
 const DASHES = {"-": null, "--": "7 4", ":": "1.5 3.5", "-.": "7 3 1.5 3"};
-function ring(count, inner, turn = 0) {
+function ring(count, {inner = 1, turn = 0, size = 1} = {}) {
   return range(count).map((i) => {
     const angle = turn + (2 * Math.PI * i) / count - Math.PI / 2;
-    const radius = inner && i % 2 ? inner : 1;
+    const radius = size * (i % 2 ? inner : 1);
     return (radius * Math.cos(angle)).toFixed(3) + " " + (radius * Math.sin(angle)).toFixed(3);
   }).join("L");
 }
-const SHAPES = {
+const triangle = (turn) => ring(3, {turn, size: 1.3});
+const SHAPES = {  /* of areas that look alike */
   o: "0 -1A1 1 0 1 1 0 1A1 1 0 1 1 0 -1",
-  s: ring(4, 0, Math.PI / 4), D: ring(4), d: "0 -1L.65 0L0 1L-.65 0",
-  "^": ring(3), v: ring(3, 0, Math.PI), "<": ring(3, 0, -Math.PI / 2), ">": ring(3, 0, Math.PI / 2),
-  "*": ring(10, 0.42), p: ring(5), h: ring(6),
+  s: ring(4, {turn: Math.PI / 4}), D: ring(4), d: "0 -1.2L.8 0L0 1.2L-.8 0",
+  "^": triangle(0), v: triangle(Math.PI), "<": triangle(-Math.PI / 2), ">": triangle(Math.PI / 2),
+  "*": ring(10, {inner: 0.42, size: 1.4}), p: ring(5), h: ring(6),
   P: "-.35 -1H.35V-.35H1V.35H.35V1H-.35V.35H-1V-.35H-.35",
   X: "-1 -.6L-.6 -1L0 -.4L.6 -1L1 -.6L.4 0L1 .6L.6 1L0 .4L-.6 1L-1 .6L-.4 0",
 };

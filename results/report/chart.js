@@ -77,28 +77,65 @@ function focusOn(svg, group) {
   });
 }
 
-/* Keep places at least gap apart: one sweep up, one down, and the middle of both. */
-function apart(places, gap) {
-  const order = range(places.length).sort((a, b) => places[a] - places[b]);
-  const up = order.map((i) => places[i]), down = [...up], n = up.length;
-  for (let i = 1; i < n; i++) {
-    up[i] = Math.max(up[i], up[i - 1] + gap);
-    down[n - 1 - i] = Math.min(down[n - 1 - i], down[n - i] - gap);
+/* Middles of things so tall that none covers another: one sweep up, one down, and the middle of
+   both; then all are moved in between low and high, where there is room for them. */
+function apart(places, tall, low, high) {
+  const order = range(places.length).sort((a, b) => places[a] - places[b]), n = order.length;
+  const gap = (i) => (tall[order[i]] + tall[order[i - 1]]) / 2;
+  const sweepUp = (at) => {
+    for (let i = 1; i < n; i++) at[i] = Math.max(at[i], at[i - 1] + gap(i));
+    return at;
+  };
+  const sweepDown = (at) => {
+    for (let i = n - 1; i > 0; i--) at[i - 1] = Math.min(at[i - 1], at[i] - gap(i));
+    return at;
+  };
+  const wanted = order.map((i) => places[i]), down = sweepDown([...wanted]);
+  const at = sweepUp([...wanted]).map((place, i) => (place + down[i]) / 2);
+  if (n) {
+    at[0] = Math.max(at[0], low + tall[order[0]] / 2);
+    at[n - 1] = Math.min(sweepUp(at)[n - 1], high - tall[order[n - 1]] / 2);
   }
   const found = [];
-  order.forEach((i, place) => { found[i] = (up[place] + down[place]) / 2; });
+  sweepDown(at).forEach((place, i) => { found[order[i]] = place; });
   return found;
 }
-const clipped = (text, most) => (text.length > most ? text.slice(0, most - 1) + "\u2026" : text);
+
+/* Names: as wide as they are, in lines that are no wider than there is room. */
+const LINE = 14;
+const ruler = document.createElement("canvas").getContext("2d");
+ruler.font = "12px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
+const wide = (text) => ruler.measureText(text).width;
+function broken(text, room) {
+  const lines = [""];
+  const put = (piece) => {
+    const longer = lines.at(-1) + piece;
+    if (!lines.at(-1) || wide(longer) <= room) lines[lines.length - 1] = longer;
+    else lines.push(piece.trimStart());
+  };
+  for (const word of text.split(/(?= )/)) {
+    if (wide(word) <= room) put(word);
+    else for (const letter of word) put(letter);
+  }
+  return lines;
+}
+/* Lines around the height y. */
+const named = (lines, x, y, anchor) =>
+  s("text", {class: "label", y: y + 4 - ((lines.length - 1) * LINE) / 2, "text-anchor": anchor},
+    lines.map((line, i) => s("tspan", {x, dy: i ? LINE : 0}, line)));
 
 /* lines: {line, points: [{x, y, low, high, tip}]} */
 function curves(width, lines, x, y) {
-  const wide = width >= WIDE, right = wide ? 190 : 14;
-  const height = Math.max(wide ? 380 : 280, 70 + 17 * (wide ? lines.length : 0));
+  const roomy = width >= WIDE;
+  const names = roomy ? lines.map((one) => broken(DATA.entries[one.line].title, 0.26 * width)) : [];
+  const right = roomy ? 30 + Math.ceil(Math.max(0, ...names.flat().map(wide))) : 14;
+  const tall = names.map((name) => LINE * name.length + 3);
+  const height = Math.max(roomy ? 380 : 280, 60 + tall.reduce((sum, one) => sum + one, 0));
   const {svg, X, Y, box} = plot(width, height, x, y, right);
   svg.lines = lines.map((one) => one.line);
   svg.setAttribute("aria-label", `${y.title} against ${x.title}; the numbers are below`);
-  const ends = apart(lines.map((one) => Y(one.points.at(-1).y)), 16);
+  const ends = roomy ?
+    apart(lines.map((one) => Y(one.points.at(-1).y)), tall, 0, height - 20) : [];
   lines.forEach((one, i) => {
     const entry = DATA.entries[one.line], colour = colourOf(entry), points = one.points;
     const group = s("g", {class: "line"});
@@ -112,13 +149,13 @@ function curves(width, lines, x, y) {
       stroke: colour, fill: "none", "stroke-width": 1.7, "stroke-dasharray": DASHES[entry.dash]}));
     points.forEach((p) => group.append(marker(entry, X(p.x), Y(p.y), 4.2,
       {"data-tip": p.tip, "data-value": p.y})));
-    if (wide) {
+    if (roomy) {
       const from = X(points.at(-1).x) + 6, to = box.right + 14;
       group.append(
         s("path", {class: "hair", stroke: colour,
           d: `M${from} ${Y(points.at(-1).y)}L${to - 4} ${ends[i]}`}),
         marker(entry, to + 3, ends[i], 4),
-        s("text", {class: "label", x: to + 11, y: ends[i] + 4}, clipped(entry.title, 27)));
+        named(names[i], to + 11, ends[i], "start"));
     }
     focusOn(svg, group);
     svg.append(group);
@@ -126,31 +163,35 @@ function curves(width, lines, x, y) {
   return svg;
 }
 
-/* points: {line, x, y, tip}; names where there is room for them */
+/* points: {line, x, y, tip}; names where there is room for them, and nothing under them */
 function scatter(width, points, x, y, under = []) {
-  const wide = width >= WIDE, height = wide ? 420 : 300;
-  const {svg, X, Y, box} = plot(width, height, x, y, wide ? 130 : 14);
+  const roomy = width >= WIDE, height = roomy ? 420 : 300;
+  const {svg, X, Y, box} = plot(width, height, x, y, roomy ? 130 : 14);
   svg.lines = points.map((p) => p.line);
   svg.unnamed = [];
   svg.setAttribute("aria-label", `${y.title} against ${x.title}; the numbers are below`);
-  under.forEach((draw) => svg.append(draw(X, Y, box)));
   const taken = points.map((p) => [X(p.x) - 6, Y(p.y) - 6, X(p.x) + 6, Y(p.y) + 6]);
-  const free = (a) => a[2] < width && a[1] > 0 &&
+  under.forEach((draw) => {
+    const {node, areas = []} = draw(X, Y, box);
+    svg.append(node);
+    taken.push(...areas);
+  });
+  const free = (a) => a[0] > box.left && a[2] < width && a[1] > 0 && a[3] < box.bottom &&
     taken.every((b) => a[2] < b[0] || a[0] > b[2] || a[3] < b[1] || a[1] > b[3]);
   points.forEach((p) => {
     const entry = DATA.entries[p.line], cx = X(p.x), cy = Y(p.y);
     const group = s("g", {class: "line"});
-    const text = clipped(entry.title, 27), long = 6.6 * text.length;
-    const spots = [[9, 4, "start"], [-9, 4, "end"], [0, -10, "middle"], [0, 19, "middle"],
-      [8, -9, "start"], [8, 17, "start"], [-8, -9, "end"], [-8, 17, "end"]];
-    const spot = !wide ? null : spots.map(([dx, dy, anchor]) => {
+    const lines = broken(entry.title, 190), long = Math.max(...lines.map(wide));
+    const half = (LINE * lines.length) / 2, off = half + 7;
+    const spots = [[9, 0, "start"], [-9, 0, "end"], [0, -off, "middle"], [0, off, "middle"],
+      [8, -off + 2, "start"], [8, off - 2, "start"], [-8, -off + 2, "end"], [-8, off - 2, "end"]];
+    const spot = !roomy ? null : spots.map(([dx, dy, anchor]) => {
       const left = cx + dx - (anchor === "end" ? long : anchor === "middle" ? long / 2 : 0);
-      return {dx, dy, anchor, area: [left, cy + dy - 11, left + long, cy + dy + 3]};
-    }).find(({area}) => free(area) && area[0] > box.left);
+      return {dx, dy, anchor, area: [left, cy + dy - half, left + long, cy + dy + half]};
+    }).find(({area}) => free(area));
     if (spot) {
       taken.push(spot.area);
-      group.append(s("text", {class: "label", x: cx + spot.dx, y: cy + spot.dy,
-        "text-anchor": spot.anchor}, text));
+      group.append(named(lines, cx + spot.dx, cy + spot.dy, spot.anchor));
     } else svg.unnamed.push(p.line);
     group.append(marker(entry, cx, cy, 5.5, {"data-tip": p.tip, "data-x": p.x, "data-y": p.y}));
     focusOn(svg, group);

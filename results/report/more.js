@@ -7,15 +7,16 @@ function reliability(host) {
 
   function diagram(line, [count, sure, right], ece) {
     const bins = count.length, wide = SIDE / bins, most = Math.max(...count);
-    const svg = s("svg", {width: SIDE + 34, height: SIDE + TALL + 40, role: "img", "aria-label":
-      `${titleOf(line)}: share of right answers by confidence`});
+    const svg = s("svg", {viewBox: `0 0 ${SIDE + 34} ${SIDE + TALL + 32}`, role: "img",
+      "aria-label": `${titleOf(line)}: share of right answers by confidence`});
     const g = s("g", {transform: "translate(30 6)"});
     svg.append(g);
     for (const share of [0, 0.5, 1]) {
       const y = SIDE * (1 - share), x = SIDE * share;
       g.append(s("line", {class: "grid", x1: 0, x2: SIDE, y1: y, y2: y}),
         s("text", {x: -6, y: y + 4, "text-anchor": "end"}, 100 * share),
-        s("text", {x, y: SIDE + TALL + 20, "text-anchor": share ? "end" : "start"}, 100 * share));
+        s("text", {x, y: SIDE + TALL + 20, "text-anchor": ["start", "middle", "end"][2 * share]},
+          100 * share));
     }
     count.forEach((n, i) => {
       if (!n) return;
@@ -31,7 +32,7 @@ function reliability(host) {
     });
     g.append(s("path", {class: "diagonal", d: `M0 ${SIDE}L${SIDE} 0`}));
     return h("div", {}, h("h3", {}, titleOf(line)), svg,
-      ece ? h("div", {class: "count"}, `ECE ${ece} %`) : null);
+      ece === null ? null : h("div", {class: "count"}, ece ? `ECE ${ece} %` : "no ECE"));
   }
   function draw() {
     const {bins, lines} = DATA.reliability[state.group];

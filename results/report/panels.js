@@ -209,8 +209,8 @@ function robustness(host) {
     const back = (map, a, b) => (pixel) => a + ((pixel - map(a)) / (map(b) - map(a))) * (b - a);
     const x = back(X, 0, 100), y = back(Y, 0, 100);
     const low = Math.max(x(box.left), y(box.bottom)), high = Math.min(x(box.right), y(box.top));
-    return low >= high ? s("g") : s("path", {class: "diagonal",
-      d: `M${inside(X(low), box.left, box.right)} ${Y(low)}L${X(high)} ${Y(high)}`});
+    return {node: low >= high ? s("g") : s("path", {class: "diagonal",
+      d: `M${inside(X(low), box.left, box.right)} ${Y(low)}L${X(high)} ${Y(high)}`})};
   }];
   against(host, (state, line, i, view) => 100 * view.cells[i][0][VALUE], axis,
     {columns: shifted, first: -1, xs: []}, diagonal,
@@ -241,9 +241,13 @@ function cost(host) {
     return best;
   };
   const steps = (found) => [(X, Y, box) => {
-    const best = front(found);
-    const d = best.map((p, i) => (i ? `H${X(p.x)}V${Y(p.y)}` : `M${X(p.x)} ${Y(p.y)}`)).join("");
-    return s("path", {class: "front", d: d && d + `H${box.right}`});
+    const best = front(found).map((p) => [X(p.x), Y(p.y)]);
+    const d = best.map(([px, py], i) => (i ? `H${px}V${py}` : `M${px} ${py}`)).join("");
+    const areas = best.flatMap(([px, py], i) => {
+      const [next, above] = best[i + 1] || [box.right, py];
+      return [[px, py, next, py], [next, above, next, py]];
+    });
+    return {node: s("path", {class: "front", d: d && d + `H${box.right}`}), areas};
   }];
   against(host, (state, line) => costs[state.x].values[line], axis,
     {columns: realColumns, first: -1, xs: costs.map((one) => one.name)}, steps,
