@@ -1,7 +1,9 @@
 """A suite under a list of shifts, as one DataModule."""
 
+import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -178,14 +180,19 @@ class SuiteData(LightningDataModule):
             shuffle=False,
             num_workers=workers,
             multiprocessing_context=context,
-            worker_init_fn=calm,
+            worker_init_fn=partial(begin, dict(os.environ)),
         )
 
 
-def calm(worker: int) -> None:
-    """Keep OpenCV's own threads out of the way of the other workers."""
+def begin(environment: Mapping[str, str], worker: int) -> None:
+    """Start a worker: with what its own process was told, and without OpenCV's own threads.
+
+    The server that forks workers began earlier, and knows the environment of that time.
+    """
     import cv2
 
+    os.environ.clear()
+    os.environ.update(environment)
     cv2.setNumThreads(1)
 
 
