@@ -40,10 +40,10 @@ def notes_of(grid: Grid, by: str, columns: Sequence[str], shift: str) -> dict[st
         if shifted and grid.clean is not None:
             notes["drop"] = "Signed: change from clean, relative, in %."
         if by == "shift" and grid.ceiling is not None:
-            notes["summary"] = (
-                "norm.: % of the individual experts' accuracy on clean, task by task; "
-                "ret.: the same under each shift."
-            )
+            of = "% of the individual experts' accuracy"
+            told = [f"norm.: {of} on clean, task by task"] * (grid.clean is not None)
+            told += [f"ret.: {of} under the same shift, task by task"] * bool(shifted)
+            notes["summary"] = "; ".join(told) + "."
     if levels:
         severities = ", ".join(str(LEVELS[name]) for name in levels)
         notes["levels"] = (

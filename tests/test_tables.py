@@ -53,6 +53,9 @@ def test_normalised_and_retention_are_ratios_per_task(rows: pd.DataFrame) -> Non
     assert table.cells["individual", "L2"].retention == 1
     retained = np.mean([table.cells["ties", level].retention for level in ("L1", "L2", "L3")])
     assert table.summary["retention"]["ties"] == pytest.approx(retained)
+    assert [name in table.notes["summary"] for name in ("norm.", "ret.")] == [True, True]
+    clean = compare(rows[rows["corruption"] == "clean"])  # its notes tell of no column it lacks
+    assert [name in clean.notes["summary"] for name in ("norm.", "ret.")] == [True, False]
 
 
 def test_interval_on_clean_is_stratified_wilson(rows: pd.DataFrame) -> None:
