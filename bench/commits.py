@@ -1,6 +1,7 @@
 """Which commits of unpinned data sets a run has seen: no sweep mixes results of two of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from shutil import rmtree
 from typing import Any
 
 from bench import learned
@@ -18,26 +19,42 @@ def data_of(run: Run) -> dict[str, Any]:
     return {"data": found} if found else {}
 
 
-def require_same(runs: Sequence[Run], store: Store) -> None:
+def seen_before(runs: Sequence[Run], store: Store) -> dict[str, list[dict[str, str]]]:
+    """Run id -> the commits that it, and each of what it learned, was stored with."""
+    found = {}
+    for run in runs:
+        notes = store.path(run.id, "run").with_suffix(".json")
+        known = [store.run(run.id)] if notes.exists() else []
+        found[run.id] = [
+            facts.get("data", {}) for facts in (*known, *learned.lessons(store, run.id))
+        ]
+    return found
+
+
+def require_same(
+    runs: Sequence[Run], before: Mapping[str, list[dict[str, str]]], store: Store, force: bool
+) -> None:
     """Refuse to go on with a sweep whose data sets are of other commits now than before.
 
     Args:
         runs: of one suite, whose data are there.
-        store: the results so far, and what methods learned.
+        before: see :func:`seen_before`.
+        store: the results so far.
+        force: delete all of such a run instead, under whatever shifts it was measured.
 
     Raises:
         UserError: they are.
     """
     now = data_of(runs[0]).get("data", {})
-    for run in runs if now else ():
-        notes = store.path(run.id, "run").with_suffix(".json")
-        known = [store.run(run.id)] if notes.exists() else []
-        for facts in (*known, *learned.lessons(store, run.id)):
-            before = facts.get("data", {})
-            if changed := [part for part in now if before.get(part, now[part]) != now[part]]:
-                part = changed[0]
-                raise UserError(
-                    f"data set {part} is of commit {now[part][:12]} here, {run.id} has seen "
-                    f"{before[part][:12]}: run again with --force to measure all of it anew, give "
-                    "another --out, or pin the commit in the task's entry"
-                )
+    for run in runs:
+        changed = [(part, commit) for told in before[run.id] for part, commit in told.items()
+                   if now.get(part, commit) != commit]  # fmt: skip
+        if changed and force:
+            rmtree(store.folder / "cells" / run.id, ignore_errors=True)  # it may hold nothing
+        elif changed:
+            part, commit = changed[0]
+            raise UserError(
+                f"data set {part} is of commit {now[part][:12]} here, {run.id} has seen "
+                f"{commit[:12]}: run again with --force to measure all of it anew, give "
+                "another --out, or pin the commit in the task's entry"
+            )

@@ -27,7 +27,7 @@ def _kilobytes(field: str) -> int:
 
 @contextmanager
 def peak_memory() -> Iterator[Peak]:
-    """Measure a block's resident set: merging is done on the CPU, also where a GPU evaluates.
+    """Measure a block's resident set. Memory of a GPU that a method learns on is not in it.
 
     Where the process's peak cannot be reset (not Linux, some sandboxes) the growth of the peak over
     the whole life of the process is given, a lower bound.

@@ -45,7 +45,7 @@ def recorded(out: Path, name: str = "", run: str = "") -> dict[str, Any]:
         UserError: there is none.
     """
     records = [read_json(path) for path in sorted((out / "sweeps").glob("[!.]*.json"))]
-    sweeps = [_with_evaluated(r, records) for r in records if r["kind"] == "sweep"]
+    sweeps = [_with_evaluated(r, records, out) for r in records if r["kind"] == "sweep"]
 
     def fits(r: dict[str, Any]) -> bool:
         return name in ("", r["name"]) and (not run or run in r["runs"])
@@ -64,18 +64,21 @@ def recorded(out: Path, name: str = "", run: str = "") -> dict[str, Any]:
     return max(fitting, key=lambda record: record["started"])
 
 
-def _with_evaluated(record: dict[str, Any], records: list[dict[str, Any]]) -> dict[str, Any]:
-    found, left_out = _evaluated(records, record)
+def _with_evaluated(
+    record: dict[str, Any], records: list[dict[str, Any]], out: Path
+) -> dict[str, Any]:
+    found, left_out = _evaluated(records, record, out)
     whole = {"runs": record["runs"] | found, "evaluated": list(found), "left_out": left_out}
     return record | whole
 
 
 def _evaluated(
-    records: list[dict[str, Any]], sweep: dict[str, Any]
+    records: list[dict[str, Any]], sweep: dict[str, Any], out: Path
 ) -> tuple[dict[str, str], list[str]]:
     """Runs of weights from elsewhere on the very cells of ``sweep``; the newest of each name.
 
-    And the names that would be there, but were not measured under all of its shifts.
+    And the names that would be there, but were not measured under all of its shifts, or not on the
+    same commit of a data set.
     """
     cells = ("suite", "encoder", "limit", "data_seed", "expert_seed", "precision")  # any seed
 
@@ -90,12 +93,20 @@ def _evaluated(
             and all(same(record["sweep"], sweep["sweep"], key) for key in cells)
             and _unseen(record) == _unseen(sweep)
         ):
+            seen, here = _commits(record, out), _commits(sweep, out)
+            alike = all(seen[part] == here[part] for part in seen.keys() & here)
             for name in dict.fromkeys(record["runs"].values()):
                 named[name] = None
-                if set(record["shifts"]) >= set(sweep["shifts"]):
+                if alike and set(record["shifts"]) >= set(sweep["shifts"]):
                     newest[name] = {run: one for run, one in record["runs"].items() if one == name}
     found = {run: name for runs in newest.values() for run, name in runs.items()}
     return found, [name for name in named if name not in newest]
+
+
+def _commits(record: dict[str, Any], out: Path) -> dict[str, str]:
+    """Of the data sets that its first run with results saw; empty where all are pinned."""
+    notes = (out / "cells" / run / "run.json" for run in record["runs"])
+    return next((read_json(path).get("data", {}) for path in notes if path.exists()), {})
 
 
 def _unseen(record: dict[str, Any]) -> set[str]:

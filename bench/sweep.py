@@ -10,7 +10,7 @@ from rich.console import Console
 from bench import devices, learned
 from bench.adapt import adapt
 from bench.announce import show, trainings
-from bench.commits import data_of, require_same
+from bench.commits import data_of, require_same, seen_before
 from bench.config import Sweep
 from bench.engines import Engine, engine
 from bench.errors import DamagedFileError, UserError
@@ -80,6 +80,7 @@ def execute(
     """Do what a resolved plan lacks."""
     store = Store(out)
     clear_damaged(plan, store, force, dry_run)
+    before = seen_before(plan.runs, store)
     if force and not dry_run:
         forget(plan, store)
     inspect(plan, store, force)
@@ -91,7 +92,7 @@ def execute(
     if plan.num_todo:
         with engine(jobs) as workers:
             build_data(plan.tasks, workers, stages)
-            require_same(plan.runs, store)
+            require_same(plan.runs, before, store, force)
             prepare(plan, workers, stages)
             configs = choose(plan, store, workers, stages)
             teach(plan, configs, store, workers, stages)

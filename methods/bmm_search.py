@@ -18,6 +18,7 @@ from methods.support import Support, first
 from methods.vit import ViT, encode_plain
 
 Model = Mapping[str, Tensor]
+BATCH = 128  # images that are encoded at once on a GPU
 
 
 class Validation:
@@ -40,7 +41,9 @@ class Validation:
 
     def logits(self, model: Model, task: str) -> Tensor:
         """Of all images of a task.  ``-> [N, C]``."""
-        features = encode_plain(self.data[task][0], model, self.vit)
+        images = self.data[task][0]  # a CPU takes them in parts of its own size
+        parts = [images] if images.device.type == "cpu" else images.split(BATCH)
+        features = torch.cat([encode_plain(part, model, self.vit) for part in parts])
         return F.normalize(features, dim=-1) @ self.heads[task].T
 
     def accuracy(self, model: Model, task: str) -> float:

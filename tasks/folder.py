@@ -45,11 +45,12 @@ class Folder:
     def identity(self, task: Task) -> str:
         """16 hex digits of all that decides images, labels and prompts of a task.
 
-        Of the images: names and sizes of their files, see :attr:`tasks.survey.Survey.digest`.
+        Of the images: names and sizes of their files, see :attr:`tasks.survey.Survey.digest`; and
+        the folder's own name, by which they are cut.
         """
         cut = self.cut.published, self.cut.most, self.cut.apart
         words = task.classes, task.templates
-        return hashed(self.found.digest, cut, task.size, task.version, *words)[:16]
+        return hashed(self.found.digest, self._key, cut, task.size, task.version, *words)[:16]
 
     def sizes(self) -> tuple[int, int, int, int]:
         """Images in train, adapt, val, test.

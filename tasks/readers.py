@@ -101,6 +101,11 @@ def labels_of(table: "Dataset", column: str, name: str) -> tuple[np.ndarray, tup
     feature: Any = table.features[column]
     values = np.asarray(table.with_format("numpy")[column][:])
     if values.dtype.kind in "OUS":
+        if None in values.tolist():
+            raise DamagedFileError(
+                f"column {column!r} of {name} lacks {values.tolist().count(None):,} labels: give a "
+                "part whose labels are known"
+            )
         names, numbers = np.unique(values.astype(str), return_inverse=True)
         return numbers.astype(np.int64), tuple(names.tolist())
     names_of_classes = tuple(feature.names) if isinstance(feature, ClassLabel) else ()

@@ -166,6 +166,12 @@ def tables(found: "dict[str, Dataset]", path: str) -> tuple[dict[str, Part], tup
         raise UserError(f"{path} has parts that are neither train nor test: {sorted(found)}")
     chosen = to_cut(chosen, next(iter(found.values())))
     image, label = columns(next(iter(chosen.values())), path)
+    for part, table in chosen.items():
+        if lacking := {image, label} - set(table.column_names):
+            raise UserError(
+                f"the {part} part of {path} has no column {min(lacking)!r}, as another part has; "
+                f"it has: {', '.join(table.column_names)}"
+            )
     labels = {part: labels_of(table, label, path) for part, table in chosen.items()}
     names = {names for _, names in labels.values()}
     if len(names) > 1:

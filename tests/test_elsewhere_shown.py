@@ -86,7 +86,7 @@ def test_a_sweep_that_gains_a_shift_says_what_it_leaves_out(command, out, fill, 
     sweep_into(out, replace(SMOKE, shifts=(*SMOKE.shifts, "contrast@1")))
     shown = command("table", "--out", out)
     assert not re.search(r"\bmine\b", shown.out)
-    assert "shifts that they were not measured under: mine; `evaluate` or" in shown.err
+    assert "has shifts or data that they did not see: mine; `evaluate` or" in shown.err
     assert add(fill()).code == 0
     assert re.search(r"\bmine\b", command("table", "--out", out).out)
 

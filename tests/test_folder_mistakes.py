@@ -46,6 +46,12 @@ def no_column(data_folder: Path) -> None:
     )
 
 
+def other_columns(data_folder: Path) -> None:
+    train, test = (table(CLASSES, part, 4) for part in ("train", "test"))
+    both = datasets.DatasetDict({"train": train, "test": test.rename_column("label", "y")})
+    both.save_to_disk(str(data_folder / "zoo"))
+
+
 def no_parquet(data_folder: Path) -> None:
     (data_folder / "zoo").mkdir()
     (data_folder / "zoo" / "train.parquet").write_bytes(b"no parquet")
@@ -62,6 +68,10 @@ MISTAKES: dict[Callable[[Path], None], tuple[str, str]] = {
     two_to_test_on: ("local_zoo", "zoo has too few images (train 8, test 2) for adapt, val and"),
     no_rows: ("local_zoo", "zoo is no data set that was saved to disk: "),
     no_pictures: ("local_zoo", "holds no images: make a folder for each class"),
+    other_columns: (
+        "local_zoo",
+        "zoo has no column 'label', as another part has; it has: image, y",
+    ),
     no_column: ("local_zoo", "has no column 'image'; it has: text, label"),
     no_parquet: ("local_zoo", "cannot read the parquet files of"),
     odd_name: ("local_my zoo", "the name of a task is part of file names; rename the folder"),

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from bench.adapt import journal_of
@@ -98,6 +99,31 @@ def test_a_sweep_does_not_go_on_with_another_commit(resumed, tiny_sweep, tiny_hu
         method: commits(tiny_hub) for method in methods["methods"]
     }
     assert measured(tmp_path / "out").equals(measured(tmp_path / "elsewhere"))
+
+
+def test_force_over_some_shifts_leaves_nothing_of_another_commit(tiny_sweep, tiny_hub, tmp_path):
+    both = {"methods": ("average",), "shifts": ("clean", "contrast@5")}
+    tiny_sweep(**both)
+    change(tiny_hub)
+    assert tiny_sweep("--force", methods=("average",), shifts=("clean",)).code == 0
+    assert tiny_sweep(**both).code == 0
+    assert tiny_sweep(**both, out="elsewhere").code == 0
+    assert measured(tmp_path / "out").equals(measured(tmp_path / "elsewhere"))
+
+
+def test_predictions_on_another_commit_are_left_out(tiny_sweep, tiny_hub, command, tmp_path):
+    tiny_sweep(methods=("average",), shifts=("clean",))
+    out, path = tmp_path / "out", tmp_path / "mine.parquet"
+    assert command("results", "template", "-o", path, "--out", out).code == 0
+    frame = pd.read_parquet(path)
+    frame.assign(prediction=0).to_parquet(path)
+    assert command("results", "add", path, "--out", out).code == 0
+    assert "mine" in command("table", "--out", out).out
+    change(tiny_hub)
+    assert tiny_sweep("--force", methods=("average",), shifts=("clean",)).code == 0
+    shown = command("table", "--out", out)
+    assert "mine" not in shown.out
+    assert "has shifts or data that they did not see: mine" in shown.err
 
 
 def test_what_is_downloaded_again_from_the_same_commit_goes_on(resumed, tmp_path):

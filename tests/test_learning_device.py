@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
 from bench import adapt, devices
-from methods import METHODS, MergingMethod, Needs
+from methods import METHODS, MergingMethod, Needs, bmm_search
 from methods.base import Checkpoints
+from methods.bmm_search import Validation
 from methods.probe import Recorder, small_checkpoints
 from methods.support import Support
 from tests.learner import Learner
@@ -145,3 +146,21 @@ def test_a_trainer_learns_there_too(monkeypatch, smoke):
     monkeypatch.setattr(devices, "settle", lambda: None)
     adapt.learn(run_of(SWEEP), "{}", None)
     assert [(one["accelerator"], one["devices"]) for one in told] == [("cpu", 1)]
+
+
+def test_a_gpu_takes_images_in_batches(monkeypatch):
+    """A whole val split at once would not fit; a CPU cuts it up by itself."""
+    seen: list[int] = []
+
+    def encode(images, model, vit):
+        seen.append(len(images))
+        return torch.empty(len(images), 4, device=images.device)
+
+    monkeypatch.setattr(bmm_search, "encode_plain", encode)
+    for device, wanted in (("meta", [128, 128, 44]), ("cpu", [300])):
+        validation = object.__new__(Validation)
+        validation.vit, validation.heads = None, {"a": torch.ones(3, 4, device=device)}
+        validation.data = {"a": (torch.empty(300, 3, 8, 8, device=device), None)}
+        assert validation.logits({}, "a").shape == (300, 3)
+        assert seen == wanted
+        seen.clear()

@@ -61,6 +61,16 @@ def test_words_of_a_task_make_another_run_and_its_title_does_not(pets, run_id):
     assert run_id() == found["nothing said"]
 
 
+def test_the_name_that_a_folder_is_cut_by_makes_another_run(data_folder):
+    """Two names of one task; a whole is cut by its name."""
+    found = set()
+    for name in ("MNIST", "tall_mnist"):
+        path = tree(data_folder / name, CLASSES, whole=10)
+        found.add(folder.Folder(str(path)).identity(TASKS["toy_two"]))
+        survey.cache_clear()
+    assert len(found) == 2
+
+
 def test_words_count_in_published_splits_too(pets, run_id):
     tree(pets, CLASSES, train=10)
     plain = run_id(f"{SUITE}@published")

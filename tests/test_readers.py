@@ -29,6 +29,12 @@ def test_numbers_that_are_no_classes_are_refused():
         labels_of(part, "label", "it")
 
 
+def test_missing_words_are_refused():
+    holes = Dataset.from_dict({"label": ["a", None, "b", None]})
+    with pytest.raises(DamagedFileError, match="column 'label' of it lacks 2 labels"):
+        labels_of(holes, "label", "it")
+
+
 @pytest.mark.parametrize("kind", [NAMED, PLAIN])
 def test_hidden_labels_are_refused(kind):
     with pytest.raises(DamagedFileError, match=r"holds -1, which is no class \(2 such labels"):

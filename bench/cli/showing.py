@@ -73,7 +73,7 @@ def selected(out: Path, sweep: str, methods: list[str]) -> pd.DataFrame:
     record = recorded(out, sweep)
     if record["left_out"]:
         typer.echo(
-            f"not shown, as sweep {record['name']} has shifts that they were not measured under: "
+            f"not shown, as sweep {record['name']} has shifts or data that they did not see: "
             f"{', '.join(record['left_out'])}; `evaluate` or `results add` them again",
             err=True,
         )
