@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from results.latex import WRITTEN
 
 NUMBER = 52  # points of a column of numbers, with the space beside it
-SHARES = ((0.4, 0.6), (0.3, 0.15, 0.55))  # of the rest: names of methods, of their lines, text
+SHARES = ((0.4, 0.6), (0.3, 0.25, 0.45))  # of the rest: names of methods, of their lines, text
 
 
 def float_around(
