@@ -18,7 +18,8 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from bench import commits, devices, learned
+from bench import devices, learned
+from bench.commits import commits_of
 from bench.config import Run, digest
 from bench.engines import step_done
 from bench.errors import UserError
@@ -176,7 +177,7 @@ def learn(
         "curves": {name: curve for name, curve in found.items() if curve},
         "coefficients": method.coefficients,
         "report": method.report,
-        **commits.data_of(run),
+        **commits_of(run),
     }
 
 
@@ -204,7 +205,7 @@ def adapt(run: Run, config: str, shift: Shift | None, store: Store) -> None:
 
 def journal_of(run: Run, config: str, shift: Shift | None, store: Store) -> Path:
     """Where a learning keeps a record of itself: other experts, data, constants: another file."""
-    made_of = digest((config, weights_of(run), *commits.data_of(run).values()))
+    made_of = digest((config, weights_of(run), *commits_of(run).values()))
     name = f"study-{made_of}" + (f"-{shift.key}" if shift else "")
     return store.folder / "cells" / run.id / f"{name}.journal"
 

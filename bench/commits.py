@@ -12,7 +12,7 @@ from tasks import suite
 from tasks.hub import Hub
 
 
-def data_of(run: Run) -> dict[str, Any]:
+def commits_of(run: Run) -> dict[str, Any]:
     """What is stored with a run: ``{"data": part -> commit}``; nothing where all is pinned."""
     sources = [task.source for task in suite(run.suite)]
     found = {k: v for one in sources if isinstance(one, Hub) for k, v in one.commits.items()}
@@ -45,7 +45,7 @@ def require_same(
     Raises:
         UserError: they are.
     """
-    now = data_of(runs[0]).get("data", {})
+    now = commits_of(runs[0]).get("data", {})
     for run in runs:
         changed = [(part, commit) for told in before[run.id] for part, commit in told.items()
                    if now.get(part, commit) != commit]  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench import commits
+from bench.commits import commits_of
 from bench.config import Run, Sweep, with_fields
 from bench.doubts import detects, lines_of
 from bench.errors import UserError
@@ -89,7 +89,7 @@ def add(path: Path, out: Path, sweep: str = "", origin: Origin = Origin()) -> Ad
         for shift in plan.shifts:
             _write(run, facts, shift, plan, found[key], truths, store)
         told = {"run": asdict(run), "config": run.config, "cost": {}, "elsewhere": path.name}
-        told |= commits.data_of(run)
+        told |= commits_of(run)
         store.write_run(run.id, told)
     plan.runs = list(runs.values())
     record(plan, out, {})

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from bench import devices
-from bench.commits import data_of
+from bench.commits import commits_of
 from bench.config import Run
 from bench.errors import UserError
 from bench.unseen import seen_of
@@ -51,7 +51,7 @@ def note(run: Run, config: str, cost: Cost, store: Store) -> None:
         )
     if "cost" not in facts:
         new = {"run": asdict(run), "config": config, "cost": asdict(cost), "experts": weights}
-        new |= {"device": devices.described(), **data_of(run)}
+        new |= {"device": devices.described(), **commits_of(run)}
         store.write_run(run.id, facts | new)
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from bench import devices, learned
 from bench.adapt import adapt
 from bench.announce import show, trainings
-from bench.commits import data_of, require_same, seen_before
+from bench.commits import commits_of, require_same, seen_before
 from bench.config import Sweep
 from bench.engines import Engine, engine
 from bench.errors import DamagedFileError, UserError
@@ -80,7 +80,7 @@ def execute(
     """Do what a resolved plan lacks."""
     store = Store(out)
     clear_damaged(plan, store, force, dry_run)
-    before = seen_before(plan.runs, store)
+    before = {} if dry_run else seen_before(plan.runs, store)
     if force and not dry_run:
         forget(plan, store)
     inspect(plan, store, force)
@@ -188,7 +188,7 @@ def choose(plan: Plan, store: Store, workers: Engine, stages: Stages) -> dict[st
             for run_id, outcome in tune(plan.to_tune, workers, advance).items():
                 run = next(run for run in plan.runs if run.id == run_id)
                 facts = {"run": asdict(run), "config": outcome["config"], "tuning": outcome}
-                store.write_run(run_id, facts | data_of(run))
+                store.write_run(run_id, facts | commits_of(run))
     return {run.id: chosen(run, store) if run.tuned else run.config for run in plan.runs}
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,7 +47,7 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Listing:
+class Listing(ABC):
     """Lines, one per entry or more, and what must be said about them."""
 
     title: str
@@ -55,9 +56,9 @@ class Listing:
     setting: dict[str, str]  # world, suite, encoder, limit, precision, constants, placement
     notes: dict[str, str]  # what a reader must know; key = what it is about
 
+    @abstractmethod
     def frame(self) -> pd.DataFrame:
         """Every number, unrounded, with columns ``entry`` and ``column``."""
-        raise NotImplementedError
 
     @property
     def allowances(self) -> dict[str, int]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from safetensors import SafetensorError
@@ -65,6 +66,18 @@ def command(
         capsys.readouterr()
         code = main([str(word) for word in words])
         return Outcome(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def add(command: Callable[..., Outcome], out: Path, tmp_path: Path) -> Callable[..., Outcome]:
+    """Put predictions into the tables of the results in ``out``, a fixture of the test's own."""
+
+    def run(frame: pd.DataFrame, *words: object) -> Outcome:
+        path = tmp_path / "predictions.parquet"
+        frame.to_parquet(path)
+        return command("results", "add", path, "--out", out, *words)
 
     return run
 

@@ -53,16 +53,6 @@ def frame(out) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True).sample(frac=1, random_state=0)  # in any order
 
 
-@pytest.fixture
-def add(command, out, tmp_path):
-    def run(frame: pd.DataFrame, *words: object):
-        path = tmp_path / "predictions.parquet"
-        frame.to_parquet(path)
-        return command("results", "add", path, "--out", out, *words)
-
-    return run
-
-
 def test_what_was_predicted_elsewhere_stands_in_the_tables(add, command, out, frame):
     shown = add(frame, "--needs", "unlabelled images", "--stores", "two models", "--cite", "a2030")
     assert shown.code == 0

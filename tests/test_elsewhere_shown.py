@@ -41,16 +41,6 @@ def fill(command, out, tmp_path):
 
 
 @pytest.fixture
-def add(command, out, tmp_path):
-    def run(frame: pd.DataFrame, *words: object):
-        path = tmp_path / "predictions.parquet"
-        frame.to_parquet(path)
-        return command("results", "add", path, "--out", out, *words)
-
-    return run
-
-
-@pytest.fixture
 def service(monkeypatch, tmp_path):
     log_out(monkeypatch, tmp_path)
     yield from served(monkeypatch)
