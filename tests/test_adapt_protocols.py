@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from rich.console import Console
 
 from bench import learned
 from bench.adapt import data_of, learn
 from bench.errors import DamagedFileError, UserError
 from bench.plan import inspect, resolve
+from bench.sweep import execute
 from bench.zoo.encoders import ENCODERS
 from corruptions.base import CLEAN, Shift
 from methods.files import save_checkpoint
@@ -134,6 +136,8 @@ def test_a_damaged_file_is_named_and_made_anew_with_force(how, tmp_path, command
         sweep_into(tmp_path, SWEEP)
     with pytest.raises(DamagedFileError, match=f"{file} .*--force"):
         learned.load(file)
+    execute(resolve(SWEEP), tmp_path, 1, force=True, dry_run=True, console=Console(quiet=True))
+    assert file.exists()  # a dry run only says what would be done
     sweep_into(tmp_path, SWEEP, force=True)
     assert coefficient(tmp_path) == scale
     pd.testing.assert_frame_equal(measured(tmp_path), before, check_exact=True)
