@@ -8,13 +8,13 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.cli.listing import markdown, methods, published, shifts, suites, tasks
+from bench.cli.list import markdown, methods, published, shifts, suites, tasks
 from bench.cli.options import OUT
-from bench.leaderboard import method_order
-from bench.records import recorded, rows_of
-from results.render import render
+from bench.reporting.leaderboard import method_order
+from bench.reporting.sweep_index import recorded, rows_of
+from results.render.text import render
 from results.store import Store
-from results.tables import compare
+from results.tables.comparison import compare
 
 ROOT = Path(__file__).resolve().parents[1]
 # What the README may show, and of which sweep; it is made if the README has a place for it.
@@ -132,18 +132,23 @@ def draw(text: str, out: Path, folder: Path) -> list[Path]:
     Raises:
         UserError: a sweep that they show was not run, or is not finished.
     """
-    from bench.scales import trials_of
-    from results import drawing, heatmaps, plots, scale_plot
+    from bench.reporting.tuning_history import trials_of
+    from results.plots import (
+        comparison,
+        learned,
+        scale,
+        style,
+    )
 
     order, store = method_order(), Store(out)
     made = {
-        "severity": lambda rows: plots.severity(rows, order=order),
-        "routing": heatmaps.routing,
-        "scale": lambda rows: scale_plot.scale(rows, trials_of(rows, store), order=order),
+        "severity": lambda rows: comparison.severity(rows, order=order),
+        "routing": learned.routing,
+        "scale": lambda rows: scale.scale(rows, trials_of(rows, store), order=order),
     }
     figures = shown(text)[1].items()
     found = {name: rows_of(out, recorded(out, sweep), only) for name, (sweep, only) in figures}
-    return [drawing.save(made[name](rows), folder / f"{name}.png") for name, rows in found.items()]
+    return [style.save(made[name](rows), folder / f"{name}.png") for name, rows in found.items()]
 
 
 def main(words: Sequence[str]) -> None:

@@ -1,8 +1,7 @@
 """How long the work of a sweep takes, roughly: for the line that a plan prints."""
 
 from bench.config import Run
-from bench.members import images_of, passes_of, routes
-from bench.unseen import seen_of
+from bench.stages.build import images_of, passes_of, routes, seen_of
 from bench.zoo.encoders import ENCODERS, Encoder
 
 # Measured on one core of a 2023 server CPU.

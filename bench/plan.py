@@ -3,19 +3,17 @@
 import json
 from dataclasses import dataclass, field
 
-from bench import learned
 from bench.config import Run, Sweep
-from bench.errors import UserError
 from bench.forecast import burden, seconds_of
-from bench.lines import Line, named
-from bench.members import learns, routes, steps_of
-from bench.unseen import unseen_of
+from bench.stages import artifacts
+from bench.stages.build import candidates, canonical, learns, routes, steps_of, unseen_of
+from bench.variants import Line, named
 from bench.zoo.encoders import ENCODERS, OF_WORLD, Encoder
 from bench.zoo.experts import Expert, experts_of
 from corruptions.base import CLEAN, Shift, parse_shifts
 from corruptions.cache import Request, missing
+from mergeshift import UserError
 from methods import METHODS, MergingMethod, Needs
-from methods.config import BaseConfig
 from results.store import Store
 from tasks import Task, suite, world_of
 from tasks.datamodule import SuiteData, affordable, image_cache
@@ -93,18 +91,6 @@ class Plan:
             corrupted=self.images,
         )
         return seconds / 60 / jobs
-
-
-def candidates(run: Run) -> list[str]:
-    """The configs that tuning tries, as canonical JSON."""
-    config = METHODS[run.method].Config.make(json.loads(run.config))
-    fixed = set(config.grid) - set(json.loads(run.grid))
-    return [canonical(candidate) for candidate in config.candidates(fixed)]
-
-
-def canonical(config: BaseConfig) -> str:
-    """A config as JSON with sorted keys."""
-    return json.dumps(config.as_dict(), sort_keys=True)
 
 
 def resolve(sweep: Sweep) -> Plan:
@@ -215,7 +201,7 @@ def trainings(plan: Plan, store: Store, force: bool) -> list[tuple[Run, Shift | 
         for run in runs
         if run.id in learners
     }
-    missing = [(r, shift) for r, shift in wanted if force or not learned.has(store, r.id, shift)]
+    missing = [(r, shift) for r, shift in wanted if force or not artifacts.has(store, r.id, shift)]
     return sorted(missing, key=lambda unit: -burden(unit[0]))
 
 

@@ -10,17 +10,16 @@ import pandas as pd
 from rich.console import Console
 
 from bench.config import Sweep
-from bench.errors import UserError
-from bench.records import recorded, rows_of
-from bench.registry import Registry
+from bench.reporting.sweep_index import recorded, rows_of
 from bench.sweep import run_sweep
 from corruptions.base import PROTOCOL
-from results import published
-from results.columns import MEAN
-from results.entries import Entry
-from results.published import base_of, within
-from results.published_lines import Line, Place, fitting, lines_of, stored
-from results.tables import compare
+from mergeshift import Registry, UserError
+from results.published import sources as published
+from results.published.matching import Line, Place, fitting, lines_of, stored
+from results.published.sources import base_of, within
+from results.tables.columns import MEAN
+from results.tables.comparison import compare
+from results.tables.entries import Entry
 from tasks import TASKS
 
 POINT = 0.01

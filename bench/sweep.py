@@ -7,24 +7,25 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import devices, learned
-from bench.adapt import adapt
-from bench.announce import show, trainings
-from bench.commits import commits_of, require_same, seen_before
 from bench.config import Sweep
-from bench.engines import Engine, engine
-from bench.errors import DamagedFileError, UserError
-from bench.evaluate import evaluate
-from bench.external import keep
-from bench.plan import Plan, candidates, chosen, count_images, inspect, requests, resolve
-from bench.progress import Advance, Stages
-from bench.records import record
-from bench.tune import tune
-from bench.zoo.exchange import tower
+from bench.plan import Plan, chosen, count_images, inspect, requests, resolve
+from bench.plan_summary import show, trainings
+from bench.reporting.sweep_index import record
+from bench.runtime import devices
+from bench.runtime.progress import Advance, Stages
+from bench.runtime.workers import Engine, engine
+from bench.stages import artifacts
+from bench.stages.adapt import adapt
+from bench.stages.build import candidates, commits_of, keep
+from bench.stages.evaluate import evaluate
+from bench.stages.provenance import require_same, seen_before
+from bench.stages.tune import tune
 from bench.zoo.experts import build as build_experts
 from bench.zoo.experts import damaged as damaged_experts
 from bench.zoo.experts import experts_of
+from bench.zoo.import_export import tower
 from corruptions.cache import path_of, precompute, prune
+from mergeshift import DamagedFileError, UserError
 from methods import METHODS
 from results.store import Store
 from tasks import TASKS, Task
@@ -109,7 +110,7 @@ def clear_damaged(plan: Plan, store: Store, force: bool, dry_run: bool) -> None:
     """
     folders = {run.id for run in plan.runs}
     damaged = [path for path in store.damaged() if path.parent.name in folders]
-    damaged += learned.damaged(store, sorted(folders))
+    damaged += artifacts.damaged(store, sorted(folders))
     damaged += store.damaged_images(sorted(folders)) if plan.sweep.uncertainty else []
     damaged += damaged_experts(experts_of(plan.encoder.name, plan.seen, plan.sweep.expert_seed))
     if damaged and not force:
@@ -126,8 +127,8 @@ def forget(plan: Plan, store: Store) -> None:
     for run in plan.runs:
         for shift in plan.shifts:
             store.path(run.id, shift.key).unlink(missing_ok=True)
-            learned.path(store, run.id, shift).unlink(missing_ok=True)
-        learned.path(store, run.id).unlink(missing_ok=True)
+            artifacts.path(store, run.id, shift).unlink(missing_ok=True)
+        artifacts.path(store, run.id).unlink(missing_ok=True)
         for journal in (store.folder / "cells" / run.id).glob("study-*.journal"):
             journal.unlink()
         store.path(run.id, "run").with_suffix(".json").unlink(missing_ok=True)

@@ -7,9 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from bench.errors import UnknownNameError, UserError
-from bench.registry import Registry
-from bench.seeds import rng_of
+from mergeshift import Registry, UnknownNameError, UserError, rng_of
 
 SEVERITIES = (1, 2, 3, 4, 5)
 CONSTANTS = ("cifar10-c", "imagenet-c")  # the published sets: for 32 px, for 224 px

@@ -12,10 +12,9 @@ from tokenize import TokenError
 
 import numpy as np
 
-from bench.errors import UserError
-from bench.files import atomic
 from corruptions.base import CLEAN, Shift
-from corruptions.workers import Lazy, blocks
+from corruptions.parallel import Lazy, blocks
+from mergeshift import UserError, atomic
 
 Request = tuple[np.ndarray | Lazy, Shift, str]  # images [N, H, W, 3], shift, task
 BLOCK = 1 << 20  # bytes of images that one call of a worker corrupts

@@ -5,7 +5,7 @@ from io import BytesIO
 import numpy as np
 
 from corruptions.base import corruption
-from corruptions.package import imagenet_c
+from corruptions.imagenet_c import imagenet_c
 
 SOURCE = "Hendrycks & Dietterich 2019, make_cifar_c.py; imagecorruptions"
 

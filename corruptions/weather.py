@@ -3,7 +3,7 @@
 import numpy as np
 
 from corruptions.base import corruption
-from corruptions.package import imagenet_c
+from corruptions.imagenet_c import imagenet_c
 
 WATER = np.array([175, 238, 238], np.float32)  # pale turquoise
 MUD = np.array([63, 42, 20], np.float32)

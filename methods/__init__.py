@@ -6,7 +6,9 @@ from pkgutil import iter_modules
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
 
-from methods.base import METHODS, Checkpoints, MergingMethod, Needs, Paper  # noqa: E402
-from methods.merging import merge  # noqa: E402
+from methods.api import merge  # noqa: E402
+from methods.base import METHODS, MergingMethod, Paper  # noqa: E402
+from methods.common.checkpoints import Checkpoints  # noqa: E402
+from methods.common.data_access import Needs  # noqa: E402
 
 __all__ = ["METHODS", "Checkpoints", "MergingMethod", "Needs", "Paper", "merge"]

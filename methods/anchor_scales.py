@@ -5,15 +5,16 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from methods.base import METHODS, NO_PAPER, Checkpoints
-from methods.bmm_base import Anchored
-from methods.bmm_config import AnchorConfig
-from methods.bmm_merge import modules_of, scaled
-from methods.clock import Clock
-from methods.matrices import Module, assemble
-from methods.regression import Regression
-from methods.support import Support
-from methods.weights import Weights
+from methods.base import METHODS, NO_PAPER
+from methods.bmm.base import Anchored
+from methods.bmm.config import AnchorConfig
+from methods.bmm.inner import modules_of, scaled
+from methods.common.checkpoints import Checkpoints
+from methods.common.data_access import Support
+from methods.common.linear_layers import Module, assemble
+from methods.common.regression import Regression
+from methods.common.timer import Clock
+from methods.common.weights import Weights
 
 
 @METHODS.register("anchor_scales")

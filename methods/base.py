@@ -11,15 +11,13 @@ from lightning import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.errors import UserError
-from bench.registry import Registry
-from bench.seeds import seed_of
-from methods.checkpoints import Checkpoints as Checkpoints
-from methods.clock import CPU
-from methods.config import BaseConfig
-from methods.support import Adaptation, Guarded, Needs, Support
-from methods.vit import ViT, encode_plain
-from methods.weights import Held, Weights
+from mergeshift import Registry, UserError, seed_of
+from methods.common.checkpoints import Checkpoints
+from methods.common.config import BaseConfig
+from methods.common.data_access import Adaptation, Guarded, Needs, Support
+from methods.common.timer import CPU
+from methods.common.vit import ViT, encode_plain
+from methods.common.weights import Held, Weights
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,11 @@ from typing import Annotated
 
 from torch import nn
 
-from methods.base import METHODS, NO_PAPER, Checkpoints
-from methods.routed import RoutedMethod
-from methods.routers import Classifier, Schedule, examples, plain_mlp, train
-from methods.support import Needs, Support
+from methods.base import METHODS, NO_PAPER
+from methods.common.checkpoints import Checkpoints
+from methods.common.data_access import Needs, Support
+from methods.routing.method import RoutedMethod
+from methods.routing.routers import Classifier, Schedule, examples, plain_mlp, train
 
 
 @METHODS.register("ce_router")

@@ -2,10 +2,11 @@
 
 from torch import nn
 
-from methods.base import METHODS, NO_PAPER, Checkpoints
-from methods.routed import RoutedMethod
-from methods.routers import Centroids
-from methods.support import Needs, Support
+from methods.base import METHODS, NO_PAPER
+from methods.common.checkpoints import Checkpoints
+from methods.common.data_access import Needs, Support
+from methods.routing.method import RoutedMethod
+from methods.routing.routers import Centroids
 
 
 @METHODS.register("centroid_router")

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from methods.base import METHODS, NO_PAPER
-from methods.coefficients import entropy
-from methods.routed import RoutedMethod
-from methods.routers import Classifier, plain_mlp
-from methods.support import Adaptation, Needs
+from methods.common.data_access import Adaptation, Needs
+from methods.common.losses import entropy
+from methods.routing.method import RoutedMethod
+from methods.routing.routers import Classifier, plain_mlp
 
 
 @METHODS.register("entropy_router")

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from methods.base import METHODS, NO_PAPER, Checkpoints, MergingMethod
-from methods.weights import Weights
+from methods.base import METHODS, NO_PAPER, MergingMethod
+from methods.common.checkpoints import Checkpoints
+from methods.common.weights import Weights
 
 
 @METHODS.register("individual")

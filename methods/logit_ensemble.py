@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.base import METHODS, NO_PAPER, Checkpoints, MergingMethod
-from methods.vit import encode_plain
-from methods.weights import Weights
+from methods.base import METHODS, NO_PAPER, MergingMethod
+from methods.common.checkpoints import Checkpoints
+from methods.common.vit import encode_plain
+from methods.common.weights import Weights
 
 
 @METHODS.register("logit_ensemble")

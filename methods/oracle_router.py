@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from methods.base import METHODS, NO_PAPER
-from methods.routed import KINDS, RoutedMethod
+from methods.routing.method import KINDS, RoutedMethod
 
 
 @METHODS.register("oracle_router")

@@ -1,7 +1,8 @@
 """The pretrained encoder, zero-shot: the floor."""
 
-from methods.base import METHODS, Checkpoints, MergingMethod, Paper
-from methods.weights import Weights
+from methods.base import METHODS, MergingMethod, Paper
+from methods.common.checkpoints import Checkpoints
+from methods.common.weights import Weights
 
 
 @METHODS.register("pretrained")

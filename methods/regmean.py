@@ -7,13 +7,13 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from bench.errors import UserError
-from methods.base import METHODS, Checkpoints, MergingMethod, Paper
-from methods.grams import image_grams
-from methods.matrices import Module, assemble, modules_of
-from methods.regression import Sums
-from methods.support import Needs, Support
-from methods.weights import Held, Weights, total
+from mergeshift import UserError
+from methods.base import METHODS, MergingMethod, Paper
+from methods.common.checkpoints import Checkpoints
+from methods.common.data_access import Needs, Support
+from methods.common.linear_layers import Module, assemble, modules_of
+from methods.common.regression import Sums, image_grams
+from methods.common.weights import Held, Weights, total
 
 NOISE = torch.finfo(torch.float32).eps  # of the products that Grams are added up from
 

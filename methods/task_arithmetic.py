@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from methods.base import METHODS, Checkpoints, MergingMethod, Paper
-from methods.weights import Weights, total
+from methods.base import METHODS, MergingMethod, Paper
+from methods.common.checkpoints import Checkpoints
+from methods.common.weights import Weights, total
 
 
 @METHODS.register("task_arithmetic")

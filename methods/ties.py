@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from methods.base import METHODS, Checkpoints, MergingMethod, Paper
-from methods.weights import Weights, total
+from methods.base import METHODS, MergingMethod, Paper
+from methods.common.checkpoints import Checkpoints
+from methods.common.weights import Weights, total
 
 
 @METHODS.register("ties")

@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from methods.base import METHODS, Checkpoints, MergingMethod, Paper
-from methods.matrices import matrices_of, merge_matrices
-from methods.weights import Weights, total
+from methods.base import METHODS, MergingMethod, Paper
+from methods.common.checkpoints import Checkpoints
+from methods.common.linear_layers import matrices_of, merge_matrices
+from methods.common.weights import Weights, total
 
 NULL = 1e-6  # a singular value below this share of the largest is float32's round-off
 

@@ -6,12 +6,21 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor, nn
 
-from bench.errors import UserError
-from methods.base import METHODS, Checkpoints, Paper
-from methods.routed import RoutedMethod
-from methods.routers import Classifier, Examples, Schedule, examples, hold_out, train, twin_mlp
-from methods.support import Needs, Support
-from methods.vit import PlainOps, tokens
+from mergeshift import UserError
+from methods.base import METHODS, Paper
+from methods.common.checkpoints import Checkpoints
+from methods.common.data_access import Needs, Support
+from methods.common.vit import PlainOps, tokens
+from methods.routing.method import RoutedMethod
+from methods.routing.routers import (
+    Classifier,
+    Examples,
+    Schedule,
+    examples,
+    hold_out,
+    train,
+    twin_mlp,
+)
 
 
 @METHODS.register("twin_merging")

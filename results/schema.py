@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from bench.errors import UserError
-from bench.registry import Registry
+from mergeshift import Registry, UserError
 
 
 class Column(NamedTuple):

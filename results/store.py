@@ -15,8 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.errors import DamagedFileError, UserError
-from bench.files import atomic, read_json, write_json
+from mergeshift import DamagedFileError, UserError, atomic, read_json, write_json
 from results.schema import COLUMNS, FULL, check, with_later
 
 

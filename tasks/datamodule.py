@@ -14,14 +14,12 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from bench.files import home
-from bench.seeds import rng_of
 from corruptions.base import CLEAN, Shift
 from corruptions.cache import Request, corrupted, stored
+from mergeshift import home, rng_of
 from tasks import settings
-from tasks.build import load
 from tasks.images import Pictures, Streamed, done
-from tasks.spec import Task
+from tasks.task import Task, load
 
 BATCH = 128  # images: small enough for the activations of a layer to stay in the cache
 Pixels = np.ndarray | Streamed  # uint8 [N, H, W, 3]

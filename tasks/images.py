@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from corruptions.base import CLEAN, SMALLEST, Shift
-from corruptions.workers import Lazy, Rows
+from corruptions.parallel import Lazy, Rows
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.errors import UserError
+from mergeshift import UserError
 
 DATA_DIR = "MERGESHIFT_DATA_DIR"  # a folder of the user with a folder for each task
 WORKERS = "MERGESHIFT_WORKERS"  # processes that decode and corrupt beside one that evaluates

@@ -1,6 +1,6 @@
 """The suites: ordered tuples of task names. The order is that of every table."""
 
-from tasks.spec import SUITES
+from tasks.task import SUITES
 
 POCKET8 = SUITES.add(
     "pocket8",

@@ -4,9 +4,9 @@ from functools import partial
 
 import numpy as np
 
-from bench.seeds import rng_of
-from tasks.spec import TASKS, Pool, Task
+from mergeshift import rng_of
 from tasks.splits import by_class
+from tasks.task import TASKS, Pool, Task
 
 COUNTS = (96, 24, 24, 48)  # images in train, adapt, val, test
 SIZE = 32  # pixels

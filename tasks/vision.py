@@ -13,13 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UserError
-from bench.files import read_json
 from corruptions.base import PROTOCOL
-from tasks.cuts import Cut
-from tasks.folder import Folder, from_folder
-from tasks.hub import Hub, hub_task, recut
-from tasks.spec import SUITES, TASKS, Task
+from mergeshift import UserError, read_json
+from tasks.sources.folder import Folder, from_folder
+from tasks.sources.hub import Hub, hub_task, recut
+from tasks.splits import Cut
+from tasks.task import SUITES, TASKS, Task
 
 NAMES = Path(__file__).with_name("names")
 PUBLISHED = "published"

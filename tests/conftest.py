@@ -11,19 +11,21 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from bench import files, sweep
-from bench.adapt import adapt
-from bench.cli import main
-from bench.config import SWEEPS, Run
+import mergeshift as files
+from bench import sweep
+from bench.cli.app import main
+from bench.config import Run
+from bench.stages.adapt import adapt
+from bench.sweeps import SWEEPS
 from corruptions.base import Shift
-from methods import files as checkpoints
+from methods.common import weights
 from results.store import Store
-from tests.chromium import chromium, reader  # noqa: F401
-from tests.hub_visit import go_offline, hub_home, local_hub  # noqa: F401
-from tests.pictures import data_folder  # noqa: F401
-from tests.small import small_encoder  # noqa: F401
-from tests.tiny import tiny_hub, tiny_sweep  # noqa: F401
-from tests.toy import Outcome, sweep_into
+from tests.helpers.chromium import chromium, reader  # noqa: F401
+from tests.helpers.fake_hub_run import go_offline, hub_home, local_hub  # noqa: F401
+from tests.helpers.pictures import data_folder  # noqa: F401
+from tests.helpers.small_encoder import small_encoder  # noqa: F401
+from tests.helpers.tiny_vision_suite import tiny_hub, tiny_sweep  # noqa: F401
+from tests.helpers.toy_sweep import Outcome, sweep_into
 
 USERS_HOME = os.environ.get("MERGESHIFT_HOME")
 TESTS_HOME = pytest.StashKey[tempfile.TemporaryDirectory]()
@@ -99,7 +101,7 @@ def fill(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     place, raises what it does on a disk that is full. No pattern: there is space again.
     """
     full: list[str] = []
-    make, save = tempfile.mkstemp, checkpoints.save_file
+    make, save = tempfile.mkstemp, weights.save_file
 
     def mkstemp(prefix: str, dir: Path) -> tuple[int, str]:
         handle, name = make(prefix=prefix, dir=dir)
@@ -118,7 +120,7 @@ def fill(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         save(tensors, path, metadata)
 
     monkeypatch.setattr(files.tempfile, "mkstemp", mkstemp)
-    monkeypatch.setattr(checkpoints, "save_file", save_file)
+    monkeypatch.setattr(weights, "save_file", save_file)
     return fill
 
 

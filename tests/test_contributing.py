@@ -10,17 +10,17 @@ import pytest
 
 from bench.config import Sweep
 from bench.docs import ROOT
-from bench.errors import DamagedFileError
 from corruptions.base import CORRUPTIONS, SEVERITIES
-from corruptions.checks import CHECKS
+from corruptions.contract import CHECKS
+from mergeshift import DamagedFileError
 from methods import METHODS
-from methods.checks import all_checks
-from methods.probe import small_checkpoints
-from results import plots
+from methods.contract import all_checks, small_checkpoints
+from results.plots import comparison
 from results.store import Store
-from tasks import SUITES, TASKS, build, load
+from tasks import SUITES, TASKS, load
+from tasks.sources import built
 from tests import test_golden as by_hand
-from tests.toy import forget, sweep_into
+from tests.helpers.toy_sweep import forget, sweep_into
 
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 BLOCKS = dict(
@@ -67,20 +67,20 @@ def test_the_method_keeps_the_contract_and_its_golden_numbers(modules):
 
 
 def test_the_look_is_one_that_no_method_has():
-    ((name, look),) = eval(f"{{{LOOK}}}", vars(plots)).items()
-    others = [other for method, other in plots.LOOKS.items() if method != name]
+    ((name, look),) = eval(f"{{{LOOK}}}", vars(comparison)).items()
+    others = [other for method, other in comparison.LOOKS.items() if method != name]
     assert look not in others
-    assert look.colour in plots.PALETTE
+    assert look.colour in comparison.PALETTE
 
 
 def test_the_task_is_what_its_entry_says(modules):
     task = TASKS["corner"]
-    images, labels, sizes = build.assemble(task)
+    images, labels, sizes = built.assemble(task)
     assert sizes == task.sizes
-    assert build.pixel_hash(images, labels) == task.pixels
+    assert built.pixel_hash(images, labels) == task.pixels
     assert len(load(task, "test").labels) == task.sizes[3]
     with pytest.raises(DamagedFileError, match="its entry says"):
-        build.check(task, 255 - images, labels, sizes)
+        built.check(task, 255 - images, labels, sizes)
 
 
 def test_the_corruption_keeps_the_contract(modules):

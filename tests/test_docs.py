@@ -3,15 +3,15 @@
 import pytest
 
 from bench import docs
-from bench.config import SWEEPS
 from bench.docs import ROOT, filled, reference
-from bench.errors import UserError
-from bench.leaderboard import method_order
-from bench.records import recorded, rows_of
+from bench.reporting.leaderboard import method_order
+from bench.reporting.sweep_index import recorded, rows_of
+from bench.sweeps import SWEEPS
 from corruptions import base
+from mergeshift import UserError
 from results import schema
-from results.render import render
-from results.tables import compare
+from results.render.text import render
+from results.tables.comparison import compare
 
 
 def test_generated_pages_are_up_to_date():

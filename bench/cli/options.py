@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench.lines import split
+from bench.variants import split
 
 OUT = Path("results/runs")
 

@@ -4,9 +4,9 @@ import typer
 from rich.console import Console
 
 from bench.cli.options import OUT, Out
-from bench.cli.showing import SweepName, selected
-from bench.errors import UserError
-from results.contrasts import monotone, null_cells, paired
+from bench.cli.table import SweepName, selected
+from mergeshift import UserError
+from results.tables.paired import monotone, null_cells, paired
 
 
 def sanity(sweep: SweepName = "", out: Out = OUT) -> None:

@@ -8,18 +8,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench import devices
 from bench.cli.options import Device, EncoderName, Experts, Jobs
 from bench.config import digest
-from bench.engines import engine
-from bench.errors import DamagedFileError, UserError
-from bench.files import home
-from bench.progress import Stages
+from bench.runtime import devices
+from bench.runtime.progress import Stages
+from bench.runtime.workers import engine
 from bench.zoo.encoders import ENCODERS, OF_WORLD, Encoder
 from bench.zoo.experts import Expert, damaged_files, experts_of
 from bench.zoo.experts import build as build_experts
 from bench.zoo.finetune import Spread
-from methods.weights import Weights
+from mergeshift import DamagedFileError, UserError, home
+from methods.common.weights import Weights
 from tasks import TASKS, suite, world_of
 
 app = typer.Typer(help="The pretrained encoders and their experts.", no_args_is_help=True)
@@ -132,7 +131,7 @@ def bring_in(
     force: Annotated[bool, typer.Option("--force", help="replace one that is there")] = False,
 ) -> None:
     """Take an expert of your own, of open_clip or transformers; use it with --experts imported."""
-    from bench.zoo.exchange import bring_in as convert
+    from bench.zoo.import_export import bring_in as convert
 
     expert = convert(file, ENCODERS[encoder], TASKS[task], expert_seed, again=force)
     Console().print(f"imported {file} as {expert.path}", highlight=False, soft_wrap=True)
@@ -148,7 +147,7 @@ def export(
     expert_seed: Seed = 0,
 ) -> None:
     """Write an image tower as transformers reads it: CLIPVisionModel, with its projection."""
-    from bench.zoo.exchange import tower, write_out
+    from bench.zoo.import_export import tower, write_out
 
     found = chosen("", encoder, experts)
     if bool(task) == bool(weights):

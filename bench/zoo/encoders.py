@@ -1,25 +1,173 @@
-"""The encoders that there are."""
+"""What an encoder is: a pretrained image tower with its heads and one family of experts.
+
+The encoders that there are.
+"""
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from bench.config import digest
-from bench.files import sha256_of
-from bench.seeds import seed_of
-from bench.zoo import openai
-from bench.zoo.clip import FILE, POCKET, load_model, text_features
-from bench.zoo.encoder import ENCODERS as ENCODERS
-from bench.zoo.encoder import Encoder as Encoder
-from bench.zoo.encoder import add
+from bench.zoo import open_clip_models
 from bench.zoo.hub import Place, Published
+from bench.zoo.pocket_clip import FILE, MEAN, POCKET, STD, load_model, normalise, text_features
 from bench.zoo.recipes import AsPublished, FineTune
-from methods.vit import ViT, init_weights
-from methods.weights import Weights
+from mergeshift import Registry, UserError, home, read_json, seed_of, sha256_of
+from methods.common.vit import ViT, init_weights
+from methods.common.weights import Weights, save_checkpoint
 from tasks import Task
+
+FAMILIES = {  # where the experts of an encoder come from -> what is done where one is missing
+    "hub": "to download",  # as somebody published them
+    "finetuned": "to fine-tune",  # made here
+    "imported": "to import",  # a user's own: python -m bench zoo import
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoder:
+    """A pretrained image encoder with its zero-shot heads and one family of experts."""
+
+    name: str
+    title: str  # as printed in tables
+    vit: ViT
+    recipe: FineTune
+    base: Callable[[], Weights]  # the pretrained image tower
+    identity: Callable[[], str]  # 16 hex digits of all that is pretrained
+    make_heads: Callable[[Sequence[Task]], dict[str, Tensor]]  # task -> [C, D], scaled unit rows
+    is_ready: Callable[[], bool] = lambda: True  # whether base and identity need no download
+    mean: tuple[float, ...] = MEAN  # of the pixels, by channel
+    std: tuple[float, ...] = STD
+    experts: str = "finetuned"  # one of FAMILIES
+    plain: str = ""  # its name without the family's; empty for the encoder's own family
+    published: Callable[[Task], Place] | None = None  # where the experts of the hub lie
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "plain", self.plain or self.name)
+
+    @property
+    def base_hash(self) -> str:
+        """What the pretrained model is, text tower included: the start of its file's sha256."""
+        return self.identity()
+
+    @property
+    def normalise(self) -> Callable[[Tensor], Tensor]:
+        """Makes pixels what it wants.  ``uint8 [B, H, W, 3] -> float [B, 3, H, W]``."""
+        return partial(normalise, mean=self.mean, std=self.std)
+
+    @property
+    def doing(self) -> str:
+        """What has to be done with an expert that is missing, in words."""
+        return FAMILIES[self.experts]
+
+    @property
+    def expert_steps(self) -> int:
+        """Steps until such an expert is there."""
+        return self.recipe.steps if self.experts == "finetuned" else 1
+
+    def of(self, family: str) -> "Encoder":
+        """The same encoder with experts of another family.
+
+        Raises:
+            UserError: it has no such family.
+        """
+        known = {other.experts: other for other in ENCODERS.values() if other.plain == self.plain}
+        if family not in known:
+            raise UserError(f"{self.plain} has experts that are {', '.join(known)}; got {family!r}")
+        return known[family]
+
+    def expert_key(self, task: Task, seed: int) -> str:
+        """What decides an expert.
+
+        One that is made here: base, recipe, seed, the task with its pixels and prompts. One of the
+        hub: base and place. One that was imported: base and its tensors.
+
+        Raises:
+            UserError: there is none: nobody published it, or it was not imported.
+        """
+        if self.experts == "hub":
+            return digest((self.base_hash, "hub", asdict(self.place(task, seed))))
+        if self.experts == "imported":
+            return digest((self.base_hash, "imported", self._imported(task, seed)))
+        data = (task.name, task.version, task.pixels, task.prompts)
+        return digest((self.base_hash, asdict(self.recipe), seed, data))
+
+    def expert_stem(self, task: Task, seed: int) -> str:
+        """What the files of an expert are called. Tasks that share an expert share its file."""
+        if self.experts == "finetuned":
+            return f"{task.name}-{seed}-{self.expert_key(task, seed)}"
+        which = seed if self.experts == "imported" else self.expert_key(task, seed)
+        return f"{plain_name(task)}-{which}"
+
+    def place(self, task: Task, seed: int) -> Place:
+        """Where an expert lies on the hub.
+
+        Raises:
+            UserError: nobody published it, or there is no such set of experts.
+        """
+        if self.published is None or seed != 0:
+            raise UserError(
+                f"the hub has one set of experts of {self.plain}, 0; got expert seed {seed}: "
+                "fine-tune others with --experts finetuned"
+            )
+        return self.published(task)
+
+    def _imported(self, task: Task, seed: int) -> str:
+        """The hash of an imported expert's tensors, from its manifest."""
+        path = home() / "experts" / self.name / f"{self.expert_stem(task, seed)}.json"
+        if not path.exists():
+            raise UserError(
+                f"no expert of {task.name} was imported for {self.plain}, set {seed}; "
+                f"python -m bench zoo import FILE --task {task.name} --encoder {self.plain}"
+            )
+        return read_json(path)["tensors"]
+
+    def heads(self, tasks: Sequence[Task]) -> dict[str, Tensor]:
+        """Zero-shot heads, each cached by encoder, classes and prompts.  task -> ``[C, D]``."""
+        found = {task.name: _stored(self._head(task), plain_name(task)) for task in tasks}
+        missing = [task for task in tasks if found[task.name] is None]
+        made = self.make_heads(missing) if missing else {}
+        for task in missing:
+            save_checkpoint(self._head(task), {plain_name(task): made[task.name]})
+        return {name: made[name] if head is None else head for name, head in found.items()}
+
+    def _head(self, task: Task) -> Path:
+        name = plain_name(task)
+        which = digest((self.base_hash, name, task.prompts))
+        return home() / "heads" / f"{self.plain}-{name}-{which}.safetensors"
+
+
+ENCODERS: Registry[Encoder] = Registry("encoder")
+
+
+def plain_name(task: Task) -> str:
+    """A task's name without its protocol: ``sun397@published`` is the same data, split otherwise.
+
+    Both share an expert that was not made here, and the heads.
+    """
+    return task.name.partition("@")[0]
+
+
+def add(encoder: Encoder, *families: str) -> None:
+    """Register an encoder and, under names of their own, the same with experts of others."""
+    ENCODERS.add(encoder.name, encoder)
+    for family in families:
+        name = f"{encoder.name}-{family}"
+        ENCODERS.add(name, replace(encoder, name=name, experts=family, plain=encoder.name))
+
+
+def _stored(path: Path, name: str) -> Tensor | None:
+    """A head from the cache; nothing if it is absent or damaged."""
+    try:
+        return Weights.open(path).get(name)
+    except UserError:
+        return None
+
 
 OF_WORLD = {  # the encoder of a suite's world
     "pocket": "pocket-vit",
@@ -93,7 +241,10 @@ add(
 
 
 def of_open_clip(
-    name: str, title: str, source: openai.OpenClip, published: Callable[[Task], Place] | None
+    name: str,
+    title: str,
+    source: open_clip_models.OpenClip,
+    published: Callable[[Task], Place] | None,
 ) -> Encoder:
     """An encoder of open_clip, with the experts of the hub where there are any."""
     return Encoder(
@@ -105,18 +256,18 @@ def of_open_clip(
         identity=source.identity,
         make_heads=source.heads,
         is_ready=source.is_ready,
-        mean=openai.MEAN,
-        std=openai.STD,
+        mean=open_clip_models.MEAN,
+        std=open_clip_models.STD,
         experts="hub" if published else "finetuned",
         published=published,
     )
 
 
 for _name, _title, _vit, _size in (
-    ("ViT-B-32", "CLIP ViT-B/32", openai.B32, "base-patch32"),
-    ("ViT-B-16", "CLIP ViT-B/16", openai.B16, "base-patch16"),
-    ("ViT-L-14", "CLIP ViT-L/14", openai.L14, "large-patch14"),
+    ("ViT-B-32", "CLIP ViT-B/32", open_clip_models.B32, "base-patch32"),
+    ("ViT-B-16", "CLIP ViT-B/16", open_clip_models.B16, "base-patch16"),
+    ("ViT-L-14", "CLIP ViT-L/14", open_clip_models.L14, "large-patch14"),
 ):
-    _source = openai.OpenClip(f"{_name}-quickgelu", "openai", _vit)
+    _source = open_clip_models.OpenClip(f"{_name}-quickgelu", "openai", _vit)
     _published = Published(_size, _name)
     add(of_open_clip(_name, _title, _source, _published), "finetuned", "imported")

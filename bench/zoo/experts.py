@@ -12,16 +12,14 @@ from lightning import seed_everything
 from torch import Tensor
 
 from bench.config import digest
-from bench.engines import Engine, Watch, step_done
-from bench.errors import DamagedFileError, UserError
-from bench.files import home, read_json, sha256_of, write_json
-from bench.seeds import seed_of
+from bench.runtime.workers import Engine, Watch, step_done
 from bench.zoo import hub
 from bench.zoo.encoders import ENCODERS
 from bench.zoo.finetune import Expert as Learner
 from bench.zoo.finetune import Spread, accuracy, finetune
-from methods.base import Checkpoints
-from methods.weights import Weights, save_checkpoint
+from mergeshift import DamagedFileError, UserError, home, read_json, seed_of, sha256_of, write_json
+from methods.common.checkpoints import Checkpoints
+from methods.common.weights import Weights, save_checkpoint
 from tasks import TASKS, Task, load
 
 LARGE = 100_000_000  # bytes; hashing twenty such files takes longer than a sweep should wait

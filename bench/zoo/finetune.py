@@ -12,13 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from bench import devices
-from bench.errors import UserError
-from bench.quiet import quiet_trainer
-from bench.seeds import rng_of
+from bench.runtime import devices
+from bench.runtime.lightning import quiet_trainer
 from bench.zoo.recipes import FineTune
-from methods.vit import PlainOps, ViT, encode
-from methods.weights import Weights
+from mergeshift import UserError, rng_of
+from methods.common.vit import PlainOps, ViT, encode
+from methods.common.weights import Weights
 from tasks import Images, Task, load
 
 

@@ -9,15 +9,14 @@ from typing import Any
 
 from torch import Tensor
 
-from bench.errors import UserError
-from bench.files import read_json, sha256_of
-from bench.quiet import hush_hub
-from bench.zoo.convert import fitted
-from methods.vit import ViT
-from methods.weights import load_checkpoint
+from bench.runtime.lightning import hush_hub
+from bench.zoo.conversion import fitted
+from mergeshift import UserError, read_json, sha256_of
+from methods.common.vit import ViT
+from methods.common.weights import load_checkpoint
 from tasks import Task
-from tasks.folder import require_unseen
-from tasks.hub import first_line
+from tasks.sources.folder import require_unseen
+from tasks.sources.hub import first_line
 
 FIELD = "tanganke/clip-vit-{size}_{task}"  # FusionBench's: CLIPVisionModel of transformers
 TALL = "nik-dim/tall_masks"  # of TALL-masks, TSV, Iso: state dicts of open_clip, one repository

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from bench.quiet import hush
-from bench.seeds import rng_of
-from bench.zoo.clip import POCKET, Vocabulary, new_model, normalise, save_model
-from methods.vit import PlainOps, encode
+from bench.runtime.lightning import hush
+from bench.zoo.pocket_clip import POCKET, Vocabulary, new_model, normalise, save_model
+from mergeshift import rng_of
+from methods.common.vit import PlainOps, encode
 from tasks import SUITES, TASKS, Task, load
 
 

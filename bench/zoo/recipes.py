@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from bench.seeds import rng_of
+from mergeshift import rng_of
 
 
 @dataclass(frozen=True, kw_only=True)

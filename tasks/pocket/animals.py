@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from tasks.draw import pickled_array, shrink
-from tasks.spec import TASKS, Pool, Task
+from tasks.pocket.common import pickled_array, shrink
+from tasks.sources.wheels import WHEELS
 from tasks.splits import by_group, near_duplicates
-from tasks.wheels import WHEELS
+from tasks.task import TASKS, Pool, Task
 
 
 def animals() -> Pool:

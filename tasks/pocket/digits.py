@@ -6,10 +6,10 @@ import io
 import numpy as np
 from PIL import Image
 
-from tasks.draw import shrink
-from tasks.spec import TASKS, Pool, Task
+from tasks.pocket.common import shrink
+from tasks.sources.wheels import WHEELS
 from tasks.splits import by_class
-from tasks.wheels import WHEELS
+from tasks.task import TASKS, Pool, Task
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 

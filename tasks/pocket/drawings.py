@@ -6,10 +6,10 @@ from pathlib import PurePath
 
 import numpy as np
 
-from tasks.draw import shrink, svg
-from tasks.spec import TASKS, Pool, Task
+from tasks.pocket.common import shrink, svg
+from tasks.sources.wheels import WHEELS
 from tasks.splits import by_class
-from tasks.wheels import WHEELS
+from tasks.task import TASKS, Pool, Task
 
 CATEGORIES = {  # category of Unicode -> class
     "Activities": "activity",

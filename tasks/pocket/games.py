@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from bench.seeds import seed_of
-from tasks.draw import shrink
-from tasks.spec import TASKS, Pool, Task
+from mergeshift import seed_of
+from tasks.pocket.common import shrink
 from tasks.splits import ADAPT, TEST, TRAIN, VAL
+from tasks.task import TASKS, Pool, Task
 
 GAMES = (
     "pong",

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from bench.seeds import rng_of
-from tasks.draw import SIZE, decode
-from tasks.spec import TASKS, Pool, Task
+from mergeshift import rng_of
+from tasks.pocket.common import SIZE, decode
+from tasks.sources.wheels import WHEELS
 from tasks.splits import by_group
-from tasks.wheels import WHEELS
+from tasks.task import TASKS, Pool, Task
 
 BLOCK = 60  # map pixels, 4 degrees: whole blocks go to one split
 STRIDE = 10  # between tiles

@@ -6,10 +6,10 @@ from zipfile import ZipFile
 
 import numpy as np
 
-from tasks.draw import decode, shrink
-from tasks.spec import TASKS, Pool, Task
+from tasks.pocket.common import decode, shrink
+from tasks.sources.wheels import WHEELS
 from tasks.splits import ADAPT, TEST, TRAIN, VAL, by_class
-from tasks.wheels import WHEELS
+from tasks.task import TASKS, Pool, Task
 
 RUNS = [TRAIN] * 12 + [ADAPT, VAL, VAL] + [TEST] * 3  # split of each simulated run
 

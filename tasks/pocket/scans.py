@@ -6,11 +6,11 @@ import struct
 
 import numpy as np
 
-from bench.seeds import rng_of
-from tasks.draw import decode, shrink
-from tasks.spec import TASKS, Pool, Task
+from mergeshift import rng_of
+from tasks.pocket.common import decode, shrink
+from tasks.sources.wheels import WHEELS
 from tasks.splits import ADAPT, TEST, TRAIN, VAL, by_class
-from tasks.wheels import WHEELS
+from tasks.task import TASKS, Pool, Task
 
 TEXTURES = {  # class -> file of scikit-image
     "brick": "brick.png",

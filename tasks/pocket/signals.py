@@ -3,10 +3,10 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tasks.draw import shrink
-from tasks.spec import TASKS, Pool, Task
+from tasks.pocket.common import shrink
+from tasks.sources.wheels import WHEELS
 from tasks.splits import TRAIN, by_class
-from tasks.wheels import WHEELS
+from tasks.task import TASKS, Pool, Task
 
 
 def _series(name: str) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:

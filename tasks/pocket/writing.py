@@ -10,11 +10,11 @@ from pathlib import PurePath
 import numpy as np
 from PIL import Image, ImageDraw
 
-from bench.seeds import rng_of
-from tasks.draw import font, font_file, shrink
-from tasks.spec import TASKS, Pool, Task
+from mergeshift import rng_of
+from tasks.pocket.common import font, font_file, shrink
+from tasks.sources.wheels import WHEELS
 from tasks.splits import ADAPT, TEST, TRAIN, VAL, by_class
-from tasks.wheels import WHEELS
+from tasks.task import TASKS, Pool, Task
 
 LETTERS = tuple(chr(65 + k) for k in range(26))
 FACES = {  # split -> faces of matplotlib's fonts; a family is in one split

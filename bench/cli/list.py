@@ -1,0 +1,169 @@
+"""``python -m bench list``: what is there."""
+
+import json
+from enum import StrEnum
+from math import fsum
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bench.reporting.leaderboard import method_order
+from bench.reproduce import REPRODUCTIONS
+from corruptions.base import CORRUPTIONS, LEVELS, PROTOCOL
+from methods import METHODS
+from results.published import sources
+from tasks import SUITES, TASKS, suite
+from tasks.sources.wheels import WHEELS
+
+
+class What(StrEnum):
+    """What can be listed."""
+
+    methods = "methods"
+    tasks = "tasks"
+    suites = "suites"
+    shifts = "shifts"
+    published = "published"
+
+
+def methods() -> list[dict[str, Any]]:
+    """Every method with its paper and what it may see."""
+    found = []
+    for name in method_order():
+        cls, method = METHODS[name], METHODS[name]()
+        found.append(
+            {
+                "name": name,
+                "title": cls.title,
+                "paper": f"arXiv {cls.paper.arxiv}, {cls.paper.where}" if cls.paper.arxiv else "",
+                "needs": str(method.needs),
+                "stores": method.stores,
+                "knows task": method.knows_task,
+                "settings": ", ".join(f"{k}={v}" for k, v in method.cfg.as_dict().items()),
+                "presets": ", ".join(method.cfg.presets),
+                "tuned on val": ", ".join(method.cfg.grid),
+            }
+        )
+    return found
+
+
+def tasks() -> list[dict[str, Any]]:
+    """Every task with its sizes and licence."""
+    return [
+        {
+            "name": task.name,
+            "kind": task.kind,
+            "classes": task.num_classes,
+            "train/adapt/val/test": "/".join(map(str, task.sizes)),
+            "licence": task.licence,
+            "note": task.note,
+        }
+        for task in map(TASKS.__getitem__, dict.fromkeys([*SUITES["pocket20"], *TASKS]))
+    ]
+
+
+def suites() -> list[dict[str, Any]]:
+    """Every suite with its tasks and the size of its downloads."""
+    found = []
+    for name in SUITES:
+        wheels = {wheel for task in suite(name) for wheel in task.wheels}
+        megabytes = fsum(WHEELS[wheel].megabytes for wheel in wheels)  # in any order the same
+        members, of_hub = ", ".join(SUITES[name]), any(t.source.native for t in suite(name))
+        size = "" if of_hub else round(megabytes)
+        found.append({"name": name, "tasks": members, "download MB": size})
+    return found
+
+
+def shifts() -> list[dict[str, Any]]:
+    """Every corruption, then the levels."""
+    found = [
+        {
+            "name": name,
+            "family": corruption.family,
+            "write": f"{name}@1,3,5",
+            "source": corruption.source,
+        }
+        for name, corruption in CORRUPTIONS.items()
+    ]
+    for level, severity in LEVELS.items():
+        source = f"{', '.join(PROTOCOL)} at severity {severity}"
+        found.append({"name": level, "family": "level (ours)", "write": level, "source": source})
+    return found
+
+
+def published() -> list[dict[str, Any]]:
+    """Every source of published numbers with what it tells."""
+    rows, found = sources.read(), []
+    for name, source in sources.sources().items():
+        own = rows[rows["source"] == name]
+        facts = {k: ", ".join(dict.fromkeys(own[k])) for k in ("suite", "encoder", "checkpoints")}
+        again = [one.name for one in REPRODUCTIONS.values() if one.source == name]
+        found.append(
+            {
+                "name": name,
+                "title": source.title,
+                "where": source.where,
+                "suites": facts["suite"],
+                "encoders": facts["encoder"],
+                "experts": facts["checkpoints"],
+                "methods": ", ".join(dict.fromkeys(own["method"])),
+                "numbers": len(own),
+                "note": source.note,
+                "reproduce": ", ".join(again),
+            }
+        )
+    return found
+
+
+LISTED = {
+    What.methods: methods,
+    What.tasks: tasks,
+    What.suites: suites,
+    What.shifts: shifts,
+    What.published: published,
+}
+
+
+def list_(
+    what: Annotated[What, typer.Argument(help=" | ".join(What))],
+    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="for documents")] = False,
+) -> None:
+    """Show what is there: methods, tasks, suites, shifts, published numbers, and what they need."""
+    rows = LISTED[what]()
+    if as_json:
+        print(json.dumps(rows, indent=1))
+    elif as_markdown:
+        print(markdown(rows))
+    else:
+        console = Console()
+        console.print(grid(rows), width=min(console.width, 110))
+
+
+def grid(rows: list[dict[str, Any]]) -> Table:
+    """Names on the left, what is known of each on the right."""
+    shown = Table.grid(padding=(0, 2, 1, 0))
+    shown.add_column(style="bold", no_wrap=True)
+    shown.add_column(overflow="fold")
+    for row in rows:
+        lines = [f"[dim]{key}[/] {escape(text)}" for key, text in texts(row).items() if text]
+        shown.add_row(row["name"], "\n".join(lines))
+    return shown
+
+
+def texts(row: dict[str, Any]) -> dict[str, str]:
+    """Everything but the name, as a person reads it."""
+    words = {True: "yes", False: ""}
+    return {k: words.get(v, str(v)) if isinstance(v, bool) else str(v) for k, v in row.items()
+            if k != "name"}  # fmt: skip
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """A GitHub table."""
+    lines = ["| " + " | ".join(rows[0]) + " |", "|" + " --- |" * len(rows[0])]
+    for row in rows:
+        lines.append("| " + " | ".join([row["name"], *texts(row).values()]) + " |")
+    return "\n".join(lines)

@@ -1,0 +1,68 @@
+"""``python -m bench results add`` and ``template``: methods that were run elsewhere."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bench.cli.options import OUT, Out
+from bench.config import ADAPT_ON
+from bench.reporting import submissions
+from bench.reporting.submissions import Origin
+from mergeshift import UserError
+from results.predictions import OPTIONAL, WANTED
+
+app = typer.Typer(help="Put predictions that were made elsewhere into the tables.",
+                  no_args_is_help=True, rich_markup_mode="rich")  # fmt: skip
+SweepName = Annotated[str, typer.Option("--sweep", help="which sweep; default: the latest")]
+
+
+def columns() -> str:
+    """What a file of predictions holds, a line per column."""
+    lines = [f"{name}: {text}" for name, text in WANTED.items()]
+    return "\n\n".join([*lines, *(f"{name} (optional): {text}" for name, text in OPTIONAL.items())])
+
+
+@app.command("add", help=f"""Put predictions into the tables of a sweep.
+
+They are checked against the labels of the sweep's test images: every task, shift and image has to
+be there once. Columns of the parquet (or .csv) file, a row per prediction:
+
+{columns()}""")  # fmt: skip
+def add(
+    file: Annotated[Path, typer.Argument(help="a parquet or .csv file")],
+    sweep: SweepName = "",
+    needs: Annotated[
+        str, typer.Option(help="data that it saw beyond weights, e.g. 'unlabelled images'")
+    ] = "weights only",
+    stores: Annotated[str, typer.Option(help="what it keeps to predict")] = "one model",
+    knows_task: Annotated[
+        bool, typer.Option("--knows-task", help="it is told the task of each image")
+    ] = False,
+    adapt_on: Annotated[
+        str, typer.Option(help=f"{' | '.join(ADAPT_ON)}: what it adapts on, if it does")
+    ] = "",
+    cite: Annotated[str, typer.Option(help="BibTeX key of its paper")] = "",
+    out: Out = OUT,
+) -> None:
+    """Put predictions into the tables of a sweep."""
+    if adapt_on not in ("", *ADAPT_ON):
+        raise UserError(f"--adapt-on is one of {', '.join(ADAPT_ON)}; got {adapt_on!r}")
+    origin = Origin(needs=needs, stores=stores, knows_task=knows_task, adapt_on=adapt_on, cite=cite)
+    found = submissions.add(file, out, sweep, origin)
+    text = f"added {', '.join(found.methods)} to sweep {found.sweep}: {found.num_cells} cells"
+    if found.left_out:
+        text += f"; left out, as the sweep does not have them: {', '.join(found.left_out)}"
+    Console().print(text, highlight=False, markup=False)
+
+
+@app.command("template")
+def template(
+    output: Annotated[Path, typer.Option("-o", help="a .parquet file")],
+    sweep: SweepName = "",
+    out: Out = OUT,
+) -> None:
+    """Write a file with a row for every prediction that a sweep asks for, to be filled in."""
+    count = submissions.template(out, sweep, output)
+    Console().print(f"wrote {output}: {count:,} predictions to fill in", highlight=False)

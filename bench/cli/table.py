@@ -1,0 +1,299 @@
+"""``python -m bench table --format latex --preset NAME``: tables as papers print them.
+
+``python -m bench table`` and ``plot``: read results, never measure.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as RichTable
+
+from bench.cli.options import OUT, Methods, Out, words
+from bench.reporting.leaderboard import method_order
+from bench.reporting.sweep_index import images_of, recorded, rows_of
+from bench.reporting.tuning_history import choices_of
+from bench.variants import methods_of, named, spelled
+from mergeshift import UserError, atomic, read_json
+from results.latex import paper_table
+from results.latex.paper_table import Sheet
+from results.latex.presets import PRESETS, Given
+from results.published import sources as published
+from results.published.table import Beside, beside
+from results.render.text import AnyTable, render, renderable, write_latex
+from results.schema import CEILING, METRICS
+from results.store import Store
+from results.tables.comparison import compare
+from results.tables.paired import paired
+from results.tables.routing import breakdown
+from results.tables.tuning import tuning
+from results.tables.uncertainty import detection
+from tasks import TASKS
+
+SUITES = "bmm-main"  # compares sweeps; the others print one
+
+WITH_SHIFT = ("per-task", "robustness7")
+
+OWN_COLUMNS = (
+    "a preset is LaTeX and has columns of its own; write --format latex --preset {}, without --by, "
+    "--paired and --published"
+)
+
+Preset = Annotated[str, typer.Option(help=f"LaTeX as papers print it: {' | '.join(PRESETS)}")]
+
+Label = Annotated[str, typer.Option(help="LaTeX: what references call the table")]
+
+
+OWN = "own"
+
+Published = Annotated[
+    list[str],
+    typer.Option(
+        "--published",
+        help="published numbers beside ours: alone, those with our experts; or sources, see "
+        "list published: then with methods and shifts that we did not measure",
+    ),
+]
+
+
+def sheet(
+    name: str, out: Path, sweep: str, methods: Sequence[str], metric: str, shift: str
+) -> Sheet:
+    """The table of a preset.
+
+    Args:
+        name: of the preset.
+        out: folder of the results.
+        sweep: its name; empty for the latest. bmm-main takes the latest of every suite and
+            encoder, of the sweeps that are called so or begin so.
+        methods: some of them; none for all.
+        metric: has to be acc.
+        shift: under which one, for the presets that are of one.
+
+    Raises:
+        UserError: no such preset, or the results are not what it prints.
+    """
+    preset = PRESETS[name]
+    if metric != "acc":
+        raise UserError(f"presets print accuracy; leave out --metric {metric}")
+    if shift != "clean" and name not in WITH_SHIFT:
+        raise UserError(f"--shift is for {' and '.join(WITH_SHIFT)}; leave it out of {name}")
+    found = suites_of(out, sweep, methods) if name == SUITES else []
+    rows = found[0] if found else rows_of(out, recorded(out, sweep), methods)
+    return preset.make(
+        Given(
+            rows=rows,
+            order=method_order(),
+            shift=shift,
+            titles={task: TASKS[task].title for task in rows["task"].unique()},
+            sweeps=found,
+        )
+    )
+
+
+def put(source: Sheet, output: Path | None, standalone: bool, label: str) -> None:
+    """Print the float, or write a file with a ``.bib`` beside it."""
+    if output is None:
+        print(paper_table.float_of(source, label), end="")
+        return
+    written = paper_table.write(source, output, standalone, label)
+    Console().print(f"wrote {', '.join(map(str, written))}", highlight=False)
+
+
+def suites_of(out: Path, name: str = "", methods: Sequence[str] = ()) -> list[pd.DataFrame]:
+    """Rows of the latest sweep of every suite and encoder that has clean images.
+
+    Args:
+        out: folder of the results.
+        name: of these sweeps, or what their names begin with, as ``main`` does
+            ``main-pocket14``; empty for any.
+        methods: some of them; a sweep that has none of these is left out.
+    """
+    latest: dict[tuple[str, str], dict[str, Any]] = {}
+    records = [read_json(path) for path in sorted((out / "sweeps").glob("[!.]*.json"))]
+    for record in sorted(records, key=lambda record: record["started"]):
+        called = name in ("", record["name"]) or record["name"].startswith(f"{name}-")
+        there = not methods or set(methods_of(methods)) & set(record["runs"].values())
+        if record["kind"] == "sweep" and "clean" in record["shifts"] and called and there:
+            latest[record["sweep"]["suite"], record["sweep"]["encoder"]] = record
+    found = []
+    for record in latest.values():
+        whole = recorded(out, record["name"], run=next(iter(record["runs"])))
+        mine = [one for one in methods if set(methods_of([one])) & set(whole["runs"].values())]
+        found.append(rows_of(out, whole, mine))
+    return found
+
+
+class By(StrEnum):
+    """What a column is."""
+
+    shift = "shift"
+    seen = "seen"
+    task = "task"
+    severity = "severity"
+    corruption = "corruption"
+    routing = "routing"
+    uncertainty = "uncertainty"
+    tuning = "tuning"
+
+
+class Format(StrEnum):
+    """How a table is written."""
+
+    text = "text"
+    md = "md"
+    csv = "csv"
+    latex = "latex"
+
+
+SweepName = Annotated[str, typer.Option("--sweep", help="which sweep; default: the latest")]
+
+Metric = Annotated[str, typer.Option(help=" | ".join(METRICS))]
+
+
+def selected(out: Path, sweep: str, methods: list[str]) -> pd.DataFrame:
+    """The rows of a sweep, of all methods or of some."""
+    record = recorded(out, sweep)
+    if record["left_out"]:
+        typer.echo(
+            f"not shown, as sweep {record['name']} has shifts or data that they did not see: "
+            f"{', '.join(record['left_out'])}; `evaluate` or `results add` them again",
+            err=True,
+        )
+    return rows_of(out, record, words(methods))
+
+
+def table(
+    metric: Metric = "acc",
+    by: By = By.shift,
+    format: Format = Format.text,
+    shift: Annotated[str, typer.Option(help="with --by task: under which shift")] = "clean",
+    methods: Methods = [],  # noqa: B006
+    paired_: Annotated[
+        list[str], typer.Option("--paired", help="two methods, on the same images")
+    ] = [],  # noqa: B006
+    published: Published = [],  # noqa: B006
+    sweep: SweepName = "",
+    out: Out = OUT,
+    output: Annotated[Path | None, typer.Option("-o", help="a file; LaTeX adds a .bib")] = None,
+    standalone: Annotated[
+        bool, typer.Option("--standalone", help="LaTeX: a whole document")
+    ] = False,
+    preset: Preset = "",
+    label: Label = "",
+) -> None:
+    """Print a comparison: means, intervals, drops from clean, normalised accuracy, retention.
+
+    By routing: the errors of routed methods, split into those of the experts, of compression and
+    of the router. By uncertainty: how well methods know which of their answers are wrong, and
+    which images are shifted, after a sweep with --uncertainty. By tuning: what was chosen on val,
+    at what cost, and its val score less its test score. Published: numbers of papers and
+    repositories beside ours. Preset: LaTeX laid out as in the papers.
+    """
+    _check_latex(format, output, standalone, label)
+    if preset:
+        alone = not (paired_ or published) and by is By.shift
+        if format is not Format.latex or not alone:
+            raise UserError(OWN_COLUMNS.format(preset))
+        source = sheet(preset, out, sweep, words(methods), metric, shift)
+        put(source, output, standalone, label)
+        return
+    if by is By.routing and methods:
+        methods = [*methods, CEILING]  # every error is told from its own
+    rows = selected(out, sweep, methods)
+    if paired_:
+        if len(paired_) != 2:
+            raise UserError(f"--paired takes two methods; got {len(paired_)}")
+        Console().print(_paired(rows, paired_[0], paired_[1], by.value, shift))
+        return
+    if published:
+        result: AnyTable = put_beside(rows, words(published), metric, by.value, shift)
+    else:
+        result = _compared(rows, metric, by, shift, out, sweep)
+    label = label or f"tab:{metric}-{by.value}{'-published' * bool(published)}"
+    _put(result, format, output, standalone, label)
+
+
+def _check_latex(format: Format, output: Path | None, standalone: bool, label: str) -> None:
+    if (standalone or label) and format is not Format.latex:
+        raise UserError(f"--standalone and --label are for LaTeX; got --format {format}")
+    if standalone and output is None:
+        raise UserError("--standalone is a whole document; give it a file, e.g. -o table.tex")
+
+
+def _put(
+    result: AnyTable, format: Format, output: Path | None, standalone: bool, label: str
+) -> None:
+    """Print a table, or write it to a file."""
+    if output is not None and format is Format.latex:
+        written = write_latex(result, output, standalone, label)
+        Console().print(f"wrote {', '.join(map(str, written))}", highlight=False)
+        return
+    if format is Format.text and output is None:
+        console = Console()
+        console.print(renderable(result, min(console.width, 120)))
+        return
+    options = {"label": label} if format is Format.latex else {}
+    text = render(result, format.value, **options)
+    if output is None:
+        print(text, end="")
+    else:
+        with atomic(output) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def _compared(
+    rows: pd.DataFrame, metric: str, by: By, shift: str, out: Path, sweep: str
+) -> AnyTable:
+    if by not in (By.routing, By.uncertainty, By.tuning):
+        return compare(rows, metric, by.value, shift=shift, order=method_order())
+    if metric != "acc":
+        raise UserError(f"--by {by} is about accuracy; leave out --metric {metric}")
+    if by is By.routing:
+        return breakdown(rows, order=method_order())
+    if by is By.tuning:
+        return tuning(rows, choices_of(Store(out), rows["run_id"].unique()), order=method_order())
+    images, left_out = images_of(out, recorded(out, sweep), rows)
+    return detection(rows, images, order=method_order(), left_out=left_out)
+
+
+def _paired(rows: pd.DataFrame, a: str, b: str, by: str, shift: str) -> RichTable:
+    """Differences in points with their 95 % limits."""
+    lines = [named(*one) for one in rows[["method", "variant"]].drop_duplicates().values.tolist()]
+    a, b = spelled(a, lines), spelled(b, lines)
+    head = (by, f"{a} - {b} (points)", "95 % interval, paired", "better")
+    shown = RichTable(*map(escape, head), box=None)
+    for column, line in paired(rows, a, b, by, shift).iterrows():
+        limits = f"[{100 * line['low']:+.1f}, {100 * line['high']:+.1f}]"
+        difference, verdict = f"{100 * line['difference']:+.1f}", escape(line["verdict"])
+        shown.add_row(str(column), difference, escape(limits), verdict)
+    return shown
+
+
+def put_beside(rows: pd.DataFrame, names: list[str], metric: str, by: str, shift: str) -> Beside:
+    """Published numbers beside ours.
+
+    Args:
+        rows: ours.
+        names: of sources, or ``own``: all, as far as they merged the experts that our suite has.
+        metric: has to be acc.
+        by: what a column is.
+        shift: with by task, under which shift.
+
+    Raises:
+        UserError: there is nothing to put beside ours.
+    """
+    if metric != "acc":
+        raise UserError(f"what is published is accuracy; leave out --metric {metric}")
+    own = names == [OWN]
+    found = published.read(() if own else names)
+    if own:
+        suite = str(rows["suite"].iloc[0])
+        found = found[found["checkpoints"] == published.family_of(suite)]
+    return beside(rows, found, published.sources(), by, shift=shift, order=method_order(),
+                  everything=not own)  # fmt: skip

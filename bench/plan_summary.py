@@ -1,0 +1,64 @@
+"""What a sweep says before it begins: how much there is to do, and the licences."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+
+from bench.plan import Plan
+from bench.runtime import devices
+from bench.stages.build import learns, passes_of
+from tasks import Task
+
+IMAGES = {"adapt": "the adapt split", "test": "the clean test images", "shifted": "the test images"}
+
+
+def show(plan: Plan, jobs: int, console: Console) -> None:
+    """Print the plan."""
+    sweep = plan.sweep
+    images = "all test images" if sweep.limit is None else f"up to {sweep.limit} test images a task"
+    console.print(
+        f"[bold]sweep {sweep.name}[/]: {len(plan.tasks)} tasks of {sweep.suite}, "
+        f"{plan.encoder.title}, {images}",
+        highlight=False,
+    )
+    lines = plan.lines
+    console.print(f"  methods  {escape(', '.join(dict.fromkeys(lines.values())))}", highlight=False)
+    console.print(f"  shifts   {len(plan.shifts)}: {' '.join(sweep.shifts)}", highlight=False)
+    if sweep.unseen:
+        names = ", ".join(sweep.unseen)
+        console.print(f"  unseen   {names}: measured, their experts not merged", highlight=False)
+    forecast = f"about {plan.minutes(jobs):.1f} min with {jobs} jobs"
+    if devices.device().type != "cpu":
+        forecast = f"no forecast for a {devices.described()}"
+    console.print(
+        f"  plan     {len(plan.runs)} runs x {len(plan.shifts)} shifts = {plan.num_cells} cells: "
+        f"{plan.num_cells - plan.num_todo} done, {plan.num_todo} to do; "
+        f"{len(plan.experts)} experts {plan.encoder.doing}, {len(plan.to_tune)} methods to tune; "
+        f"{forecast}",
+        highlight=False,
+    )
+    if learners := len({lines[run.id] for run in plan.runs if learns(run)}):
+        each = "under each shift" if sweep.adapt_on == "shifted" else "once for all shifts"
+        console.print(
+            f"  adapt    {learners} methods learn from {IMAGES[sweep.adapt_on]}, {each}: "
+            f"{trainings(plan)}",
+            highlight=False,
+        )
+    console.print("  data     " + licences(plan.tasks), highlight=False, style="dim")
+
+
+def trainings(plan: Plan) -> str:
+    """How much methods still have to learn."""
+    passes = sum(passes_of(run) for run, _ in plan.to_learn)
+    own = f"{passes:,} validation passes" if passes else ""
+    steps = f"{plan.steps - passes:,} steps" if plan.steps > passes or not own else ""
+    return f"{len(plan.to_learn)} trainings to do ({', '.join(filter(None, (steps, own)))})"
+
+
+def licences(tasks: Sequence[Task]) -> str:
+    """What the pictures of a sweep may be used for."""
+    restricted = [task.name for task in tasks if task.non_commercial]
+    named = "; ".join(dict.fromkeys(part for t in tasks for part in t.licence.split("; ")))
+    warning = f" | NON-COMMERCIAL: {', '.join(restricted)}" if restricted else ""
+    return f"licences: {named}{warning}"

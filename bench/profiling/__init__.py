@@ -1,0 +1,1 @@
+"""``python -m bench profile``: what parts cost, side by side."""

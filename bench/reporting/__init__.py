@@ -1,0 +1,1 @@
+"""From the results folder to what ``results`` shows."""

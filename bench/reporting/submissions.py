@@ -1,0 +1,176 @@
+"""Methods that were run elsewhere: their predictions, put into the tables of a sweep."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.config import Run, Sweep
+from bench.plan import Plan, resolve
+from bench.reporting.sweep_index import record, recorded
+from bench.stages.build import External, commits_of
+from bench.stages.per_image import detects, lines_of
+from bench.stages.records import cell_rows, facts_of
+from bench.sweeps import with_fields
+from corruptions.base import Shift
+from mergeshift import UserError, atomic, sha256_of
+from methods import METHODS
+from results import predictions
+from results.predictions import Answers, Truth
+from results.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What tables must say of a method that nobody can look into."""
+
+    needs: str = "weights only"  # data that it saw beyond weights, as `list methods` words it
+    stores: str = "one model"
+    knows_task: bool = False
+    adapt_on: str = ""  # adapt | test | shifted; empty if it does not adapt
+    cite: str = ""  # BibTeX key
+
+
+@dataclass(frozen=True)
+class Added:
+    """What was put into the tables."""
+
+    methods: list[str]
+    sweep: str
+    num_cells: int
+    left_out: list[str]  # shifts that the sweep does not have
+
+
+def add(path: Path, out: Path, sweep: str = "", origin: Origin = Origin()) -> Added:
+    """Check the predictions in ``path`` and store what they measure beside a sweep's results.
+
+    Args:
+        path: a parquet or CSV file; for its columns see :mod:`results.predictions`.
+        out: folder of the results.
+        sweep: its name; empty for the latest.
+        origin: what must be said of the methods.
+
+    Raises:
+        UserError: there is no such sweep, the file cannot be read, or its predictions do not fit
+            the tasks, images, shifts and seeds of the sweep. Nothing is stored then.
+    """
+    plan = plan_of(out, sweep)
+    frame = predictions.read(path)
+    for name in frame["method"].unique():
+        if name in METHODS:
+            raise UserError(f"{name!r} is a method here; call the one in {path} something else")
+        if "," in name or not name.isprintable():
+            raise UserError(f"--methods could not name {name!r}; leave out commas and line breaks")
+    named = {str(shift): shift for shift in plan.shifts}
+    truths = {task.name: Truth(plan.data.labels(task, "test"), task.classes) for task in plan.tasks}
+    found, others = predictions.answers(frame, truths, list(named))
+    seeds = {method: sorted(seed for one, seed in found if one == method) for method, _ in found}
+    for method, mine in seeds.items():
+        if len(mine) > 1 and set(mine) != set(plan.sweep.seeds):
+            raise UserError(
+                f"{method} has seeds {_listed(mine)}, sweep {plan.sweep.name} has "
+                f"{_listed(plan.sweep.seeds)}; give the same, or a single one"
+            )
+    store, content, template = Store(out), sha256_of(path), plan.runs[0]
+    runs = {
+        (method, seed): replace(
+            template, method=method, seed=seed, version=1, weights=content, grid="",
+            adapt_on=origin.adapt_on, config=json.dumps({"predictions": content[:16]}),
+        )
+        for method, seed in found
+    }  # fmt: skip
+    for key, run in runs.items():
+        facts = _facts(run, origin, seeded=len(seeds[key[0]]) > 1)
+        for shift in plan.shifts:
+            _write(run, facts, shift, plan, found[key], truths, store)
+        told = {"run": asdict(run), "config": run.config, "cost": {}, "elsewhere": path.name}
+        told |= commits_of(run)
+        store.write_run(run.id, told)
+    plan.runs = list(runs.values())
+    record(plan, out, {})
+    return Added(list(seeds), plan.sweep.name, len(runs) * len(plan.shifts), others)
+
+
+def template(out: Path, sweep: str, output: Path) -> int:
+    """Write a parquet file with a row for every prediction that a sweep asks for; count them.
+
+    ``prediction`` is -1 everywhere: that is to be filled in.
+
+    Raises:
+        UserError: the file is not called .parquet, or is there already: it may be filled in.
+    """
+    if output.exists():
+        raise UserError(f"{output} is there already; move it away, or write another one")
+    if output.suffix != ".parquet":
+        raise UserError(f"the template is written as parquet; got {output.name!r}")
+    plan, parts = plan_of(out, sweep), []
+    for task in plan.tasks:
+        images = np.arange(len(plan.data.labels(task, "test")))
+        for shift in plan.shifts:
+            cell = {"method": "mine", "task": task.name, "shift": str(shift), "image": images}
+            parts.append(pd.DataFrame(cell | {"prediction": np.int64(-1)}))
+    frame = pd.concat(parts, ignore_index=True)
+    with atomic(output) as temporary:
+        frame.to_parquet(temporary, index=False)
+    return len(frame)
+
+
+def plan_of(out: Path, name: str = "") -> Plan:
+    """The cells of a recorded sweep, with one run to be put in its place.
+
+    Raises:
+        UserError: no such sweep, or its data are no longer those of this version.
+    """
+    found = recorded(out, name)
+    known = {field.name for field in fields(Sweep)}
+    values = {key: value for key, value in found["sweep"].items() if key in known}
+    sweep = with_fields(Sweep(), values)
+    plan = resolve(
+        replace(sweep, methods=("pretrained",), seeds=sweep.seeds[:1], settings=(), tune=False)
+    )
+    if [shift.key for shift in plan.shifts] != found["shifts"]:
+        raise UserError(f"sweep {sweep.name} was run with other shifts; run it again first")
+    plan.sweep = replace(plan.sweep, seeds=sweep.seeds)
+    return plan
+
+
+def _facts(run: Run, origin: Origin, seeded: bool) -> dict[str, Any]:
+    """What the rows say about the method."""
+    unknown = External(External.Config())
+    told = {"needs": origin.needs, "stores": origin.stores, "cite": origin.cite}
+    return facts_of(run, run.config, unknown) | told | {
+        "knows_task": origin.knows_task,
+        "seeded": seeded,
+    }  # fmt: skip
+
+
+def _write(
+    run: Run,
+    facts: Mapping[str, Any],
+    shift: Shift,
+    plan: Plan,
+    found: Mapping[tuple[str, str], Answers],
+    truths: Mapping[str, Truth],
+    store: Store,
+) -> None:
+    """Store all tasks of one shift; what is known of single images, where the sweep keeps that."""
+    rows, images = [], []
+    for task in plan.tasks:
+        given = found[task.name, str(shift)]
+        measured, right = predictions.measure(given, truths[task.name].labels)
+        if plan.sweep.uncertainty and (doubts := predictions.doubts(given)):
+            images.append(lines_of(run.id, task.name, shift, right, doubts))
+            measured |= detects(images[-1])
+        seen = task.name not in run.unseen
+        rows += cell_rows(facts, task, seen, shift, plan.sweep.name, {"acc": right}, measured)
+    store.write(run.id, shift.key, pd.DataFrame(rows))
+    if len(images) == len(plan.tasks):
+        store.write_images(run.id, shift.key, pd.concat(images))
+
+
+def _listed(values: Any) -> str:
+    return " ".join(map(str, values))

@@ -1,0 +1,175 @@
+"""Which runs and shifts make up a sweep: written when it starts, read by tables."""
+
+from collections.abc import Collection
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.config import digest, told
+from bench.plan import Plan
+from bench.variants import named, spelled
+from mergeshift import UserError, read_json, write_json
+from results.store import Store
+from results.tables.uncertainty import AGAIN
+
+
+def record(plan: Plan, out: Path, seconds: dict[str, float]) -> None:
+    """Write what the sweep consists of, and the time that its stages took so far."""
+    sweep, weights = asdict(plan.sweep), plan.runs[0].weights
+    path = out / "sweeps" / f"{plan.sweep.name}-{digest((told(plan.sweep), weights))}.json"
+    before = read_json(path) if path.exists() else {}
+    value = {
+        "kind": "weights" if weights else "sweep",
+        "name": plan.sweep.name,
+        "sweep": sweep | {"encoder": plan.encoder.name},
+        "runs": {run.id: run.method for run in plan.runs},
+        "variants": [[run.id, plan.variants.get(run.id, "")] for run in plan.runs],  # in order
+        "shifts": [shift.key for shift in plan.shifts],
+        "seconds": before.get("seconds", {}) | seconds,
+        "started": datetime.now(UTC).isoformat(),
+    }
+    write_json(path, value)
+
+
+def recorded(out: Path, name: str = "", run: str = "") -> dict[str, Any]:
+    """The latest sweep in a folder, or the latest of that name or with that run.
+
+    Runs of weights from elsewhere that were measured on the same cells are part of it; where no
+    such sweep was run, they are a sweep of their own. ``evaluated`` lists these runs.
+
+    Raises:
+        UserError: there is none.
+    """
+    records = [read_json(path) for path in sorted((out / "sweeps").glob("[!.]*.json"))]
+    sweeps = [_with_evaluated(r, records, out) for r in records if r["kind"] == "sweep"]
+
+    def fits(r: dict[str, Any]) -> bool:
+        return name in ("", r["name"]) and (not run or run in r["runs"])
+
+    fitting = list(filter(fits, sweeps))
+    fitting = fitting or [
+        r | {"evaluated": list(r["runs"]), "left_out": []} for r in records if fits(r)
+    ]
+    if not fitting:
+        known = ", ".join(sorted({record["name"] for record in records})) or "none"
+        wanted = f"sweep {name!r}" if name else "sweep"
+        raise UserError(
+            f"no {wanted} in {out} (there: {known}); "
+            "run `python -m bench sweep` first, or give --out"
+        )
+    return max(fitting, key=lambda record: record["started"])
+
+
+def _with_evaluated(
+    record: dict[str, Any], records: list[dict[str, Any]], out: Path
+) -> dict[str, Any]:
+    found, left_out = _evaluated(records, record, out)
+    whole = {"runs": record["runs"] | found, "evaluated": list(found), "left_out": left_out}
+    return record | whole
+
+
+def _evaluated(
+    records: list[dict[str, Any]], sweep: dict[str, Any], out: Path
+) -> tuple[dict[str, str], list[str]]:
+    """Runs of weights from elsewhere on the very cells of ``sweep``; the newest of each name.
+
+    And the names that would be there, but were not measured under all of its shifts, or not on the
+    same commit of a data set.
+    """
+    cells = ("suite", "encoder", "limit", "data_seed", "expert_seed", "precision")  # any seed
+
+    def same(one: dict[str, Any], other: dict[str, Any], key: str) -> bool:
+        return (one.get(key) or None) == (other.get(key) or None)  # 0, "", or from before it
+
+    newest: dict[str, dict[str, str]] = {}  # name -> its runs, one for each seed
+    named: dict[str, None] = {}
+    for record in sorted(records, key=lambda record: record["started"]):
+        if (
+            record["kind"] == "weights"
+            and all(same(record["sweep"], sweep["sweep"], key) for key in cells)
+            and _unseen(record) == _unseen(sweep)
+        ):
+            seen, here = _commits(record, out), _commits(sweep, out)
+            alike = all(seen[part] == here[part] for part in seen.keys() & here)
+            for name in dict.fromkeys(record["runs"].values()):
+                named[name] = None
+                if alike and set(record["shifts"]) >= set(sweep["shifts"]):
+                    newest[name] = {run: one for run, one in record["runs"].items() if one == name}
+    found = {run: name for runs in newest.values() for run, name in runs.items()}
+    return found, [name for name in named if name not in newest]
+
+
+def _commits(record: dict[str, Any], out: Path) -> dict[str, str]:
+    """Of the data sets that its first run with results saw; empty where all are pinned."""
+    notes = (out / "cells" / run / "run.json" for run in record["runs"])
+    return next((read_json(path).get("data", {}) for path in notes if path.exists()), {})
+
+
+def _unseen(record: dict[str, Any]) -> set[str]:
+    return set(record["sweep"].get("unseen", ()))  # named in any order
+
+
+def rows_of(out: Path, record: dict[str, Any], methods: Collection[str] = ()) -> pd.DataFrame:
+    """The measurements of a recorded sweep, of all methods or of some.
+
+    A column ``variant`` is added to those of the schema: the fields that were fixed for that line
+    of the sweep, ``keep=0.1``; empty for a plain method.
+
+    Args:
+        out: the results folder.
+        record: from :func:`recorded`.
+        methods: a method stands for all its variants, ``ties[keep=0.1]`` for one.
+
+    Raises:
+        UserError: a method is not in the sweep, or is not finished.
+    """
+    variants = dict(record.get("variants", ()))
+    runs = {run: record["runs"][run] for run in variants} | record["runs"]
+    lines = {run: named(name, variants.get(run, "")) for run, name in runs.items()}
+    known = list(dict.fromkeys([*lines.values(), *runs.values()]))
+    wanted = [spelled(name, known) for name in methods]
+    if unknown := [name for name in wanted if name not in known]:
+        there = ", ".join(dict.fromkeys(lines.values()))
+        raise UserError(f"no results of {', '.join(unknown)}; there are: {there}")
+    store, shifts = Store(out), record["shifts"]
+    chosen = [run for run in runs if not wanted or {lines[run], runs[run]} & set(wanted)]
+    missing = [(run, shift) for run in chosen for shift in shifts if not store.has(run, shift)]
+    if missing:
+        run, shift = missing[0]
+        raise UserError(
+            f"sweep {record['name']} lacks {len(missing)} of {len(chosen) * len(shifts)} cells, "
+            f"e.g. {run} under {shift}; the same `python -m bench` command goes on with it"
+        )
+    rows = store.read(chosen, shifts)
+    return rows.assign(variant=[variants.get(run, "") for run in rows["run_id"]])
+
+
+def images_of(
+    out: Path, record: dict[str, Any], rows: pd.DataFrame
+) -> tuple[pd.DataFrame, list[str]]:
+    """What is kept of single images, and the names of weights from elsewhere that lack it.
+
+    Args:
+        out: the results folder.
+        record: from :func:`recorded`.
+        rows: of its runs, or of some of them.
+
+    Raises:
+        UserError: a run of the sweep itself lacks it, or none has it.
+    """
+    store, shifts = Store(out), record["shifts"]
+    runs = dict(rows[["run_id", "method"]].drop_duplicates().values.tolist())
+    lacking = {
+        run: runs[run]
+        for run in record["evaluated"]
+        if run in runs and not all(store.images_path(run, shift).exists() for shift in shifts)
+    }
+    if len(lacking) == len(runs):
+        raise UserError(
+            f"nothing is kept of single images for {', '.join(lacking.values())}; {AGAIN}"
+        )
+    kept = [run for run in runs if run not in lacking]
+    return store.read_images(kept, shifts), list(lacking.values())

@@ -1,0 +1,227 @@
+"""Units of work: let a method learn from the images that its run may show to it, and keep that.
+
+Which images those are is the run's ``adapt_on``: the adapt split; the clean test images
+(transductive); or the test images under the very shift that is measured. They come without labels.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from bench.config import Run, digest
+from bench.runtime import devices
+from bench.runtime.lightning import quiet_trainer
+from bench.runtime.memory import peak_memory
+from bench.runtime.workers import step_done
+from bench.stages import artifacts
+from bench.stages.build import checkpoints_of, commits_of, create, seen_of, steps_of, weights_of
+from bench.zoo.encoders import ENCODERS
+from corruptions.base import CLEAN, Shift
+from mergeshift import UserError
+from methods import MergingMethod, Needs
+from methods.common.data_access import Adaptation
+from methods.common.study import spent
+from results.store import Store
+from tasks import TASKS
+from tasks.datamodule import SuiteData
+
+
+class Pictures:
+    """What a run may show to its method, in fixed order.
+
+    It is a :class:`methods.common.data_access.Support`.
+
+    Args:
+        data: the images.
+        normalise: makes pixels what the encoder wants.
+        journal: where the learning may keep a record of itself.
+        passed: called after every validation pass that the method makes.
+
+    All of it is given on the device that methods learn on.
+    """
+
+    def __init__(
+        self,
+        data: SuiteData,
+        normalise: Callable[[Tensor], Tensor],
+        journal: Path | None = None,
+        passed: Callable[[], None] = lambda: None,
+    ):
+        self.data, self.normalise = data, normalise
+        self.journal, self.passed = journal, passed
+        self.device = devices.for_learning()
+
+    def images(self, task: str) -> Iterator[Tensor]:
+        """Unlabelled batches of the images that the run adapts on.  ``[B, 3, H, W]``."""
+        return self._batches(task, self.data.adapt_on, self.data.adapt_shift)
+
+    def test(self, task: str) -> Iterator[Tensor]:
+        """Unlabelled batches of the test images; under the shift, if the run learns under it."""
+        return self._batches(task, "test", self.data.adapt_shift)
+
+    def labelled(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of the val split with their labels.  ``[B, 3, H, W], [B]``."""
+        labels = torch.from_numpy(self.data.labels(TASKS[task], "val")).to(self.device)
+        return zip(self._batches(task, "val", CLEAN), labels.split(self.data.batch), strict=True)
+
+    def _batches(self, task: str, split: str, shift: Shift) -> Iterator[Tensor]:
+        pixels = self.data.pixels(TASKS[task], split, shift)
+        for start in range(0, len(pixels), self.data.batch):
+            part = torch.from_numpy(np.array(pixels[start : start + self.data.batch]))
+            yield self.normalise(part.to(self.device))
+
+
+class Stream(LightningDataModule):
+    """Unlabelled batches of all tasks for a Trainer, normalised where they are used."""
+
+    def __init__(self, data: SuiteData, normalise: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.data, self.normalise = data, normalise
+
+    def train_dataloader(self) -> DataLoader:
+        return self.data.train_dataloader()
+
+    def on_after_batch_transfer(
+        self, batch: Mapping[str, Tensor], dataloader_idx: int
+    ) -> dict[str, Tensor]:
+        return {task: self.normalise(images) for task, images in batch.items()}
+
+
+class Curves(Callback):
+    """Keeps the loss and every number that a method logs, step by step; tells ``watch`` of each."""
+
+    def __init__(self, watch: Callable[[], None]) -> None:
+        self.watch, self.curves = watch, defaultdict[str, list[float]](list)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any
+    ) -> None:
+        numbers = dict(trainer.callback_metrics)
+        if isinstance(outputs, Mapping) and "loss" in outputs:
+            numbers.setdefault("loss", outputs["loss"])
+        for name, value in numbers.items():
+            self.curves[name].append(float(value))
+        self.watch()
+
+
+def data_of(run: Run, shift: Shift | None, adaptation: Adaptation | None) -> SuiteData:
+    """The images that ``run`` may learn from: under ``shift``, or from no shift at all."""
+    return SuiteData(
+        seen_of(run),
+        [],
+        limit=run.limit,
+        data_seed=run.data_seed,
+        adapt_on="test" if run.adapt_on in ("test", "shifted") else "adapt",
+        adapt_shift=shift or CLEAN,
+        adapt_batch=adaptation.batch if adaptation else 1,
+        adapt_steps=adaptation.steps if adaptation else 1,
+        seed=run.seed,
+    )
+
+
+def learn(
+    run: Run,
+    config: str,
+    shift: Shift | None,
+    watch: Callable[[], None] = lambda: None,
+    journal: Path | None = None,
+) -> tuple[MergingMethod, dict[str, Any]]:
+    """The method of ``run``, built from scratch: it looks at images, then it is merged.
+
+    Chance, images and their order depend on the run and the shift alone.
+
+    Args:
+        run: what is built.
+        config: its settings, canonical JSON.
+        shift: under which the images are, if the run learns under each.
+        watch: called after every step of a Trainer and every validation pass of the method.
+        journal: where a long learning keeps a record of itself, and goes on after a kill.
+
+    Returns:
+        The method, ready to predict, and facts about the learning.
+    """
+    method, ckpts, curves = create(run, config), checkpoints_of(run), Curves(watch)
+    data, normalise = data_of(run, shift, method.adaptation), ENCODERS[run.encoder].normalise
+
+    support = Pictures(data, normalise, journal, watch)
+
+    def fit(learner: MergingMethod) -> None:
+        where = devices.for_trainer(support.device)
+        trainer = quiet_trainer(max_epochs=1, callbacks=[curves], **where)
+        trainer.fit(learner, datamodule=Stream(data, normalise))
+
+    before = spent(journal) if journal else 0.0  # by a process that was killed
+    start = perf_counter()
+    with peak_memory() as peak:
+        method.build(ckpts, support, fit, device=support.device)
+        devices.settle()
+    found = {**curves.curves, **getattr(method, "curves", {})}  # a Trainer's, and its own
+    return method, {
+        "seconds": before + perf_counter() - start,
+        "peak_mb": peak.megabytes,
+        "steps": method.adaptation.steps if method.adaptation else 0,
+        "adapt_on": run.adapt_on,
+        "shift": shift.key if shift else "",
+        "config": config,
+        "experts": weights_of(run),
+        "curves": {name: curve for name, curve in found.items() if curve},
+        "coefficients": method.coefficients,
+        "report": method.report,
+        **commits_of(run),
+    }
+
+
+def adapt(run: Run, config: str, shift: Shift | None, store: Store) -> None:
+    """Learn, and keep what was learned for whoever evaluates it (a unit of work).
+
+    Raises:
+        UserError: the loss diverged, or the disk is full; nothing is kept then.
+    """
+    told = 0
+
+    def watch() -> None:
+        nonlocal told
+        told += 1
+        step_done()
+
+    method, facts = learn(run, config, shift, watch, journal_of(run, config, shift, store))
+    if method.learned is None:
+        raise TypeError(f"{run.method} learns from images, but keeps nothing in `learned`")
+    state = {name: tensor.cpu() for name, tensor in method.learned.state_dict().items()}
+    artifacts.save(artifacts.path(store, run.id, shift), state, facts)
+    if left := steps_of(run) - told:
+        step_done(left)  # of a method that does not tell of its steps
+
+
+def journal_of(run: Run, config: str, shift: Shift | None, store: Store) -> Path:
+    """Where a learning keeps a record of itself: other experts, data, constants: another file."""
+    made_of = digest((config, weights_of(run), *commits_of(run).values()))
+    name = f"study-{made_of}" + (f"-{shift.key}" if shift else "")
+    return store.folder / "cells" / run.id / f"{name}.journal"
+
+
+def learn_to_tune(run: Run, config: str) -> MergingMethod:
+    """The method for one validation pass: it learns on the adapt split, whatever the run does.
+
+    Test images stay unseen, but for tasks in published splits: there adapt is test.
+
+    Raises:
+        UserError: the method looks at test images of its own accord.
+    """
+    if Needs.TEST_STREAM in create(run, config).needs:
+        raise UserError(
+            f"{run.method} looks at test images, so it cannot be tuned before them; "
+            "set its constants (--set), or --no-tune"
+        )
+    calm = replace(run, adapt_on="adapt" if run.adapt_on else "")
+    return learn(calm, config, None)[0]

@@ -1,0 +1,51 @@
+"""Which commits of unpinned data sets a run has seen: no sweep mixes results of two of them."""
+
+from collections.abc import Mapping, Sequence
+from shutil import rmtree
+
+from bench.config import Run
+from bench.stages import artifacts
+from bench.stages.build import commits_of
+from mergeshift import UserError
+from results.store import Store
+
+
+def seen_before(runs: Sequence[Run], store: Store) -> dict[str, list[dict[str, str]]]:
+    """Run id -> the commits that it, and each of what it learned, was stored with."""
+    found = {}
+    for run in runs:
+        notes = store.path(run.id, "run").with_suffix(".json")
+        known = [store.run(run.id)] if notes.exists() else []
+        found[run.id] = [
+            facts.get("data", {}) for facts in (*known, *artifacts.lessons(store, run.id))
+        ]
+    return found
+
+
+def require_same(
+    runs: Sequence[Run], before: Mapping[str, list[dict[str, str]]], store: Store, force: bool
+) -> None:
+    """Refuse to go on with a sweep whose data sets are of other commits now than before.
+
+    Args:
+        runs: of one suite, whose data are there.
+        before: see :func:`seen_before`.
+        store: the results so far.
+        force: delete all of such a run instead, under whatever shifts it was measured.
+
+    Raises:
+        UserError: they are.
+    """
+    now = commits_of(runs[0]).get("data", {})
+    for run in runs:
+        changed = [(part, commit) for told in before[run.id] for part, commit in told.items()
+                   if now.get(part, commit) != commit]  # fmt: skip
+        if changed and force:
+            rmtree(store.folder / "cells" / run.id, ignore_errors=True)  # it may hold nothing
+        elif changed:
+            part, commit = changed[0]
+            raise UserError(
+                f"data set {part} is of commit {now[part][:12]} here, {run.id} has seen "
+                f"{commit[:12]}: run again with --force to measure all of it anew, give "
+                "another --out, or pin the commit in the task's entry"
+            )

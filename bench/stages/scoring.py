@@ -1,0 +1,275 @@
+"""What is measured of answers: a callback collects them, cell by cell.
+
+Score built methods: all of them look at the same batches, and a callback counts.
+
+A :class:`Panel` is a LightningModule over one or more built methods: a batch is decoded, corrupted
+and normalised once, whoever looks at it. The :class:`Scorer` measures; methods hold no metric code.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping
+from time import perf_counter
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from bench.runtime import devices
+from bench.runtime.lightning import quiet_trainer
+from bench.runtime.workers import step_done
+from methods import MergingMethod
+from methods.common.precision import layers_in
+from methods.routing.method import RoutedMethod
+from tasks.datamodule import SuiteData
+
+BINS = 15  # of the calibration error, equal width
+
+Cell = tuple[str, str, str]  # member, task, key of the shift
+
+
+class Answer(NamedTuple):
+    """What one member says of one batch."""
+
+    logits: Tensor  # [B, C]
+    weights: Tensor | None = None  # [B, K], on each route; of a routed method alone
+    oracle: Tensor | None = None  # [B, C]: logits with all weight on the true task's route
+    u: Tensor | None = None  # [B]: uncertainty, of a method that knows its own
+    ads: Tensor | None = None  # [B]: discrepancy from the images beside it, of such a method
+
+
+class Scorer(Callback):
+    """Collects the answers of every cell and measures them once, over all its images."""
+
+    def __init__(self) -> None:
+        self.answers: dict[Cell, list[Answer]] = defaultdict(list)
+        self.labels: dict[Cell, list[Tensor]] = defaultdict(list)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        for member, answer in outputs.items():
+            cell = (member, batch["task"], batch["shift"])
+            given = {name: t for name, t in answer._asdict().items() if t is not None}
+            here = {name: tensor.float().cpu() for name, tensor in given.items()}
+            self.answers[cell].append(answer._replace(**here))
+            self.labels[cell].append(batch["labels"].cpu())
+        step_done(len(batch["labels"]) * len(outputs))
+
+    on_validation_batch_end = on_test_batch_end
+
+    def all(self, cell: Cell, part: str) -> Tensor | None:
+        """One field of the answers, over all images; nothing if the member has none."""
+        found = [getattr(answer, part) for answer in self.answers[cell]]
+        return None if found[0] is None else torch.cat(found)
+
+    def hits(self, cell: Cell) -> dict[str, Tensor]:
+        """Right or wrong: ``acc``, and ``oracle_acc`` of a routed method.  Each ``bool [N]``."""
+        labels = torch.cat(self.labels[cell])
+        logits = {"acc": self.all(cell, "logits"), "oracle_acc": self.all(cell, "oracle")}
+        return {name: x.argmax(1) == labels for name, x in logits.items() if x is not None}
+
+    def measure(self, cell: Cell) -> dict[str, float]:
+        """Accuracy, negative log-likelihood in nats, expected calibration error; of the oracle."""
+        logits, labels = self.all(cell, "logits"), torch.cat(self.labels[cell])
+        assert logits is not None
+        return {
+            **{name: float(hits.double().mean()) for name, hits in self.hits(cell).items()},
+            "nll": float(F.cross_entropy(logits.double(), labels)),
+            "ece": calibration_error(logits, labels),
+        }
+
+    def routing(self, cell: Cell, routes: list[str]) -> dict[str, float]:
+        """Where a routed method sent the images of a cell; see :func:`routing`."""
+        weights = self.all(cell, "weights")
+        return {} if weights is None else routing(weights.double(), routes, cell[1])
+
+
+def calibration_error(logits: Tensor, labels: Tensor) -> float:
+    """Expected calibration error; of one class none, as it is sure and right."""
+    if logits.shape[1] == 1:
+        return 0.0
+    error = multiclass_calibration_error(
+        logits.softmax(-1), labels, num_classes=logits.shape[1], n_bins=BINS
+    )
+    return float(error)
+
+
+def routing(weights: Tensor, routes: list[str], task: str) -> dict[str, float]:
+    """Statistics of the weights that images of ``task`` got.
+
+    Args:
+        weights: ``[N, K]``, of each image on each route; rows sum to 1.
+        routes: what the columns are: tasks, and perhaps "null".
+        task: the true one; no routing accuracy if it has no route.
+
+    Returns:
+        ``route_acc``: share of images whose largest weight is on their task (the first of equals);
+        ``route_entropy``: mean over images, in nats; ``route_max``: mean largest weight;
+        ``route:NAME``: mean weight on each route.
+
+    >>> routing(torch.tensor([[1.0, 0.0], [0.5, 0.5]]), ["a", "b"], "a")["route_acc"]
+    1.0
+    """
+    entropy = -torch.xlogy(weights, weights).sum(1)
+    right = weights.argmax(1) == routes.index(task) if task in routes else None
+    return {
+        **({} if right is None else {"route_acc": float(right.double().mean())}),
+        "route_entropy": float(entropy.mean()),
+        "route_max": float(weights.amax(1).mean()),
+        **{f"route:{name}": float(w) for name, w in zip(routes, weights.mean(0), strict=True)},
+    }
+
+
+Normalise = Callable[[Tensor], Tensor]  # uint8 [B, H, W, 3] -> float [B, 3, H, W]
+
+LAYERS = {"": None, "bf16": torch.bfloat16}  # precision -> type of matrix products
+
+
+@runtime_checkable
+class Unsure(Protocol):
+    """A method that says of each image how unsure it is of it."""
+
+    def uncertainty(self, images: Tensor) -> Tensor:
+        """``[B, 3, H, W] -> [B]``, in [0, 1]."""
+
+    def discrepancy(self, images: Tensor) -> Tensor:
+        """How much it disagrees with its neighbours in the batch.  ``[B, 3, H, W] -> [B]``."""
+
+
+class Panel(LightningModule):
+    """Several built methods that look at the same batches.
+
+    Args:
+        members: by any name.
+        unseen: tasks whose experts were not merged.
+        floor: answers for members that would need these; for all others they answer themselves.
+        unsure: whether members that know how unsure they are shall say so.
+        normalise: makes pixels what their encoder wants; it is done where they are.
+        precision: bf16 multiplies matrices in it; see :func:`methods.common.precision.layers_in`.
+        turns: let members take turns on the device, batch by batch, where not all find room.
+    """
+
+    def __init__(
+        self,
+        members: Mapping[str, MergingMethod],
+        unseen: Collection[str] = (),
+        floor: MergingMethod | None = None,
+        unsure: bool = False,
+        *,
+        normalise: Normalise,
+        precision: str = "",
+        turns: bool = False,
+    ):
+        super().__init__()
+        self.normalise, self.layers, self.turns = normalise, LAYERS[precision], turns
+        self.keys, self.unseen, self.floor, self.unsure = list(members), unseen, floor, unsure
+        held = list(members.values())
+        self.members = held if turns else nn.ModuleList(held)  # a list does not follow the panel
+        self.seconds: dict[Cell, float] = defaultdict(float)
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Answer]:
+        """What every member says of one batch of one cell, with the weights of those that route."""
+        images, answers = self.normalise(batch["images"]), {}
+        with layers_in(self.layers):
+            for key, member in self.on_the_device():
+                answers[key] = self.measured(key, member, images, batch["task"], batch["shift"])
+        return answers
+
+    def on_the_device(self) -> Iterator[tuple[str, MergingMethod]]:
+        """The members; those that take turns are there while they are asked."""
+        for key, member in zip(self.keys, self.members, strict=True):
+            assert isinstance(member, MergingMethod)
+            if self.turns:
+                member.to(self.device)
+            yield key, member
+            if self.turns:
+                member.cpu()
+
+    def measured(
+        self, key: str, member: MergingMethod, images: Tensor, task: str, shift: str
+    ) -> Answer:
+        """What a member says of a batch of a cell, timed; and what only a test asks it."""
+        devices.settle()
+        start = perf_counter()
+        answer = self.ask(member, images, task)
+        devices.settle()
+        self.seconds[key, task, shift] += perf_counter() - start
+        if isinstance(member, RoutedMethod) and task not in self.unseen:
+            # not timed: nobody can do it without the task
+            answer = answer._replace(oracle=member.predict_oracle(images, task))
+        if self.unsure and isinstance(member, Unsure):
+            doubts = {"u": member.uncertainty(images), "ads": member.discrepancy(images)}
+            answer = answer._replace(**doubts)
+        return answer
+
+    def ask(self, member: MergingMethod, images: Tensor, task: str) -> Answer:
+        """What a member says, or the floor in its place: no route then has any weight."""
+        if task not in self.unseen or not member.knows_task or self.floor is None:
+            return answered(member, images, task)
+        weights = None
+        if isinstance(member, RoutedMethod):
+            weights = images.new_zeros(len(images), len(member.routes))
+        return Answer(self.floor.predict(images, task), weights)
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Answer]:
+        """Logits of every member on one batch of one cell."""
+        images, task = self.normalise(batch["images"]), batch["task"]
+        with layers_in(self.layers):
+            return {
+                key: Answer(member.predict(images, task)) for key, member in self.on_the_device()
+            }
+
+
+def answered(member: MergingMethod, images: Tensor, task: str) -> Answer:
+    """What a member says of images, as a user would ask it."""
+    if not isinstance(member, RoutedMethod):
+        return Answer(member.predict(images, task))
+    logits, weights = member.predict_routed(images, task)
+    return Answer(logits, weights.mean(1) if weights.ndim == 3 else weights)  # over the layers
+
+
+def score(
+    members: Mapping[str, MergingMethod],
+    data: SuiteData,
+    split: str,
+    unseen: Collection[str] = (),
+    floor: MergingMethod | None = None,
+    unsure: bool = False,
+    *,
+    normalise: Normalise,
+    precision: str = "",
+) -> tuple[Panel, Scorer]:
+    """Show every cell of ``data`` to every member; see :class:`Panel`.
+
+    Args:
+        members: by any name.
+        data: what they are shown.
+        split: test or val.
+        unseen: see :class:`Panel`.
+        floor: see :class:`Panel`.
+        unsure: see :class:`Panel`.
+        normalise: see :class:`Panel`.
+        precision: see :class:`Panel`.
+    """
+    held = [tensor for m in members.values() for tensor in (*m.parameters(), *m.buffers())]
+    turns = sum(tensor.nbytes for tensor in held) > devices.room()
+    panel = Panel(
+        members, unseen, floor, unsure, normalise=normalise, precision=precision, turns=turns
+    )
+    scorer = Scorer()
+    trainer = quiet_trainer(callbacks=[scorer])
+    if split == "test":
+        trainer.test(panel, datamodule=data, verbose=False)
+    else:
+        trainer.validate(panel, datamodule=data, verbose=False)
+    return panel, scorer

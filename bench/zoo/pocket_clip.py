@@ -1,0 +1,131 @@
+"""The pocket CLIP: an open_clip model of our own size, and the file that it is kept in."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from torch.nn import functional as F
+
+from mergeshift import DamagedFileError, UserError
+from methods.common.vit import ViT
+from methods.common.weights import save_checkpoint
+
+POCKET = ViT(image_size=32, patch_size=8, width=128, layers=6, heads=4, output_dim=128)
+CONTEXT = 16  # tokens of a prompt, start and end included
+TEXT_WIDTH, TEXT_LAYERS, TEXT_HEADS = 64, 2, 2
+MEAN, STD = (0.5,) * 3, (0.25,) * 3  # of the pixels, before the encoder, by channel
+FILE = Path(__file__).with_name("pocket-vit.safetensors")
+
+
+@lru_cache(maxsize=1)
+def _bpe() -> Any:
+    from open_clip.tokenizer import SimpleTokenizer
+
+    return SimpleTokenizer(context_length=CONTEXT)
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The rows of CLIP's vocabulary that a model keeps, in CLIP's order.
+
+    CLIP's text tower reads the feature at the largest token, the end of text: the order keeps it
+    the largest.
+    """
+
+    ids: tuple[int, ...]  # CLIP's token numbers, ascending
+
+    @classmethod
+    def of(cls, texts: list[str]) -> "Vocabulary":
+        """The tokens of ``texts``, and the padding."""
+        return cls(tuple(sorted({0, *_bpe()(texts).flatten().tolist()})))
+
+    def encode(self, texts: list[str]) -> Tensor:
+        """Rows of the stored table.  ``-> int64 [N, 16]``.
+
+        Raises:
+            UserError: a text has a token that the model has never seen.
+        """
+        tokens = _bpe()(texts)
+        row = {token: i for i, token in enumerate(self.ids)}
+        for text, line in zip(texts, tokens.tolist(), strict=True):
+            if odd := [t for t in line if t not in row]:
+                words = _bpe().decode(odd)
+                raise UserError(
+                    f"the pocket encoder does not know {words!r} in {text!r}: its text tower holds "
+                    "the words of the pocket tasks alone; use a CLIP encoder for other classes"
+                )
+        return tokens.apply_(row.__getitem__)
+
+
+def new_model(vocabulary: Vocabulary) -> Any:
+    """An untrained open_clip CLIP of the pocket size."""
+    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+
+    vision = CLIPVisionCfg(
+        layers=POCKET.layers,
+        width=POCKET.width,
+        head_width=POCKET.width // POCKET.heads,
+        patch_size=POCKET.patch_size,
+        image_size=POCKET.image_size,
+    )
+    text = CLIPTextCfg(
+        context_length=CONTEXT,
+        vocab_size=len(vocabulary.ids),
+        width=TEXT_WIDTH,
+        heads=TEXT_HEADS,
+        layers=TEXT_LAYERS,
+    )
+    return CLIP(POCKET.output_dim, vision, text)
+
+
+def save_model(model: Any, vocabulary: Vocabulary, path: Path, recipe: dict[str, Any]) -> None:
+    """Write the model, its vocabulary and the recipe it was made by."""
+    tensors = {k: v.contiguous() for k, v in model.state_dict().items() if v.is_floating_point()}
+    tensors["token_ids"] = torch.tensor(vocabulary.ids)
+    save_checkpoint(path, tensors, {"recipe": json.dumps(recipe, sort_keys=True)})
+
+
+def load_model(path: Path = FILE) -> tuple[Any, Vocabulary]:
+    """Inverse of :func:`save_model`.
+
+    Raises:
+        DamagedFileError: the file is truncated, or holds another model.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise DamagedFileError(f"{path} is damaged ({error}); restore it with git") from error
+    try:
+        vocabulary = Vocabulary(tuple(tensors.pop("token_ids").tolist()))
+        model = new_model(vocabulary)
+        missing, unexpected = model.load_state_dict(tensors, strict=False)
+    except (KeyError, RuntimeError) as error:  # no vocabulary, or other shapes
+        raise DamagedFileError(f"{path} is not a pocket encoder") from error
+    if unexpected or any(not name.endswith("attn_mask") for name in missing):
+        raise DamagedFileError(f"{path} is not a pocket encoder: {[*missing, *unexpected][:3]}")
+    return model.eval().requires_grad_(False), vocabulary
+
+
+def text_features(model: Any, vocabulary: Vocabulary, texts: list[str]) -> Tensor:
+    """Unit rows.  ``-> [N, D]``."""
+    return F.normalize(model.encode_text(vocabulary.encode(texts)), dim=-1)
+
+
+def normalise(images: Tensor, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> Tensor:
+    """Pixels as an encoder wants them.  ``uint8 [B, H, W, 3] -> float [B, 3, H, W]``.
+
+    Args:
+        images: on any device; it is done there.
+        mean: by channel, of pixels in [0, 1]; the pocket encoder's if not said.
+        std: by channel.
+    """
+    x = images.permute(0, 3, 1, 2).float().div_(255)
+    low, scale = (torch.tensor(value, device=x.device)[:, None, None] for value in (mean, std))
+    return x.sub_(low).div_(scale)

@@ -1,0 +1,160 @@
+"""Mistakes of a user or of their data: reported as one line, never as a traceback.
+
+One registry class; its instances hold methods, tasks, suites and corruptions.
+
+Seeds that depend on *what* is drawn, never on *when* it is drawn.
+
+Files that are either whole or absent.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from difflib import get_close_matches
+from hashlib import blake2b, sha256
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+
+class UserError(Exception):
+    """What is wrong, what was got, what to do. The command line prints it and exits with 2."""
+
+
+class UnknownNameError(UserError, KeyError):
+    """A name that no registry holds. The message lists the names that it does hold."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # KeyError would print the message in quotes
+
+
+class DamagedFileError(UserError):
+    """A file that is truncated, altered or not what its name says."""
+
+
+T = TypeVar("T")
+
+
+class Registry(Mapping[str, T]):
+    """An ordered mapping from a name to a thing; names are added once and never replaced.
+
+    >>> fruit: Registry[int] = Registry("fruit")
+    >>> fruit.add("apple", 3)
+    3
+    >>> fruit["aple"]
+    Traceback (most recent call last):
+    mergeshift.UnknownNameError: no fruit named 'aple'; did you mean 'apple'? Known: apple
+    """
+
+    def __init__(self, kind: str):
+        self.kind = kind
+        self._items: dict[str, T] = {}
+
+    def add(self, name: str, item: T) -> T:
+        """Store ``item`` under ``name`` and return it."""
+        if name in self._items:
+            raise ValueError(f"{self.kind} {name!r} is already registered: {self._items[name]!r}")
+        self._items[name] = item
+        return item
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorator form of :meth:`add`."""
+        return lambda item: self.add(name, item)
+
+    def __getitem__(self, name: str) -> T:
+        if name in self._items:
+            return self._items[name]
+        close = get_close_matches(name, self._items, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise UnknownNameError(
+            f"no {self.kind} named {name!r}; {hint}Known: {', '.join(self._items)}"
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+
+def seed_of(*parts: object) -> int:
+    """Hash ``parts`` to a seed in [0, 2**32); the same on every machine and in every process.
+
+    32 bits, because that is what the global generators of NumPy and Lightning accept.
+
+    >>> seed_of("letters", "gaussian_noise", 3, 17) == seed_of("letters", "gaussian_noise", 3, 17)
+    True
+    """
+    text = "\x1f".join(map(str, parts))
+    return int.from_bytes(blake2b(text.encode(), digest_size=4).digest(), "big")
+
+
+def rng_of(*parts: object) -> np.random.Generator:
+    """A NumPy generator seeded with :func:`seed_of`."""
+    return np.random.default_rng(seed_of(*parts))
+
+
+def home() -> Path:
+    """The data folder: ``MERGESHIFT_HOME``, else ``mergeshift`` in the user's cache (XDG)."""
+    if chosen := os.environ.get("MERGESHIFT_HOME"):
+        return Path(chosen).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "mergeshift"
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path; it replaces ``path`` when the block ends well, else it goes.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written; nothing is left behind.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; free some space"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    digest = sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, sort_keys=True, default=str) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        DamagedFileError: the file is not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise DamagedFileError(f"{path} is damaged ({error}); delete it and run again") from error

@@ -1,0 +1,113 @@
+"""Bayesian Model Merging: regression on what the experts compute, with an anchor as its prior.
+
+BMM without calibration images: task vectors stand in for the inputs.
+
+BMM for few calibration images: Grams of inputs and of task vectors, mixed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal
+
+from torch import Tensor, float32
+
+from mergeshift import UserError
+from methods.base import METHODS, Paper
+from methods.bmm.base import Anchored
+from methods.bmm.config import BMMConfig
+from methods.bmm.inner import data_sums, solved_once, vector_sums
+from methods.common.checkpoints import Checkpoints
+from methods.common.data_access import Needs, Support
+from methods.common.linear_layers import Module
+from methods.common.regression import EXACT, ROUNDED, Regression
+from methods.common.timer import Clock
+from methods.common.weights import Weights
+
+
+@METHODS.register("bmm")
+class BMM(Anchored):
+    """M = W_A + [sum_t beta_t (W_t - W_A) G_t] (sum_t beta_t G_t + alpha I)^-1, G_t = X_t^T X_t.
+
+    X_t are the inputs that expert t gives the module on unlabelled images of its own task, and W_A
+    is another merged model, the anchor. Each group of modules has an alpha and an assembly scale,
+    W = W_0 + s (M - W_0); both are searched on labelled validation images. No code is public: this
+    is a reconstruction, and what had to be chosen is a setting (see ``BMMConfig``).
+    """
+
+    title = "BMM (reimpl.)"
+    paper = Paper("li2026bayesian", "2605.12843", "reconstructed from public notes on it", 2026)
+    lone_expert_at = {"anchor": "ta", "anchor_scale": 1.0, "trials": 0}
+    drawn_as = "bmm"  # of all its variants: what differs between them is not luck
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(BMMConfig):
+        """Grams of inputs."""
+
+    cfg: BMMConfig
+
+    @property
+    def needs(self) -> Needs:
+        images = Needs.IMAGES if self.cfg.sees_images else Needs.NOTHING
+        return super().needs | images
+
+    @property
+    def fixed(self) -> dict[str, float]:
+        return {"alpha": self.cfg.alpha, **super().fixed}
+
+    def regressions(
+        self,
+        ckpts: Checkpoints,
+        anchor: Mapping[str, Tensor],
+        modules: Sequence[Module],
+        support: Support,
+        clock: Clock,
+    ) -> list[Regression]:
+        sums = []
+        with clock("grams"):
+            if self.cfg.sees_images:
+                sums = data_sums(ckpts, anchor, modules, self.cfg, support.images, self.vit)
+            else:
+                for name, some in groupby(modules, lambda module: module.name):
+                    sums += vector_sums(ckpts, anchor[name], list(some), self.cfg)
+        found, noise = [], ROUNDED if self.cfg.sees_images else EXACT
+        with clock("eigh"):
+            while sums:  # one at a time: what has been decomposed is let go
+                found.append(Regression.decompose(sums.pop(), noise).to(float32))
+        return found[::-1]
+
+    def unlearned(self, ckpts: Checkpoints, rest: Weights) -> Weights:
+        if self.cfg.sees_images:
+            raise UserError(f"{self.name} merges what it learned from images: build it first")
+        return solved_once(ckpts, rest, self.cfg)
+
+
+@METHODS.register("bmm_datafree")
+class BMMDataFree(BMM):
+    """M = W_A + [sum_t beta_t (W_t - W_A) G_t] (sum_t beta_t G_t + alpha I)^-1, G = tau^T tau.
+
+    With ``trials`` = 0 it needs nothing but weights, and merges them tensor by tensor.
+    """
+
+    title = "BMM, data-free (reimpl.)"
+    version = 2  # trials drawn as those of bmm
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(BMMConfig):
+        """Grams of task vectors."""
+
+        gram: Literal["data", "taskvector", "hybrid"] = "taskvector"
+
+
+@METHODS.register("bmm_hybrid")
+class BMMHybrid(BMM):
+    """G_t = (1 - rho) X_t^T X_t / tr + rho tau_t^T tau_t / tr, and the rest as in BMM."""
+
+    title = "BMM, hybrid (reimpl.)"
+    version = 2  # trials drawn as those of bmm
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(BMMConfig):
+        """Grams of both."""
+
+        gram: Literal["data", "taskvector", "hybrid"] = "hybrid"

@@ -1,0 +1,126 @@
+"""What a method may look at besides weights: declared, and held to it."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Flag, auto
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor
+
+from mergeshift import UserError
+
+
+class Needs(Flag):
+    """What a method looks at besides weights, before or while it is evaluated.
+
+    >>> str(Needs.NOTHING), str(Needs.IMAGES | Needs.TASK_IDS)
+    ('weights only', 'unlabelled images, task ids')
+    """
+
+    NOTHING = 0
+    IMAGES = auto()  # unlabelled images to learn from: of the adapt split, if not said otherwise
+    TASK_IDS = auto()  # which task an image that it learns from belongs to, as a thing to learn
+    VAL_LABELS = auto()  # labelled images of the val split
+    TEST_STREAM = auto()  # the unlabelled test images themselves
+
+    def __str__(self) -> str:
+        return ", ".join(_TEXT[need] for need in self) or "weights only"
+
+
+_TEXT = {
+    Needs.IMAGES: "unlabelled images",
+    Needs.TASK_IDS: "task ids",
+    Needs.VAL_LABELS: "validation labels",
+    Needs.TEST_STREAM: "test stream",
+}
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """How long a Trainer shows unlabelled images to a method."""
+
+    steps: int
+    batch: int  # images of every task, a step
+
+
+class Support(Protocol):
+    """The images that a method may see before it is evaluated, normalised, in fixed order.
+
+    And what lets a long learning be followed, and go on after it was killed.
+    """
+
+    def images(self, task: str) -> Iterator[Tensor]:
+        """Unlabelled batches of the images kept for adapting.  ``[B, 3, H, W]``."""
+
+    def test(self, task: str) -> Iterator[Tensor]:
+        """Unlabelled batches of the test images themselves.  ``[B, 3, H, W]``."""
+
+    def labelled(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of the val split with their labels.  ``[B, 3, H, W], [B]``."""
+
+    @property
+    def journal(self) -> Path | None:
+        """A file for a record of the learning so far; ``None`` where none is to be kept."""
+
+    def passed(self) -> None:
+        """Told by a method after each of its ``passes``."""
+
+
+def first(batches: Iterable[tuple[Tensor, ...]], limit: int | None) -> Iterator[tuple[Tensor, ...]]:
+    """The first ``limit`` images of a stream of batches; ``None``: all of them.
+
+    No batch is asked for beyond the one that has the last of them.
+
+    Args:
+        batches: of images alone, or with labels: tuples of tensors of one length.
+        limit: how many images.
+
+    >>> [len(batch) for (batch,) in first(zip(Tensor(10, 3).split(4)), 7)]
+    [4, 3]
+    """
+    left = limit
+    for batch in batches if left != 0 else ():
+        yield tuple(part[:left] for part in batch)
+        if left is not None:
+            left -= len(batch[0])
+            if left <= 0:
+                return
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A :class:`Support` that gives what a method declared to need, and nothing else."""
+
+    support: Support | None
+    needs: Needs
+    method: str
+
+    def images(self, task: str) -> Iterator[Tensor]:
+        """See :class:`Support`."""
+        return self._allowed(Needs.IMAGES).images(task)
+
+    def test(self, task: str) -> Iterator[Tensor]:
+        """See :class:`Support`."""
+        return self._allowed(Needs.TEST_STREAM).test(task)
+
+    def labelled(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """See :class:`Support`."""
+        return self._allowed(Needs.VAL_LABELS).labelled(task)
+
+    @property
+    def journal(self) -> Path | None:
+        """See :class:`Support`."""
+        return self.support.journal if self.support else None
+
+    def passed(self) -> None:
+        """See :class:`Support`."""
+        if self.support:
+            self.support.passed()
+
+    def _allowed(self, need: Needs) -> Support:
+        if need not in self.needs:
+            raise PermissionError(f"{self.method} reads {need} but declares: {self.needs}")
+        if self.support is None:
+            raise UserError(f"{self.method} needs {need}; build it with a support that has them")
+        return self.support

@@ -1,0 +1,1 @@
+"""Per-sample merging: routers, compressed task vectors, and how they are mixed."""

@@ -1,0 +1,146 @@
+r"""A table as papers set it: grouped headers, and blocks of lines between rules."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from results.latex import tabular as latex
+from results.schema import WORLDS
+from results.tables.comparison import Table
+from results.tables.entries import Entry, Listing
+
+RANKED = "Best in bold, second underlined, as printed; references are not ranked."
+WIDE = 12  # from so many columns a document lies on its side
+
+
+class Head(NamedTuple):
+    """What stands above one or more columns."""
+
+    text: str  # as it is in LaTeX
+    span: int = 1
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What a preset prints. All texts are LaTeX, escaped."""
+
+    table: Listing  # whose entries, marks and papers it prints
+    name: str  # of the preset; ends the label
+    aligned: str  # of the columns behind the first, e.g. "rrr"
+    heads: Sequence[Sequence[Head]]  # one row, or two: groups, and what is in them
+    blocks: Sequence[Sequence[tuple[str, Sequence[str]]]]  # parted by rules: titles and cells
+    caption: str
+    below: str = ""
+    worlds: Sequence[str] = field(default=())  # if not the one of the table
+
+    @property
+    def label(self) -> str:
+        r"""For ``\ref``."""
+        return f"tab:{self.name}"
+
+
+def tabular(sheet: Sheet) -> str:
+    r"""The ``tabular`` alone."""
+    lines = [rf"\begin{{tabular}}{{@{{}}l{sheet.aligned}@{{}}}}", r"\toprule"]
+    for number, heads in enumerate(sheet.heads):
+        last = number == len(sheet.heads) - 1
+        cells = ["Method" if last else "", *(_head(one, last) for one in heads)]
+        lines += [latex.row(cells), r"\midrule" if last else _rules(heads)]
+    for number, block in enumerate(filter(None, sheet.blocks)):
+        lines += [r"\midrule"] * (number > 0)
+        lines += [latex.row([title, *cells]) for title, cells in block]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+
+
+def _head(head: Head, last: bool) -> str:
+    if head.span == 1 and last:
+        return head.text
+    return rf"\multicolumn{{{head.span}}}{{c}}{{{head.text}}}"
+
+
+def _rules(heads: Sequence[Head]) -> str:
+    """A short rule under every group that has a name."""
+    rules, column = [], 2
+    for head in heads:
+        if head.text:
+            rules.append(rf"\cmidrule(lr){{{column}-{column + head.span - 1}}}")
+        column += head.span
+    return "".join(rules)
+
+
+def float_of(sheet: Sheet, label: str = "") -> str:
+    r"""A ``table`` float with caption, label and notes; needs booktabs and graphicx."""
+    return latex.float_around(tabular(sheet), sheet.caption, label or sheet.label, sheet.below)
+
+
+def write(sheet: Sheet, path: Path, standalone: bool = False, label: str = "") -> list[Path]:
+    """Write ``path`` and the papers it cites to a ``.bib`` beside it; see ``latex.write``."""
+    wide = len(sheet.aligned.replace("@{\\,}", "")) >= WIDE
+    source = float_of(sheet, label)
+    return latex.write_source(source, sheet.table.cited, path, standalone, wide)
+
+
+def caption(table: Listing, title: str, parts: Sequence[str], worlds: Sequence[str] = ()) -> str:
+    """Bold title with the world, what must be said, and what the marks mean.
+
+    Args:
+        table: whose marks.
+        title: not escaped.
+        parts: sentences, LaTeX.
+        worlds: of several tables; else that of ``table``.
+    """
+    named = "; ".join(WORLDS.get(one, one) for one in worlds or [table.setting["world"]])
+    head = rf"\textbf{{{latex.escape(f'{title} ({named})')}.}}"
+    return " ".join([head, *filter(None, parts), RANKED, *latex.marks_of(table)])
+
+
+def told(table: Listing, *keys: str) -> list[str]:
+    """Notes of a table, escaped; those that it does not have are left out."""
+    return [latex.escape(table.notes[key]) for key in keys if key in table.notes]
+
+
+def value(table: Table, entry: Entry, column: str, margin: bool = True) -> str:
+    """A number, bold or underlined by its rank, with half of its interval."""
+    cell, rank = table.cells[entry.key, column], table.ranks(column).get(entry.key, 0)
+    text = latex.ranked(table.printed(cell.value), rank)
+    return text + small(rf"$\pm${table.printed(cell.margin)}") * (margin and cell.margin >= 0)
+
+
+def small(text: str) -> str:
+    """Small print behind a number."""
+    return rf"\,{{\scriptsize {text}}}"
+
+
+def signed(share: float) -> str:
+    """A change in points or percent.
+
+    >>> signed(-0.0734), signed(0.0), signed(float("nan"))
+    ('$-7.3$', '$+0.0$', '-')
+    """
+    return "-" if share != share else f"${round(100 * share, 1) + 0.0:+.1f}$"
+
+
+def title_of(table: Listing, entry: Entry) -> str:
+    """Name of a line, its mark and its citation."""
+    return latex.title_of(table, entry)
+
+
+def blocks_of(entries: Sequence[Entry]) -> list[list[Entry]]:
+    """The entries, parted where references begin or end."""
+    found: list[list[Entry]] = []
+    for entry in entries:
+        if not found or found[-1][-1].is_reference != entry.is_reference:
+            found.append([])
+        found[-1].append(entry)
+    return found
+
+
+def widest(columns: Sequence[str], *tables: Table) -> str:
+    """How far the intervals go that are not printed, in one sentence."""
+    cells = [t.cells[entry.key, name] for t in tables for entry in t.entries for name in columns]
+    known = [cell.margin for cell in cells if cell.margin >= 0]
+    if not known:
+        return ""
+    text = "95 % Wilson intervals over images that are not printed: at most +-"
+    return latex.escape(f"{text}{tables[0].printed(max(known))}.")

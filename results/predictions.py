@@ -1,0 +1,234 @@
+"""Predictions that were made elsewhere: read, checked against the labels, and measured."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mergeshift import UserError
+
+WANTED = {
+    "method": "text: what tables call it",
+    "task": "text: registry name",
+    "shift": "text: clean, gaussian_noise@3",
+    "image": "whole number: place in the test split, from 0",
+    "prediction": "the class: its number from 0, or its name",
+}
+OPTIONAL = {
+    "seed": "whole number: the method's; 0 if there is no such column",
+    "confidence": "number in [0, 1]: probability of the prediction; for ece",
+    "probabilities": "list of numbers, one per class, not in .csv; for ece, nll and entropy",
+}
+CELL = ["method", "seed", "task", "shift"]
+BINS = 15  # of the calibration error, as for methods that are run here
+SMALLEST = float(np.finfo(np.float32).tiny)  # probability of the right class in nll, at least
+NEAR = 1e-3  # probabilities add up to 1 as nearly as half precision writes them
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What the predictions for one task are checked against."""
+
+    labels: np.ndarray  # int [N], of the test images that the sweep measures
+    classes: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Predictions of one method, seed, task and shift, in the order of the images."""
+
+    predicted: np.ndarray  # int [N]
+    confidence: np.ndarray | None = None  # [N]
+    probabilities: np.ndarray | None = None  # [N, C]
+
+
+Cells = dict[tuple[str, int], dict[tuple[str, str], Answers]]  # (method, seed) -> (task, shift)
+
+
+def read(path: Path) -> pd.DataFrame:
+    """A parquet or CSV file of predictions, all columns there, ``seed`` added.
+
+    Raises:
+        UserError: it cannot be read, or lacks a column, or has one that means nothing here.
+    """
+    frame = _loaded(path)
+    missing = [name for name in WANTED if name not in frame]
+    unknown = [str(name) for name in frame if name not in WANTED | OPTIONAL]
+    if missing or unknown:
+        parts = [f"lacks {', '.join(missing)}"] * bool(missing)
+        parts += [f"has {', '.join(unknown)}, which mean nothing here"] * bool(unknown)
+        raise UserError(f"{path} {' and '.join(parts)}; columns: {', '.join(WANTED | OPTIONAL)}")
+    if frame.empty:
+        raise UserError(f"{path} holds no predictions")
+    frame = frame if "seed" in frame else frame.assign(seed=0)
+    for name in ("seed", "image"):
+        frame[name] = _whole(frame[name], name)
+    for name in ("method", "task", "shift"):
+        frame[name] = frame[name].astype(object).fillna("").astype(str).str.strip()
+        if (frame[name] == "").any():
+            raise UserError(f"column {name!r} has missing values; it is {WANTED[name]}")
+    return frame
+
+
+def answers(
+    frame: pd.DataFrame, truths: Mapping[str, Truth], shifts: Sequence[str]
+) -> tuple[Cells, list[str]]:
+    """The predictions cell by cell, and the shifts among them that are not asked for.
+
+    Args:
+        frame: from :func:`read`.
+        truths: task -> labels and classes.
+        shifts: those that every method must have.
+
+    Raises:
+        UserError: a task is unknown, a cell is missing, or what is there does not fit the labels.
+    """
+    if unknown := [task for task in frame["task"].unique() if task not in truths]:
+        raise UserError(f"no task {unknown[0]!r} in this sweep; it has: {', '.join(truths)}")
+    others = [shift for shift in frame["shift"].unique() if shift not in shifts]
+    found: Cells = {}
+    for key, part in frame[frame["shift"].isin(list(shifts))].groupby(CELL, sort=False):
+        method, seed, task, shift = key
+        one = _answers(part, truths[task], f"{method}, task={task} shift={shift} seed={seed}")
+        found.setdefault((method, seed), {})[task, shift] = one
+    every = [(task, shift) for shift in shifts for task in truths]
+    for method, seed in frame[["method", "seed"]].drop_duplicates().itertuples(index=False):
+        mine = found.get((method, seed), {})
+        if lacking := [cell for cell in every if cell not in mine]:
+            (task, shift), more = lacking[0], f"; it has no shift {', '.join(others)}"
+            raise UserError(
+                f"{method} (seed {seed}) lacks {len(lacking)} of {len(every)} cells of this sweep, "
+                f"e.g. task={task} shift={shift}{more if others else ''}"
+            )
+    return found, others
+
+
+def measure(given: Answers, labels: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
+    """Metrics of one cell, as those of methods that are run here, and which images were right.
+
+    Accuracy always; ``ece`` where the confidence is known, ``nll`` (nats) where all probabilities
+    are. A probability of the right class below the smallest float32 counts as that.
+    """
+    right = given.predicted == labels
+    found = {"acc": float(right.mean())}
+    if given.probabilities is not None:
+        mine = given.probabilities[np.arange(len(labels)), labels]
+        found["nll"] = float(-np.log(np.maximum(mine, SMALLEST)).mean())
+    if given.confidence is not None:
+        found["ece"] = calibration_error(given.confidence, right)
+    return found, right
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """ECE = sum_b n_b/N |acc_b - conf_b| over bins of equal width, lower edge included.
+
+    Source: Guo et al. 2017, arXiv 1706.04599, equation 3.
+
+    >>> round(calibration_error(np.array([0.9, 0.9, 0.6]), np.array([True, False, True])), 4)
+    0.4
+    """
+    edges = np.linspace(0, 1, BINS + 1, dtype=np.float32)
+    places = np.digitize(confidence.astype(np.float32), edges) - 1
+    counts = np.bincount(places, minlength=BINS + 1)
+    gaps = np.bincount(places, right.astype(float) - confidence, minlength=BINS + 1)
+    return float(np.abs(gaps).sum() / counts.sum())
+
+
+def doubts(given: Answers) -> dict[str, np.ndarray] | None:
+    """``max_prob`` and ``entropy`` (nats) of every image; NaN what is not known; or nothing."""
+    if given.confidence is None:
+        return None
+    entropy = np.full(len(given.confidence), math.nan)
+    if (p := given.probabilities) is not None:
+        entropy = -(p * np.log(np.maximum(p, SMALLEST))).sum(axis=1)
+    return {"max_prob": given.confidence, "entropy": entropy}
+
+
+def _loaded(path: Path) -> pd.DataFrame:
+    if not path.exists():
+        raise UserError(f"no file {path}; give a parquet file of predictions")
+    text = path.suffix.lower() == ".csv"
+    try:
+        frame = pd.read_csv(path) if text else pd.read_parquet(path)
+    except Exception as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"cannot read {path} as parquet (or .csv): {first}") from error
+    if text and "probabilities" in frame:
+        raise UserError(f"{path} cannot hold lists of probabilities; write it as .parquet")
+    return frame
+
+
+def _answers(part: pd.DataFrame, truth: Truth, where: str) -> Answers:
+    n = len(truth.labels)
+    images = part["image"].to_numpy()
+    if odd := [i for i in images if not 0 <= i < n]:
+        raise UserError(f"{where}: image {odd[0]} does not exist; there are {n}, 0 to {n - 1}")
+    if len(images) != n or len(set(images)) != n:
+        twice = len(images) - len(set(images))
+        what = f"{twice} images stand there twice" if twice else f"{n - len(images)} are missing"
+        raise UserError(f"{where}: one prediction for each of {n} images is needed; {what}")
+    part = part.sort_values("image")
+    predicted = _classes(part["prediction"], truth.classes, where)
+    confidence = _column(part, "confidence", where)
+    probabilities = _probabilities(part, predicted, len(truth.classes), where)
+    if confidence is None and probabilities is not None:
+        confidence = probabilities[np.arange(n), predicted]
+    return Answers(predicted, confidence, probabilities)
+
+
+def _classes(values: pd.Series, classes: Sequence[str], where: str) -> np.ndarray:
+    """Numbers of classes, given as numbers or by name."""
+    numbers = {name: number for number, name in enumerate(classes)}
+    if pd.api.types.is_numeric_dtype(values):
+        found = _whole(values, "prediction").to_numpy()
+    else:
+        odd = next((value for value in values if value not in numbers), None)
+        if odd is not None or values.isna().any():
+            raise UserError(f"{where}: no class {odd!r}; classes: {', '.join(classes)}")
+        found = values.map(numbers).to_numpy(np.int64)
+    if odd_numbers := [one for one in found if not 0 <= one < len(classes)]:
+        raise UserError(
+            f"{where}: prediction {odd_numbers[0]} is no class; there are {len(classes)}, "
+            f"0 to {len(classes) - 1}"
+        )
+    return np.asarray(found, np.int64)
+
+
+def _column(part: pd.DataFrame, name: str, where: str) -> np.ndarray | None:
+    if name not in part or part[name].isna().all():
+        return None
+    try:
+        values = part[name].to_numpy(float)
+    except (TypeError, ValueError):
+        values = np.full(len(part), math.nan)
+    if not ((values >= 0) & (values <= 1)).all():  # NaN is not
+        raise UserError(f"{where}: every {name} is a number in [0, 1]; leave the column out, else")
+    return values
+
+
+def _probabilities(
+    part: pd.DataFrame, predicted: np.ndarray, classes: int, where: str
+) -> np.ndarray | None:
+    if "probabilities" not in part or part["probabilities"].isna().all():
+        return None
+    try:
+        found = np.array([np.asarray(row, float) for row in part["probabilities"]])
+    except (TypeError, ValueError):  # no numbers, or not equally many
+        found = np.empty(0)
+    if found.shape != (len(part), classes):
+        raise UserError(f"{where}: probabilities are lists of {classes} numbers, one per class")
+    if not (found >= 0).all() or not (abs(found.sum(axis=1) - 1) < NEAR).all():
+        raise UserError(f"{where}: probabilities are at least 0 and add up to 1; apply softmax")
+    if (found[np.arange(len(found)), predicted] < found.max(axis=1) - NEAR).any():
+        raise UserError(f"{where}: a prediction is not the class of its largest probability")
+    return found
+
+
+def _whole(values: pd.Series, name: str) -> pd.Series:
+    numbers = pd.to_numeric(values, errors="coerce")
+    if numbers.isna().any() or (numbers != numbers.round()).any():
+        raise UserError(f"column {name!r} holds whole numbers; it is {(WANTED | OPTIONAL)[name]}")
+    return numbers.astype(np.int64)

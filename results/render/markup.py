@@ -1,0 +1,65 @@
+"""What tables of all kinds are written with: marks, notes, lines of markdown, CSV."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+
+from rich import box
+
+from results.tables.entries import Entry, Listing
+from results.tables.grid import SETTING
+from results.tables.layout import PLUS_MINUS
+
+MARKS = "\u2020\u2021\u00a7\u00b6\u2016"  # dagger, double dagger, section, pilcrow, double bar
+
+RULES = box.HORIZONTALS
+
+
+def noted(table: Listing, hidden: set[str]) -> list[str]:
+    """The notes in one paragraph, without those hidden; then a line per mark."""
+    lines = [" ".join(note for key, note in table.notes.items() if key not in hidden)]
+    lines += [f"{mark(number)} {text}." for text, number in table.allowances.items()]
+    return [line.replace("+-", PLUS_MINUS) for line in lines]
+
+
+def mark(number: int) -> str:
+    """Mark number 0, 1, 2 ...; doubled, then tripled, when they run out."""
+    return MARKS[number % len(MARKS)] * (1 + number // len(MARKS))
+
+
+def entry_title(table: Listing, entry: Entry) -> str:
+    """Name of a line, with the mark that says what the method was allowed to see."""
+    allowed = table.allowances.get(entry.allowance)
+    return entry.title + ("" if allowed is None else mark(allowed))
+
+
+def comma_separated(table: Listing) -> str:
+    """Write one line per entry and column, numbers unrounded and in natural units."""
+    file = io.StringIO()
+    facts = {name: table.setting[name] for name in SETTING}
+    lines = table.frame().to_dict("records")
+    entries = {entry.key: entry for entry in table.entries}
+    extra = ("tuned", "config", "adapt_on", "allowance")
+    writer = csv.DictWriter(file, [*facts, *lines[0], *extra], lineterminator="\n")
+    writer.writeheader()
+    for line in lines:
+        entry = entries[str(line["entry"])]
+        known = {k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in line.items()}
+        writer.writerow(facts | known | {name: getattr(entry, name) for name in extra})
+    return file.getvalue()
+
+
+def row(cells: Sequence[str]) -> str:
+    """One line of a GitHub table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def escape(text: str) -> str:
+    r"""Make ``text`` literal in GitHub markdown.
+
+    >>> print(escape("a_b|c"))
+    a\_b\|c
+    """
+    flat = " ".join(text.split())
+    return "".join("\\" + c if c in "\\`*_[]<>|$#~" else c for c in flat)

@@ -1,0 +1,228 @@
+"""A table for the terminal, as GitHub markdown and as CSV; LaTeX is in ``results.latex``."""
+
+import io
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.cells import cell_len
+from rich.console import Console, Group, JustifyMethod, RenderableType
+from rich.padding import Padding
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from results.latex import tabular
+from results.published import table as published_table
+from results.published.table import Beside
+from results.render import grouped
+from results.render.markup import RULES, comma_separated, entry_title, escape, noted, row
+from results.schema import WORLDS
+from results.tables import (
+    routing,
+    tuning,
+    uncertainty,
+)
+from results.tables.comparison import Table, as_percent
+from results.tables.entries import Entry
+from results.tables.layout import PLUS_MINUS, Nested
+from results.tables.routing import Breakdown
+from results.tables.tuning import Tuning
+from results.tables.uncertainty import Detection
+
+NestedTable = Breakdown | Detection | Tuning | Beside
+AnyTable = Table | NestedTable
+
+STYLES = {"value": "", "margin": "dim", "spread": "dim", "drop": "dim"}
+RANKED = {1: "bold", 2: "underline"}
+GAP = 2  # between columns: the box's divider and one column of padding
+
+# Lines of a cell, each of pieces; the first layout that fits the width is taken.
+Layout = tuple[tuple[str, ...], ...]
+LAYOUTS: tuple[Layout, ...] = (
+    (("value", "margin", "spread", "drop"),),
+    (("value", "margin"), ("spread", "drop")),
+    (("value", "margin"), ("spread",), ("drop",)),
+    (("value",), ("margin",), ("spread",)),
+    (("value",), ("margin",)),
+    (("value",),),
+)
+
+
+def nested_of(table: NestedTable) -> Nested:
+    """How a table with several lines under each method is printed."""
+    if isinstance(table, Breakdown):
+        return routing.shown(table)
+    if isinstance(table, Tuning):
+        return tuning.shown(table)
+    if isinstance(table, Beside):
+        return published_table.shown(table)
+    return uncertainty.shown(table)
+
+
+def render(table: AnyTable, form: str = "text", **options: Any) -> str:
+    """Write the table as ``text``, ``md``, ``csv`` or ``latex`` (see ``FORMATS``)."""
+    if isinstance(table, Table):
+        return FORMATS[form](table, **options)
+    if form == "csv":
+        return comma_separated(table)
+    return grouped.FORMATS[form](nested_of(table), **options)
+
+
+def write_latex(
+    table: AnyTable, path: Path, standalone: bool = False, label: str = ""
+) -> list[Path]:
+    """Write LaTeX to ``path`` and the papers cited to a ``.bib`` beside it; see ``latex.write``."""
+    if isinstance(table, Table):
+        return tabular.write(table, path, standalone, label)
+    source = grouped.float_of(nested_of(table), label)
+    return tabular.write_source(source, table.cited, path, standalone)
+
+
+def text(table: Table, width: int = 100, colour: bool = False) -> str:
+    """Write the table for ``width`` columns; ``colour`` adds the escape codes of a terminal."""
+    file = io.StringIO()
+    Console(
+        file=file,
+        width=width,
+        force_terminal=colour,
+        color_system="standard" if colour else None,
+    ).print(renderable(table, width))
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
+
+
+def renderable(table: AnyTable, width: int = 100) -> RenderableType:
+    """The table for a rich console: as much of each cell as fits, else in blocks of columns."""
+    if not isinstance(table, Table):
+        return grouped.renderable(nested_of(table))
+    names = (*table.columns, *table.summary)
+    for layout in LAYOUTS:
+        columns = {name: _column(table, name, layout) for name in names}
+        if len(split := _blocks(table, columns, width)) == 1:
+            break
+    blocks = [_grid(table, {name: columns[name] for name in block}) for block in split]
+    world = WORLDS.get(table.setting["world"], table.setting["world"])
+    head = Text.assemble((table.title, "bold"), f" ({world})")
+    notes = Text("\n".join(note_lines(table, {piece for line in layout for piece in line})), "dim")
+    return Group(head, *blocks, notes)
+
+
+def note_lines(table: Table, shown: set[str]) -> list[str]:
+    """What a reader must know about the numbers shown: one paragraph, then a line per mark."""
+    hidden = {"world"}  # stands in the title
+    hidden |= {"interval"} if "margin" not in shown else set()
+    hidden |= {"drop", "spread"} - shown
+    return noted(table, hidden)
+
+
+def pieces_of(table: Table, entry: Entry, name: str) -> dict[str, str]:
+    """What can be printed in one cell, by the names in ``STYLES``; empty if there is none.
+
+    A drop is written as a change: a fall from 80 to 60 is ``-25.0%``.
+    """
+    if name in table.summary:
+        return dict.fromkeys(STYLES, "") | {"value": as_percent(table.summary[name][entry.key])}
+    cell = table.cells[entry.key, name]
+    margin = "" if math.isnan(cell.margin) else f"{PLUS_MINUS}{table.printed(cell.margin)}"
+    drop = "" if math.isnan(cell.drop) else f"{round(-100 * cell.drop, 1) + 0.0:+.1f}%"
+    spread = "" if math.isnan(cell.spread) else f"sd {table.printed(cell.spread)}"
+    return {"value": table.printed(cell.value), "margin": margin, "spread": spread, "drop": drop}
+
+
+def _column(table: Table, name: str, layout: Layout) -> dict[str, Text]:
+    """Entry key -> cell, all of one width, its pieces under each other."""
+    pieces = {entry.key: pieces_of(table, entry, name) for entry in table.entries}
+    wide = {kind: max(len(found[kind]) for found in pieces.values()) for kind in STYLES}
+    ranks = table.ranks(name)
+    cells = {}
+    for key, found in pieces.items():
+        lines = []
+        for line in layout:
+            parts = [(kind, found[kind]) for kind in line if wide[kind]]
+            lines += [_line(parts, wide, RANKED.get(ranks.get(key, 0), ""))] if parts else []
+        cells[key] = Text("\n").join(lines)
+    return cells
+
+
+def _line(parts: list[tuple[str, str]], wide: dict[str, int], rank: str) -> Text:
+    written = []
+    for kind, part in parts:
+        styled = Text(part, style=rank if kind == "value" else STYLES[kind])
+        written.append(Text(" " * (wide[kind] - len(part))) + styled)
+    return Text(" ").join(written)
+
+
+def _blocks(table: Table, columns: dict[str, dict[str, Text]], width: int) -> list[list[str]]:
+    """Split the columns so that every block fits the width, with as equal blocks as can be."""
+    room = width - max(cell_len(entry_title(table, entry)) for entry in table.entries)
+    needs = {name: _width(table, name, cells) + GAP for name, cells in columns.items()}
+
+    def split(room: int) -> list[list[str]]:
+        blocks: list[list[str]] = [[]]
+        for name, need in needs.items():
+            if blocks[-1] and sum(needs[one] for one in blocks[-1]) + need > room:
+                blocks.append([])
+            blocks[-1].append(name)
+        return blocks
+
+    fewest = len(split(room))
+    return next(found for part in range(1, room + 1) if len(found := split(part)) <= fewest)
+
+
+def _width(table: Table, name: str, cells: dict[str, Text]) -> int:
+    texts = [_header(table, name), *(cell.plain for cell in cells.values())]
+    return max(cell_len(line) for text in texts for line in text.split("\n"))
+
+
+def _header(table: Table, name: str) -> str:
+    """Long names are broken, so that they do not widen the column."""
+    header = table.header(name)
+    if table.by == "seen":
+        return header.replace(" ", "\n")
+    return header.replace("_", "_\n") if len(header) > 10 else header
+
+
+def _grid(table: Table, columns: dict[str, dict[str, Text]]) -> RenderableType:
+    grid = RichTable(
+        box=RULES, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), border_style="dim"
+    )
+    headers = ["Method", *(_header(table, name) for name in columns)]
+    tallest = max(header.count("\n") for header in headers)
+    for header in headers:
+        side: JustifyMethod = "right" if grid.columns else "left"
+        bottom = "\n" * (tallest - header.count("\n")) + header
+        grid.add_column(Text(bottom, "bold", justify=side), justify=side, no_wrap=True)
+    for entry, following in zip(table.entries, (*table.entries[1:], None), strict=True):
+        style = "dim" if entry.is_reference else ""
+        ends = following is not None and following.is_reference != entry.is_reference
+        cells = [columns[name][entry.key] for name in columns]
+        grid.add_row(Text(entry_title(table, entry), style), *cells, end_section=ends)
+    return Padding(grid, (1, 0))
+
+
+def markdown(table: Table) -> str:
+    """Write a GitHub table: best bold, second in italics, notes as a list below it."""
+    names = (*table.columns, *table.summary)
+    ranks = {name: table.ranks(name) for name in names}
+    headers = ["Method", *(escape(table.header(name)) for name in names)]
+    lines = [f"**{escape(table.title)}** ({table.notes['world'].rstrip('.')})", ""]
+    lines += [row(headers), row([":---", *["---:"] * len(names)])]
+    for entry in table.entries:
+        cells = [escape(entry_title(table, entry))]
+        for name in names:
+            found = pieces_of(table, entry, name)
+            star = {1: "**", 2: "*"}.get(ranks[name].get(entry.key, 0), "")
+            drop = f"({found['drop']})" if found["drop"] else ""
+            parts = (f"{star}{found['value']}{star}", found["margin"], found["spread"], drop)
+            cells.append(" ".join(part for part in parts if part))
+        lines.append(row(cells))
+    notes = note_lines(table, set(STYLES))
+    return "\n".join([*lines, "", *(f"- {escape(note)}" for note in notes)]) + "\n"
+
+
+FORMATS: dict[str, Callable[..., str]] = {
+    "text": text,
+    "md": markdown,
+    "csv": comma_separated,
+    "latex": tabular.float_of,
+}

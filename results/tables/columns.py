@@ -1,0 +1,130 @@
+"""What stands in the columns of a table."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from mergeshift import Registry, UserError
+from results.schema import LEVELS, PROTOCOL
+from results.tables.grid import Grid, Shift
+
+BY = ("shift", "seen", "task", "severity", "corruption")
+MEAN = "mean"
+
+
+class Span(NamedTuple):
+    """The cells that one column of a table averages over: positions in a grid."""
+
+    tasks: tuple[int, ...]
+    shifts: tuple[int, ...]
+
+
+def spans(grid: Grid, by: str, shift: str = "clean") -> dict[str, Span]:
+    """Columns by name, in the order of the table.
+
+    ``shift``: clean, then L1 L2 L3 where the whole protocol was measured at that severity, then
+    every other shift for itself. ``seen``: the same, twice each: tasks whose experts were merged,
+    and the others. ``task``: one per task and their mean, under ``shift``.
+    ``severity``: 0 (clean) to 5, means over corruptions. ``corruption``: clean and one per
+    corruption, means over severities.
+
+    Raises:
+        UserError: no such table, no such shift, or the columns would average over different
+            corruptions or severities.
+    """
+    if by not in BY:
+        raise UserError(f"no table by {by!r}; choose one of {', '.join(BY)}")
+    every = tuple(range(len(grid.tasks)))
+    if by == "task":
+        positions = tuple(grid.shifts.index(one) for one in _shifts_named(grid.shifts, shift))
+        columns = {task: Span((t,), positions) for t, task in enumerate(grid.tasks)}
+        return columns | {MEAN: Span(every, positions)}
+    if by == "seen":
+        return _seen_and_unseen(grid)
+    groups = {"shift": _levels, "severity": _severities, "corruption": _corruptions}[by](grid)
+    return {name: Span(every, tuple(positions)) for name, positions in groups.items()}
+
+
+def _shifts_named(measured: Sequence[Shift], text: str) -> list[Shift]:
+    """``L2`` -> the protocol at severity 2; ``contrast`` -> all its severities; else the one."""
+    if text in LEVELS:
+        found = [Shift(name, LEVELS[text]) for name in PROTOCOL]
+        if lacking := [str(one) for one in found if one not in measured]:
+            raise UserError(
+                f"{text} needs {len(found)} shifts; {len(lacking)} were not measured, "
+                f"e.g. {lacking[0]}; finish the sweep"
+            )
+        return found
+    found = [one for one in measured if text in (one.corruption, str(one))]
+    if not found:
+        known: Registry[str] = Registry("measured shift")
+        for name in sorted({str(one) for one in measured} | set(LEVELS)):
+            known.add(name, name)
+        known[text]  # says what there is
+    return found
+
+
+def _levels(grid: Grid) -> dict[str, list[int]]:
+    groups = {} if grid.clean is None else {"clean": [grid.clean]}
+    for level, severity in LEVELS.items():
+        protocol = [Shift(name, severity) for name in PROTOCOL]
+        if all(one in grid.shifts for one in protocol):
+            groups[level] = [grid.shifts.index(one) for one in protocol]
+    shown = {position for positions in groups.values() for position in positions}
+    others = [i for i in range(len(grid.shifts)) if i not in shown]
+    return groups | {str(grid.shifts[i]): [i] for i in others}
+
+
+def _seen_and_unseen(grid: Grid) -> dict[str, Span]:
+    """``clean seen``, ``clean unseen``, ``L1 seen`` ...: never a mean over both."""
+    if not grid.unseen:
+        raise UserError("every task is seen in these results; run a sweep with --unseen TASK,TASK")
+    kinds = {
+        "seen": tuple(t for t, task in enumerate(grid.tasks) if task not in grid.unseen),
+        "unseen": tuple(t for t, task in enumerate(grid.tasks) if task in grid.unseen),
+    }
+    return {
+        f"{name} {kind}": Span(tasks, tuple(positions))
+        for name, positions in _levels(grid).items()
+        for kind, tasks in kinds.items()
+        if tasks
+    }
+
+
+def _severities(grid: Grid) -> dict[str, list[int]]:
+    groups: dict[str, list[int]] = defaultdict(list)
+    for i, one in sorted(enumerate(grid.shifts), key=lambda pair: pair[1].severity):
+        groups[str(one.severity)].append(i)
+    _require_equal(
+        {
+            f"severity {name}": {grid.shifts[i].corruption for i in group}
+            for name, group in groups.items()
+            if name != "0"
+        }
+    )
+    return dict(groups)
+
+
+def _corruptions(grid: Grid) -> dict[str, list[int]]:
+    groups: dict[str, list[int]] = defaultdict(list)
+    for i, one in enumerate(grid.shifts):
+        groups[one.corruption].append(i)
+    _require_equal(
+        {
+            name: {f"severity {grid.shifts[i].severity}" for i in group}
+            for name, group in groups.items()
+            if name != "clean"
+        }
+    )
+    return dict(groups)
+
+
+def _require_equal(members: dict[str, set[str]]) -> None:
+    """Refuse columns that average over different things."""
+    every = set().union(*members.values()) if members else set()
+    for name, group in members.items():
+        if lacking := sorted(every - group):
+            raise UserError(
+                f"{name} lacks {len(lacking)} of {len(every)} that other columns average over, "
+                f"e.g. {lacking[0]}; finish the sweep or filter the shifts"
+            )

@@ -1,0 +1,242 @@
+"""Equal cells or nothing: measurements arranged as entries x tasks x shifts x seeds.
+
+Axes in shapes: ``E`` entries, ``T`` tasks, ``S`` shifts, ``R`` pairs of (seed, expert seed),
+``N`` images.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+import numpy as np
+import pandas as pd
+
+from mergeshift import UserError
+from results.schema import AUROC, CEILING, METRICS, PROTOCOL
+from results.tables.entries import CELL, Entry, shift_text, with_entries
+
+# One table compares methods, so everything else that decides a value must be the same for all.
+SETTING = ("world", "suite", "encoder", "limit", "precision")
+SHIFT_SETTING = ("constants", "placement")  # a clean image has neither
+
+
+class Shift(NamedTuple):
+    """A column of the frame's own shifts, as ``corruption@severity``."""
+
+    corruption: str
+    severity: int
+
+    def __str__(self) -> str:
+        return shift_text(*self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Every cell of every entry, measured exactly once."""
+
+    metric: str
+    entries: tuple[Entry, ...]
+    tasks: tuple[str, ...]  # in the order of the suite
+    shifts: tuple[Shift, ...]  # clean first, then the protocol's, by severity
+    seeds: tuple[tuple[int, int], ...]  # (seed, expert seed)
+    values: np.ndarray  # [E, T, S, R]
+    counts: np.ndarray  # [T] images per task, the same for all
+    packed: np.ndarray  # bytes [E, T, S, R]; empty where single answers are not known
+    setting: dict[str, str]  # world, suite, encoder, limit, precision, constants, placement
+    unseen: tuple[str, ...] = ()  # tasks whose experts were not merged
+
+    @property
+    def means(self) -> np.ndarray:
+        """Values averaged over seeds: ``[E, T, S]``."""
+        return cast(np.ndarray, self.values.mean(axis=-1))
+
+    @property
+    def experts(self) -> list[int]:
+        """The set of experts of each pair of seeds: ``[R]``."""
+        return [expert_seed for _, expert_seed in self.seeds]
+
+    @property
+    def ceiling(self) -> int | None:
+        """Position of the individual experts among the entries, if they were measured."""
+        found = [i for i, entry in enumerate(self.entries) if entry.method == CEILING]
+        return found[0] if found else None
+
+    @property
+    def clean(self) -> int | None:
+        """Position of clean among the shifts, if it was measured."""
+        return self.shifts.index(Shift("clean", 0)) if Shift("clean", 0) in self.shifts else None
+
+    def position(self, name: str) -> int:
+        """Position of the entry with this key, or of the only one of this method.
+
+        Raises:
+            UserError: there is none, or the method stands there in several variants.
+        """
+        keys = [entry.key for entry in self.entries]
+        if name in keys:
+            return keys.index(name)
+        found = [i for i, entry in enumerate(self.entries) if entry.method == name]
+        if len(found) != 1:
+            raise UserError(f"{name!r} is not one line of these results; known: {', '.join(keys)}")
+        return found[0]
+
+    def has_hits(self, entry: int) -> bool:
+        """Whether the answers of this entry to single images are known."""
+        return all(self.packed[entry].ravel())
+
+    def scores(self, entry: int, task: int, shifts: Sequence[int]) -> np.ndarray:
+        """Mean of right and wrong over shifts and seeds, image by image: ``[N]`` in [0, 1]."""
+        packed = [bits for shift in shifts for bits in self.packed[entry, task, shift]]
+        hits = np.frombuffer(b"".join(packed), np.uint8).reshape(len(packed), -1)
+        total = np.unpackbits(hits, axis=1, count=self.counts[task]).sum(axis=0, dtype=np.int64)
+        return cast(np.ndarray, total / len(packed))
+
+
+def arrange(rows: pd.DataFrame, metric: str = "acc", order: Sequence[str] = ()) -> Grid:
+    """Arrange the rows of one metric; refuse what cannot be compared.
+
+    Args:
+        rows: a frame of the columns in ``results.schema``.
+        metric: which rows to take.
+        order: methods to put first (see :func:`results.tables.entries.with_entries`).
+
+    An entry whose seed changes nothing was measured for one seed, and stands for every seed of
+    the others (of the same experts).
+
+    Raises:
+        UserError: no such rows; rows of several suites, worlds, encoders, limits, precisions or
+            kinds of corruption; an entry lacks cells that another has, or counted other images.
+    """
+    METRICS[metric]
+    known = ", ".join(rows["metric"].unique()) or "none"
+    rows = rows[rows["metric"] == metric].reset_index(drop=True)
+    if rows.empty:
+        command = "python -m bench sweep" + " --uncertainty" * metric.startswith(AUROC)
+        raise UserError(f"no rows of metric {metric!r} (there: {known}); run `{command}` first")
+    setting = _setting(rows)
+    rows, entries = with_entries(rows, order)
+    keys = [entry.key for entry in entries]
+    tasks = tuple(rows["task"].unique())
+    shifts = _in_order({Shift(*pair) for pair in _pairs(rows, "corruption", "severity")})
+    seeds = tuple(sorted(set(_pairs(rows, "seed", "expert_seed"))))
+    cell = np.full((len(keys), len(tasks), len(shifts), len(seeds)), -1)
+    cell[
+        [keys.index(key) for key in rows["entry"]],
+        [tasks.index(task) for task in rows["task"]],
+        [shifts.index(Shift(*pair)) for pair in _pairs(rows, "corruption", "severity")],
+        [seeds.index(pair) for pair in _pairs(rows, "seed", "expert_seed")],
+    ] = rows.index
+    cell, seeds = _for_every_seed(cell, entries, seeds)
+    advice = "finish the sweep or filter the rows"
+    if metric.startswith(AUROC):
+        advice = (
+            "where all answers are right, or all wrong, there is none: see "
+            "`table --by uncertainty`, which leaves such cells out for every method"
+        )
+    _require_all(cell, keys, tasks, shifts, seeds, advice)
+    return Grid(
+        metric=metric,
+        entries=entries,
+        tasks=tasks,
+        shifts=shifts,
+        seeds=seeds,
+        values=rows["value"].to_numpy(float)[cell],
+        counts=_counts(rows["n"].to_numpy()[cell], keys, tasks, shifts),
+        packed=rows["hits"].to_numpy(object)[cell],
+        setting=setting,
+        unseen=_unseen(rows),
+    )
+
+
+def _pairs(rows: pd.DataFrame, first: str, second: str) -> list[tuple]:
+    return list(zip(rows[first].tolist(), rows[second].tolist(), strict=True))
+
+
+def _setting(rows: pd.DataFrame) -> dict[str, str]:
+    shifted = rows[rows["severity"] > 0]
+    setting = {}
+    for name in (*SETTING, *SHIFT_SETTING):
+        found = sorted(map(str, (rows if name in SETTING else shifted)[name].unique()))
+        if len(found) > 1:
+            raise UserError(
+                f"a table compares methods under one {name}; got {len(found)} "
+                f"({', '.join(found)}); filter the rows to one"
+            )
+        setting[name] = found[0] if found else ""
+    return setting
+
+
+def _unseen(rows: pd.DataFrame) -> tuple[str, ...]:
+    """Tasks whose experts were not merged: the same for every entry."""
+    kinds = rows.groupby("task", sort=False)["seen"].agg(["all", "any"])
+    for task in kinds.index[kinds["all"] != kinds["any"]][:1]:
+        raise UserError(
+            f"a table compares methods under one choice of unseen tasks; {task} is unseen in some "
+            "of these runs and seen in others; filter the rows to one sweep"
+        )
+    return tuple(map(str, kinds.index[~kinds["any"]]))
+
+
+def _in_order(shifts: set[Shift]) -> tuple[Shift, ...]:
+    def rank(shift: Shift) -> tuple[bool, int, str, int]:
+        known = shift.corruption in PROTOCOL
+        place = PROTOCOL.index(shift.corruption) if known else len(PROTOCOL)
+        return shift.severity > 0, place, shift.corruption, shift.severity
+
+    return tuple(sorted(shifts, key=rank))
+
+
+def _for_every_seed(
+    cell: np.ndarray, entries: Sequence[Entry], seeds: Sequence[tuple[int, int]]
+) -> tuple[np.ndarray, tuple[tuple[int, int], ...]]:
+    """Repeat the entries that do not depend on their seed; keep the seeds of those that do."""
+    seeded = np.array([entry.seeded for entry in entries])
+    for e in np.flatnonzero(~seeded):
+        for to, (_, expert_seed) in enumerate(seeds):
+            for source, pair in enumerate(seeds):
+                if pair[1] == expert_seed:
+                    lacking = cell[e, :, :, to] < 0
+                    cell[e, :, :, to][lacking] = cell[e, :, :, source][lacking]
+    if not seeded.any():
+        return cell, tuple(seeds)
+    kept = (cell[seeded] >= 0).any(axis=(0, 1, 2))  # [R]
+    return cell[..., kept], tuple(pair for pair, keep in zip(seeds, kept, strict=True) if keep)
+
+
+def _require_all(
+    cell: np.ndarray,
+    keys: list[str],
+    tasks: Sequence[str],
+    shifts: Sequence[Shift],
+    seeds: Sequence[tuple[int, int]],
+    advice: str,
+) -> None:
+    """Refuse to average over different tasks, shifts or seeds."""
+    missing = (cell < 0).reshape(len(keys), -1).sum(axis=1)
+    lacking = [f"{key} ({count})" for key, count in zip(keys, missing, strict=True) if count]
+    if not lacking:
+        return
+    first = int(np.flatnonzero(missing)[0])
+    t, s, r = np.argwhere(cell[first] < 0)[0]
+    example = f"task={tasks[t]} shift={shifts[s]}"
+    for index, name in enumerate(CELL[-2:]):
+        if len({pair[index] for pair in seeds}) > 1:
+            example += f" {name}={seeds[r][index]}"
+    others = f" (also lacking: {', '.join(lacking[1:])})" if lacking[1:] else ""
+    raise UserError(
+        f"{keys[first]} lacks {missing[first]} of {cell[0].size} cells, e.g. {example}{others}; "
+        f"{advice}"
+    )
+
+
+def _counts(
+    n: np.ndarray, keys: list[str], tasks: Sequence[str], shifts: Sequence[Shift]
+) -> np.ndarray:
+    """Images per task ``[T]``, given those of each cell ``[E, T, S, R]``."""
+    counts = n[0, :, 0, 0]
+    for e, t, s, r in np.argwhere(n != counts[None, :, None, None])[:1]:
+        raise UserError(
+            f"{keys[e]} counted {n[e, t, s, r]} images on task={tasks[t]} shift={shifts[s]}, "
+            f"{keys[0]} {counts[t]} on {shifts[0]}; measure both on the same images"
+        )
+    return cast(np.ndarray, counts)

@@ -1,0 +1,81 @@
+"""What methods cost: to be built, to be kept and to predict.
+
+The leaderboard as one frame: a line per method with means, intervals, drops and cost.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from results.tables.comparison import Cell, Table
+from results.tables.entries import Entry, keys_by_run
+
+STORED = ("merge_s", "adapt_s", "peak_mb", "parameters")  # as is kept with every run
+
+
+def costs_of(
+    rows: pd.DataFrame, facts: Mapping[str, Mapping[str, Any]], metric: str = "acc"
+) -> pd.DataFrame:
+    """Means over the runs of every line of a table; NaN where no run of a line has a quantity.
+
+    Args:
+        rows: a frame of the columns in ``results.schema``, ``eval_s`` among its metrics.
+        facts: run -> ``merge_s`` and ``adapt_s`` (seconds), ``peak_mb``, ``parameters``, as far as
+            known; whatever else it tells is not read.
+        metric: that of the table.
+
+    Returns:
+        A row for each key of an entry. Columns: the four, ``build_s`` (merging and learning,
+        seconds) and ``predict_ms`` (milliseconds an image).
+    """
+    lines = keys_by_run(rows, metric)
+    told = [[facts.get(run, {}).get(name) for name in STORED] for run in lines]
+    runs = pd.DataFrame(told, index=list(lines), columns=list(STORED), dtype=float)
+    runs["build_s"] = runs["merge_s"] + runs["adapt_s"].fillna(0)
+    timed = rows[rows["metric"] == "eval_s"].groupby("run_id")[["value", "n"]].sum()
+    runs["predict_ms"] = 1000 * timed["value"] / timed["n"]
+    return runs.groupby(list(lines.values())).mean()
+
+
+TITLES = {"merge_s": "merge s", "adapt_s": "adapt s", "peak_mb": "peak MB",
+          "parameters": "parameters", "predict_ms": "ms per image"}  # fmt: skip
+
+
+def board(
+    table: Table, rows: pd.DataFrame, costs: Mapping[str, Mapping[str, float]]
+) -> pd.DataFrame:
+    """Everything a table says of each method in one line, unrounded, and what the method costs.
+
+    For each column of the table: the mean, ``low`` and ``high`` of its interval, ``sd`` over seeds,
+    ``drop`` (% of the mean on clean). Then the two summaries, costs (means over the runs of the
+    line), and what the method was allowed. Shares are in percent.
+
+    Args:
+        table: from :func:`results.tables.comparison.compare`, of the same rows.
+        rows: a frame of the columns in ``results.schema``.
+        costs: run -> what it cost, as far as known (see :mod:`results.tables.leaderboard`).
+    """
+    runs = Counter(keys_by_run(rows, table.metric).values())
+    spent = costs_of(rows, costs, table.metric)
+    lines = []
+    for entry in table.entries:
+        line: dict[str, Any] = {"method": entry.title}
+        for column in table.columns:
+            line |= _numbers(table, entry, column)
+        line |= {table.header(name): 100 * share[entry.key] for name, share in
+                 table.summary.items()}  # fmt: skip
+        line |= {title: spent.loc[entry.key, name] for name, title in TITLES.items()}
+        line |= {"runs": runs[entry.key], "tuned": entry.tuned, "allowance": entry.allowance}
+        lines.append(line)
+    return pd.DataFrame(lines).dropna(axis="columns", how="all")
+
+
+def _numbers(table: Table, entry: Entry, column: str) -> dict[str, float]:
+    cell: Cell = table.cells[entry.key, column]
+    name, scale = table.header(column), table.spec.scale
+    found = {name: cell.value * scale}
+    for suffix, value in (("low", cell.low), ("high", cell.high), ("sd", cell.spread)):
+        found[f"{name} {suffix}"] = value * scale
+    return found | {f"{name} drop": 100 * cell.drop}

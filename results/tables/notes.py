@@ -1,0 +1,128 @@
+"""What every table says about itself, so that nobody has to guess."""
+
+from collections.abc import Sequence
+
+from results.schema import FULL, LEVELS, METRICS, PROTOCOL, WORLDS
+from results.statistics import LEVEL
+from results.tables.columns import MEAN
+from results.tables.grid import Grid
+
+PLACEMENTS = {"input": "at the model's input size", "native": "at the size of the source"}
+MANY = 8  # so many corruptions are named, more are not
+
+
+def notes_of(grid: Grid, by: str, columns: Sequence[str], shift: str) -> dict[str, str]:
+    """Sentences by what they are about; a format leaves out those it has no use for.
+
+    Keys: world, metric, images, unseen, interval, spread, drop, levels, shifts, summary, constants.
+    """
+    spec, setting = METRICS[grid.metric], grid.setting
+    shifted = [one for one in grid.shifts if one.severity and (by != "task" or shift != "clean")]
+    levels = [name for name in LEVELS if name in {column.split()[0] for column in columns}] or [
+        shift
+    ] * (shift in LEVELS)
+    world = WORLDS.get(setting["world"], setting["world"])
+    splits = setting["suite"].partition("@")[2]  # a suite whose splits are not ours
+    notes = {"world": f"World: {world}{', splits as published' * bool(splits)}."}
+    arrow = {True: ", higher is better", False: ", lower is better", None: ""}
+    unit = f" in {spec.unit}" if spec.unit else ""
+    head = f"{spec.title}{unit}{arrow[spec.higher_is_better]}"
+    notes["metric"] = f"{head}; {_averaged(grid, by, shift)}."
+    notes["images"] = _images(grid) + (f" {as_published(splits)}" if splits else "")
+    if grid.unseen:
+        notes["unseen"] = unseen(grid)
+    if len(grid.seeds) > 1:
+        notes["spread"] = _spread(grid)
+    if spec.counted:
+        notes["interval"] = (
+            f"+-: {100 * LEVEL:.0f} % Wilson interval over images (tasks as strata, longer side)."
+        )
+        if shifted and grid.clean is not None:
+            notes["drop"] = "Signed: change from clean, relative, in %."
+        if by == "shift" and grid.ceiling is not None:
+            of = "% of the individual experts' accuracy"
+            told = [f"norm.: {of} on clean, task by task"] * (grid.clean is not None)
+            told += [f"ret.: {of} under the same shift, task by task"] * bool(shifted)
+            notes["summary"] = "; ".join(told) + "."
+    if levels:
+        severities = ", ".join(str(LEVELS[name]) for name in levels)
+        notes["levels"] = (
+            f"{', '.join(levels)}: mean over {len(PROTOCOL)} corruptions ({', '.join(PROTOCOL)}) "
+            f"at severity {severities}; levels are ours."
+        )
+    if shifted:
+        names = list(dict.fromkeys(one.corruption for one in shifted))
+        which = "" if levels or len(names) > MANY else f" ({', '.join(names)})"
+        place = PLACEMENTS.get(setting["placement"], setting["placement"])
+        notes["shifts"] = f"Corruptions{which}: constants of {setting['constants']}, {place}."
+    notes["constants"] = _constants(grid)
+    return notes
+
+
+def as_published(splits: str) -> str:
+    """What must be known of numbers on published splits.
+
+    >>> as_published("contrast")
+    "Splits as published: FusionBench's contrast copy of test; methods adapt and report on it."
+    """
+    of = "all of test" if splits == "published" else f"FusionBench's {splits} copy of test"
+    return f"Splits as published: {of}; methods adapt and report on it."
+
+
+def _averaged(grid: Grid, by: str, shift: str) -> str:
+    tasks = f"mean over {len(grid.tasks)} tasks" if len(grid.tasks) > 1 else grid.tasks[0]
+    if by == "seen":
+        seen = len(grid.tasks) - len(grid.unseen)
+        return f"means over {seen} seen and over {len(grid.unseen)} unseen tasks"
+    if by == "task":
+        return (
+            f"under {shift}, {MEAN} = {tasks}" if shift != "clean" else f"clean, {MEAN} = {tasks}"
+        )
+    severities = sorted({str(one.severity) for one in grid.shifts if one.severity})
+    extra = {
+        "severity": " and corruptions",
+        "corruption": f" and severit{'y' if len(severities) == 1 else 'ies'} "
+        f"{', '.join(severities)}",
+    }
+    return f"{tasks}{extra.get(by, '')}"
+
+
+def _images(grid: Grid) -> str:
+    low, high = int(grid.counts.min()), int(grid.counts.max())
+    images = f"{high:,}" if low == high else f"{low:,} to {high:,}"
+    text = f"{images} images a task and shift"
+    seeds = sorted({seed for seed, _ in grid.seeds})
+    experts = sorted({seed for _, seed in grid.seeds})
+    text += f"; {_named('seed', seeds)}, {_named('expert seed', experts)}"
+    text += "; seeds are averaged first" * (len(grid.seeds) > 1)
+    precision = grid.setting["precision"]
+    return f"{text}." + f" Evaluated in {precision}, not {FULL}." * (precision != FULL)
+
+
+def unseen(grid: Grid) -> str:
+    """Which tasks are unseen, and who answers for the experts that are missing."""
+    text = f"Unseen tasks, whose experts are not merged: {', '.join(grid.unseen)}"
+    if any(entry.knows_task for entry in grid.entries):
+        text += "; on these, who needs the true task's expert is the pretrained model"
+    return f"{text}."
+
+
+def _spread(grid: Grid) -> str:
+    text = "sd: standard deviation over seeds, of that mean"
+    if all(entry.seeded for entry in grid.entries):
+        return f"{text}."
+    return f"{text}; methods without one do not depend on their seed."
+
+
+def _named(what: str, values: list[int]) -> str:
+    return f"{what}{'s' if len(values) > 1 else ''} {', '.join(map(str, values))}"
+
+
+def _constants(grid: Grid) -> str:
+    tuned = [entry.title for entry in grid.entries if entry.tuned]
+    own = [entry.title for entry in grid.entries if entry.searches and not entry.tuned]
+    parts = [f"tuned on val: {', '.join(tuned)}"] * bool(tuned)
+    parts += [f"searched on val by the method itself: {', '.join(own)}"] * bool(own)
+    if not parts:
+        return "Constants of methods: declared defaults."
+    return f"Constants {'; '.join(parts)}; declared defaults for the others."

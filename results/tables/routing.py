@@ -1,0 +1,193 @@
+"""Where a routed method loses accuracy: experts, compression of their knowledge, routing.
+
+The errors of routed methods, as a table: a line per shift under each method.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from mergeshift import UserError
+from results.schema import CEILING
+from results.statistics import Interval, paired_interval
+from results.tables.columns import Span, spans
+from results.tables.comparison import compare, interval_of
+from results.tables.entries import Entry, Listing
+from results.tables.grid import Grid, arrange
+from results.tables.layout import PLUS_MINUS, Lines, Nested
+from results.tables.notes import notes_of
+from results.tables.paired import differences_of, scored
+
+ORACLE_SUFFIX = " (oracle)"  # a routed method with all weight on the true task
+
+NAN = math.nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Losses:
+    """One routed method in one column, all shares: error = expert + compression + routing."""
+
+    accuracy: Interval
+    error: Interval  # 1 - accuracy
+    expert: Interval  # 1 - accuracy of the individual experts
+    compression: Interval  # individual - the same knowledge, all weight on the true task
+    routing: Interval  # that - accuracy
+    route_acc: float  # share of images whose largest weight is on the true task; NaN if unknown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Breakdown(Listing):
+    """The losses of every routed method, ready to be printed in any format."""
+
+    losses: dict[tuple[str, str], Losses]  # (entry key, column)
+
+    def frame(self) -> pd.DataFrame:
+        """Every number, unrounded: one row per method and column."""
+        entries = {entry.key: entry for entry in self.entries}
+        lines = []
+        for (key, column), found in self.losses.items():
+            line: dict[str, object] = {"entry": key, "method": entries[key].method}
+            line |= {"title": entries[key].title, "column": column}
+            for name, value in vars(found).items():
+                if isinstance(value, Interval):
+                    line |= {name: value.value, f"{name}_low": value.low}
+                    line |= {f"{name}_high": value.high}
+                else:
+                    line[name] = value
+            lines.append(line)
+        return pd.DataFrame(lines)
+
+
+def breakdown(rows: pd.DataFrame, order: Sequence[str] = ()) -> Breakdown:
+    """Split the error of every routed method.
+
+    The two differences are paired, image by image, after averaging over seeds.
+
+    Args:
+        rows: a frame of the columns in ``results.schema``.
+        order: methods to put first, in this order.
+
+    Raises:
+        UserError: there is no routed method, the individual experts are missing, the methods were
+            not measured on the same cells, or answers to single images are not known.
+    """
+    unseen = rows.loc[~rows["seen"], "task"].unique()
+    rows = rows[rows["seen"]]
+    measured = rows[rows["metric"] == "oracle_acc"]
+    if measured.empty:
+        raise UserError(
+            "no routed method here (none has oracle_acc); add e.g. oracle_router to the sweep"
+        )
+    routed = measured["method"].unique()
+    accuracy = rows[(rows["metric"] == "acc") & rows["method"].isin([*routed, CEILING])]
+    if CEILING not in set(accuracy["method"]):
+        raise UserError(
+            f"the errors of routed methods are told from those of {CEILING}, which is missing; "
+            "add it to the sweep"
+        )
+    oracle = measured.assign(method=measured["method"] + ORACLE_SUFFIX, metric="acc")
+    grid = arrange(pd.concat([accuracy, oracle], ignore_index=True), order=order)
+    entries = tuple(entry for entry in grid.entries if entry.method in set(routed))
+    columns = spans(grid, "shift")
+    route_acc = _route_acc(rows)
+    return Breakdown(
+        title=f"Errors of routed methods on {grid.setting['suite']} with {grid.setting['encoder']}",
+        entries=entries,
+        columns=tuple(columns),
+        losses={
+            (entry.key, name): _losses(grid, entry, span, route_acc.get((entry.key, name), NAN))
+            for entry in entries
+            for name, span in columns.items()
+        },
+        setting=grid.setting,
+        notes=_notes(grid, tuple(columns), unseen),
+    )
+
+
+def _losses(grid: Grid, entry: Entry, span: Span, route_acc: float) -> Losses:
+    method, ceiling = scored(grid, entry.key), scored(grid, CEILING)
+    suffix = entry.key.removeprefix(entry.method)
+    oracle = scored(grid, f"{entry.method}{ORACLE_SUFFIX}{suffix}")
+    accuracy = interval_of(grid, method, span)
+    return Losses(
+        accuracy=accuracy,
+        error=_missed(accuracy),
+        expert=_missed(interval_of(grid, ceiling, span)),
+        compression=paired_interval(differences_of(grid, ceiling, oracle, span)),
+        routing=paired_interval(differences_of(grid, oracle, method, span)),
+        route_acc=route_acc,
+    )
+
+
+def _missed(accuracy: Interval) -> Interval:
+    return Interval(1 - accuracy.value, 1 - accuracy.high, 1 - accuracy.low)
+
+
+def _route_acc(rows: pd.DataFrame) -> dict[tuple[str, str], float]:
+    """(entry key, column) -> routing accuracy, where it was measured."""
+    if (rows["metric"] != "route_acc").all():
+        return {}
+    return {place: cell.value for place, cell in compare(rows, "route_acc").cells.items()}
+
+
+def _notes(grid: Grid, columns: Sequence[str], unseen: Sequence[str]) -> dict[str, str]:
+    told = notes_of(grid, "shift", columns, "clean")
+    parts = (
+        "In points of accuracy: error = expert (100 - individual) + compression (individual - the "
+        "method's knowledge with all weight on the true task) + routing (that - the method). "
+        "routed: % of images whose largest weight is on the true task."
+    )
+    interval = (
+        "+-: 95 % over images (tasks as strata): Wilson for accuracy, error and expert, "
+        "paired for compression and routing."
+    )
+    notes = {"world": told["world"], "parts": parts, "interval": interval}
+    if len(unseen):
+        notes["unseen"] = f"Of seen tasks; not of {', '.join(unseen)}, whose experts are unseen."
+    return notes | {key: told[key] for key in ("images", "levels", "shifts") if key in told}
+
+
+HEADERS = ("accuracy", "error", "expert", "compression", "routing", "routed")
+
+
+def shown(table: Breakdown) -> Nested:
+    """How it is printed."""
+
+    def lines(entry: Entry, plus_minus: str) -> Lines:
+        found = {name: table.losses[entry.key, name] for name in table.columns}
+        return [(name, _cells(losses, plus_minus)) for name, losses in found.items()]
+
+    return Nested(
+        table=table,
+        what="shift",
+        headers=HEADERS,
+        lines=lines,
+        caption=("parts", "interval", "images"),
+        below=("unseen", "levels", "shifts"),
+    )
+
+
+def _cells(found: Losses, plus_minus: str = PLUS_MINUS) -> list[str]:
+    """One line, in points; the error has the margin of the accuracy."""
+
+    def with_margin(part: Interval) -> str:
+        return f"{_points(part.value)} {plus_minus}{_points(part.margin)}"
+
+    parts = [found.expert, found.compression, found.routing]
+    return [
+        with_margin(found.accuracy),
+        _points(found.error.value),
+        *map(with_margin, parts),
+        _points(found.route_acc),
+    ]
+
+
+def _points(share: float) -> str:
+    """Write a share in points.
+
+    >>> _points(0.0734), _points(-0.0001), _points(math.nan)
+    ('7.3', '0.0', '-')
+    """
+    return "-" if math.isnan(share) else f"{round(100 * share, 1) + 0.0:.1f}"

@@ -1,0 +1,235 @@
+"""What was chosen on the val split, at what cost, and what is left of it on the test split.
+
+What was chosen on val, as a table: a line per seed under each method.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mergeshift import UserError
+from results.statistics import Interval, mean_interval
+from results.tables.columns import Span
+from results.tables.comparison import interval_of
+from results.tables.entries import Entry, Listing, with_entries
+from results.tables.grid import Grid, arrange
+from results.tables.layout import PLUS_MINUS, Lines, Nested
+from results.tables.notes import notes_of
+
+NAN = math.nan
+
+UNKNOWN = Interval(NAN, NAN, NAN)
+
+ALL = "all seeds"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What one run chose on val."""
+
+    constants: Mapping[str, Any]  # name -> value
+    budget: int  # validation passes
+    val: Mapping[str, float]  # task -> accuracy at the choice; empty if that is not known
+    counts: Mapping[str, int]  # task -> images behind it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """One line: a run, or all runs of a method; shares."""
+
+    constants: Mapping[str, Any]
+    budget: int
+    val: Interval  # mean over tasks
+    test: Interval
+    gap: Interval  # val - test
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning(Listing):
+    """What every method chose, ready to be printed in any format; a line per seed."""
+
+    lines: dict[tuple[str, str], Chosen]  # (entry key, line) -> numbers
+
+    def frame(self) -> pd.DataFrame:
+        """Every number, unrounded: one row per method and seed."""
+        entries, found = {entry.key: entry for entry in self.entries}, []
+        for (key, column), chosen in self.lines.items():
+            line: dict[str, object] = {"entry": key, "method": entries[key].method}
+            line |= {"title": entries[key].title, "column": column, "budget": chosen.budget}
+            for name in ("val", "test", "gap"):
+                interval: Interval = getattr(chosen, name)
+                line |= {name: interval.value, f"{name}_low": interval.low}
+                line |= {f"{name}_high": interval.high}
+            found.append(line | {"chosen": written(chosen.constants)})
+        return pd.DataFrame(found)
+
+
+def tuning(rows: pd.DataFrame, choices: Mapping[str, Choice], order: Sequence[str] = ()) -> Tuning:
+    """Compare the val score of what was chosen with its test score, on clean images of seen tasks.
+
+    The two splits are independent: the interval of the difference combines theirs.
+
+    Args:
+        rows: a frame of the columns in ``results.schema``.
+        choices: run -> what it chose; runs that chose nothing are absent.
+        order: methods to put first, in this order.
+
+    Raises:
+        UserError: nothing was chosen, clean images were not measured, or the methods were not
+            measured on the same cells.
+    """
+    rows = rows[(rows["metric"] == "acc") & rows["seen"] & (rows["corruption"] == "clean")]
+    if rows.empty:
+        raise UserError("val is compared with clean test images; add the shift clean to the sweep")
+    grid = arrange(rows, order=order)
+    named, entries = with_entries(rows.reset_index(drop=True), order)
+    runs = {key: part for key, part in named.groupby("entry") if set(part["run_id"]) & set(choices)}
+    if not runs:
+        raise UserError(
+            "no method here chose anything on val; choose a sweep with tuned methods, or with bmm"
+        )
+    lines = {}
+    for entry in entries:
+        if entry.key in runs:
+            for name, chosen in _lines(grid, entry.key, runs[entry.key], choices).items():
+                lines[entry.key, name] = chosen
+    setting = grid.setting
+    return Tuning(
+        title=f"Constants chosen on val, {setting['suite']} with {setting['encoder']}",
+        entries=tuple(entry for entry in entries if entry.key in runs),
+        columns=tuple(dict.fromkeys(name for _, name in lines)),
+        lines=lines,
+        setting=setting,
+        notes=_notes(grid, [entry.title for entry in entries if entry.key not in runs]),
+    )
+
+
+def gap_of(val: Interval, test: Interval) -> Interval:
+    """Difference of two independent estimates.
+
+    Their limits are combined as distances (Newcombe 1998, Statistics in Medicine 17:873-890).
+
+    >>> gap = gap_of(Interval(0.8, 0.77, 0.84), Interval(0.5, 0.46, 0.53))
+    >>> [round(value, 4) for value in gap]
+    [0.3, 0.2576, 0.3566]
+    """
+    value = val.value - test.value
+    low = math.hypot(val.value - val.low, test.high - test.value)
+    return Interval(value, value - low, value + math.hypot(val.high - val.value,
+                                                           test.value - test.low))  # fmt: skip
+
+
+def written(constants: Mapping[str, Any]) -> str:
+    """Constants in short; those of groups, ``kind.group``, by their kind.
+
+    >>> written({"keep": 0.1, "merge": "sum"})
+    'keep=0.1, merge=sum'
+    >>> written({"alpha.qkv": 1234.5, "scale.qkv": 1.0, "alpha.out": 0.01})
+    'alpha: qkv 1.23e+03, out 0.01; scale: qkv 1'
+    """
+    texts = {k: f"{v:.3g}" if isinstance(v, float) else str(v) for k, v in constants.items()}
+    plain = ", ".join(f"{name}={text}" for name, text in texts.items() if "." not in name)
+    kinds: dict[str, list[str]] = {}
+    for name, text in texts.items():
+        kind, dot, group = name.partition(".")
+        if dot:
+            kinds.setdefault(kind, []).append(f"{group} {text}")
+    parts = [f"{kind}: {', '.join(groups)}" for kind, groups in kinds.items()]
+    return "; ".join([plain] * bool(plain) + parts)
+
+
+def _lines(
+    grid: Grid, key: str, rows: pd.DataFrame, choices: Mapping[str, Choice]
+) -> dict[str, Chosen]:
+    found = {}
+    experts = rows["expert_seed"].nunique() > 1
+    for run, part in rows.groupby("run_id", sort=False):
+        if run in choices:
+            name = f"seed {part['seed'].iloc[0]}"
+            name += f", experts {part['expert_seed'].iloc[0]}" if experts else ""
+            test = mean_interval(part["value"].clip(0, 1).tolist(), part["n"].tolist())
+            found[name] = _chosen([choices[str(run)]], test)
+    if len(found) > 1:
+        span = Span(tuple(range(len(grid.tasks))), (0,))
+        every = [choices[run] for run in rows["run_id"].unique() if run in choices]
+        found[ALL] = _chosen(every, interval_of(grid, grid.position(key), span))
+    return found
+
+
+def _chosen(choices: Sequence[Choice], test: Interval) -> Chosen:
+    """One line; of several runs the accuracies are averaged: they saw the same images of val."""
+    val, first = UNKNOWN, choices[0]
+    if all(choice.val for choice in choices):
+        shares = [float(np.mean([one.val[task] for one in choices])) for task in first.val]
+        val = mean_interval(shares, [first.counts[task] for task in first.val])
+    return Chosen(
+        constants=first.constants if len(choices) == 1 else {},
+        budget=first.budget,
+        val=val,
+        test=test,
+        gap=gap_of(val, test),
+    )
+
+
+def _notes(grid: Grid, others: Sequence[str]) -> dict[str, str]:
+    told = notes_of(grid, "shift", ("clean",), "clean")
+    parts = (
+        f"Accuracy in %, mean over {len(grid.tasks)} tasks, on val of what was chosen there and on "
+        "clean test images. budget: validation passes, the best of which was taken, so that val "
+        "flatters; the splits differ, too."
+    )
+    interval = "+-: 95 % over images (tasks as strata): Wilson, and their combination for val-test."
+    notes = {"world": told["world"], "parts": parts, "interval": interval}
+    if others:
+        notes["others"] = f"Nothing is chosen on val for: {', '.join(others)}."
+    return notes | {"images": told["images"]}
+
+
+HEADERS = ("budget", "val", "test", "val-test", "chosen")
+
+
+def shown(table: Tuning) -> Nested:
+    """How it is printed."""
+
+    def lines(entry: Entry, plus_minus: str) -> Lines:
+        return [
+            (name, _cells(chosen, plus_minus))
+            for (key, name), chosen in table.lines.items()
+            if key == entry.key
+        ]
+
+    return Nested(
+        table=table,
+        what="seed",
+        headers=HEADERS,
+        lines=lines,
+        caption=("parts", "interval", "images"),
+        below=("others",),
+        text_last=True,
+    )
+
+
+def _cells(chosen: Chosen, plus_minus: str = PLUS_MINUS) -> list[str]:
+    return [
+        str(chosen.budget),
+        _points(chosen.val, plus_minus),
+        _points(chosen.test, plus_minus),
+        _points(chosen.gap, plus_minus, signed=True),
+        written(chosen.constants),
+    ]
+
+
+def _points(share: Interval, plus_minus: str, signed: bool = False) -> str:
+    """Write a share with its margin, in points.
+
+    >>> _points(Interval(0.8, 0.77, 0.84), "+-"), _points(Interval(0.008, 0, 0.01), "+-", True)
+    ('80.0 +-4.0', '+0.8 +-0.8')
+    """
+    if math.isnan(share.value):
+        return "-"
+    value = round(100 * share.value, 1) + 0.0
+    return f"{value:{'+' if signed else ''}.1f} {plus_minus}{100 * share.margin:.1f}"

@@ -1,0 +1,219 @@
+"""What it is worth that a method knows how sure it is: are wrong answers told, is a shift told?
+
+What doubt is worth, as a table: a line per score under each method.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from mergeshift import UserError
+from results.statistics import auroc
+from results.tables.columns import Span, spans
+from results.tables.comparison import as_percent
+from results.tables.entries import Entry, Listing, keys_by_run
+from results.tables.grid import Grid, arrange
+from results.tables.layout import Lines, Nested
+from results.tables.notes import notes_of
+
+NAN = math.nan
+
+SCORES = {  # name -> sign that makes it larger for images to be suspected, and what it is
+    "max_prob": (-1, "largest probability of the prediction"),
+    "entropy": (1, "entropy of the prediction"),
+    "u": (1, "belief that the evidential head gives to no class"),
+    "ads": (1, "adjacency discrepancy, mean over the neighbours in a batch of the test"),
+}
+
+WRONG, SHIFTED = "wrong", "shifted"
+
+AGAIN = (  # for models and for predictions from elsewhere
+    "run `python -m bench evaluate` again with --uncertainty, or `results add` with confidence or "
+    "probabilities"
+)
+
+KINDS = ("seen", "unseen")  # as columns by seen end
+
+
+class Detects(NamedTuple):
+    """How well one score of one method tells something, in one column. NaN if there is none."""
+
+    value: float  # area under the ROC curve, mean over tasks, shifts and seeds
+    spread: float = NAN  # standard deviation of it over seeds; NaN if there is one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detection(Listing):
+    """The areas under the curve of every method and score, ready to be printed in any format.
+
+    Columns are ``wrong clean``, ``wrong L1`` ..., ``shifted L1`` ...; where tasks are unseen, each
+    is there twice, ``wrong clean seen`` and ``wrong clean unseen``.
+    """
+
+    areas: dict[tuple[str, str, str], Detects]  # (entry key, score, column)
+    kinds: tuple[str, ...] = ()  # "seen" and "unseen" where there are both
+
+    def scores_of(self, key: str) -> list[str]:
+        """The scores that an entry has."""
+        return [name for name in SCORES if (key, name, self.columns[0]) in self.areas]
+
+    def frame(self) -> pd.DataFrame:
+        """Every number, unrounded: one row per method, score and column."""
+        entries = {entry.key: entry for entry in self.entries}
+        return pd.DataFrame(
+            [
+                {
+                    **{"entry": key, "method": entries[key].method, "title": entries[key].title},
+                    **{"score": score, "column": column, **found._asdict()},
+                }
+                for (key, score, column), found in self.areas.items()
+            ]
+        )
+
+
+def suspicion(images: pd.DataFrame, score: str) -> np.ndarray:
+    """A score of images, such that it is larger for those to be suspected.  ``[N]``."""
+    return SCORES[score][0] * images[score].to_numpy(float)
+
+
+def detection(
+    rows: pd.DataFrame,
+    images: pd.DataFrame,
+    order: Sequence[str] = (),
+    left_out: Sequence[str] = (),
+) -> Detection:
+    """Areas under the ROC curve, for wrong answers and for shifted images against clean ones.
+
+    Each is of one task under one shift; then they are averaged. Wrong answers: over those cells
+    where every method has right and wrong answers, so that no two means are over different cells.
+
+    Args:
+        rows: a frame of the columns in ``results.schema``.
+        images: of the same runs (see :meth:`results.store.Store.read_images`).
+        order: methods to put first, in this order.
+        left_out: methods in the rows of which there are no images; a note says so.
+
+    Raises:
+        UserError: the methods were not measured on the same cells.
+    """
+    accuracy = rows[(rows["metric"] == "acc") & ~rows["method"].isin(left_out)]
+    grid = arrange(accuracy, order=order)
+    of_run = keys_by_run(accuracy)
+    found = {run: _areas(grid, part) for run, part in images.groupby("run_id", sort=False)}
+    if lacking := sorted(set(of_run) - set(found)):
+        raise UserError(f"no scores of single images of {lacking[0]}; run with --uncertainty")
+    known = np.all([~np.isnan(one[WRONG, "max_prob"]) for one in found.values()], axis=0)  # [T, S]
+    columns = _columns(grid)
+    areas = {}
+    for entry in grid.entries:
+        mine = [found[run] for run, key in of_run.items() if key == entry.key]
+        for score in SCORES:
+            if np.isnan(mine[0][SHIFTED, score]).all() and np.isnan(mine[0][WRONG, score]).all():
+                continue
+            for column, (kind, span) in columns.items():
+                means = [_mean(one[kind, score], span, known, kind) for one in mine]
+                spread = float(np.std(means, ddof=1)) if len(means) > 1 else NAN
+                areas[entry.key, score, column] = Detects(float(np.mean(means)), spread)
+    return Detection(
+        title=f"How well doubt is placed, on {grid.setting['suite']} with "
+        f"{grid.setting['encoder']}",
+        entries=grid.entries,
+        columns=tuple(columns),
+        areas=areas,
+        kinds=KINDS if grid.unseen else (),
+        setting=grid.setting,
+        notes=_notes(grid, known, {score for _, score, _ in areas}, left_out),
+    )
+
+
+def _areas(grid: Grid, images: pd.DataFrame) -> dict[tuple[str, str], np.ndarray]:
+    """(what is told, score) -> area of every task and shift of one run.  ``[T, S]`` each."""
+    shape = len(grid.tasks), len(grid.shifts)
+    found = {(kind, name): np.full(shape, NAN) for kind in (WRONG, SHIFTED) for name in SCORES}
+    cells = dict(list(images.groupby(["task", "corruption", "severity"], sort=False)))
+    for t, task in enumerate(grid.tasks):
+        clean = cells.get((task, "clean", 0))
+        for s, shift in enumerate(grid.shifts):
+            here = cells[task, shift.corruption, shift.severity]
+            for name in SCORES:
+                doubt = suspicion(here, name)
+                found[WRONG, name][t, s] = auroc(doubt, ~here["right"].to_numpy(bool))
+                if shift.severity and clean is not None:
+                    both = np.concatenate([suspicion(clean, name), doubt])
+                    found[SHIFTED, name][t, s] = auroc(both, np.arange(len(both)) >= len(clean))
+    return found
+
+
+def _columns(grid: Grid) -> dict[str, tuple[str, Span]]:
+    levels = spans(grid, "seen" if grid.unseen else "shift")
+    wrong = {f"{WRONG} {name}": (WRONG, span) for name, span in levels.items()}
+    if grid.clean is None:
+        return wrong
+    shifted = {name: span for name, span in levels.items() if grid.clean not in span.shifts}
+    return wrong | {f"{SHIFTED} {name}": (SHIFTED, span) for name, span in shifted.items()}
+
+
+def _mean(areas: np.ndarray, span: Span, known: np.ndarray, kind: str) -> float:
+    """Mean over a span; of wrong answers, over what is known of every method."""
+    where = np.ix_(span.tasks, span.shifts)
+    values = areas[where][known[where]] if kind == WRONG else areas[where]
+    return float(values.mean()) if values.size else NAN
+
+
+def _notes(
+    grid: Grid, known: np.ndarray, scores: set[str], left_out: Sequence[str]
+) -> dict[str, str]:
+    told = notes_of(grid, "shift", tuple(spans(grid, "shift")), "clean")
+    over, unseen = f"{len(grid.tasks)} tasks", len(grid.unseen)
+    if unseen:
+        over = f"{len(grid.tasks) - unseen} seen and over {unseen} unseen tasks"
+    areas = (
+        "Area under the ROC curve in %, 50 = chance. wrong: wrong answers against right ones; "
+        "shifted: shifted images against the same images clean. Each of one task and shift, then "
+        f"averaged over {over}."
+    )
+    if gone := int((~known).sum()):
+        areas += (
+            f" wrong leaves out {gone} of {known.size} cells, in which a method has only right or "
+            "only wrong answers."
+        )
+    meaning = "; ".join(f"{name}: {SCORES[name][1]}" for name in SCORES if name in scores)
+    notes = {"world": told["world"], "areas": areas, "scores": f"{meaning}."}
+    if left_out:
+        notes["left out"] = (
+            f"Left out, as nothing is kept of its single images: {', '.join(left_out)}; {AGAIN}."
+        )
+    kept = ("images", "unseen", "levels", "shifts")
+    return notes | {key: told[key] for key in kept if key in told}
+
+
+def shown(table: Detection) -> Nested:
+    """How it is printed; the spread over seeds stands in the CSV alone.
+
+    Where tasks are unseen, a score has a line for each kind of tasks.
+    """
+    ends = [f" {kind}" for kind in table.kinds] or [""]
+    said = {end: f",{end} tasks" if end else "" for end in ends}
+    headers = [name.removesuffix(ends[0]) for name in table.columns if name.endswith(ends[0])]
+
+    def lines(entry: Entry, plus_minus: str) -> Lines:
+        areas = {(s, c): as_percent(a.value) for (key, s, c), a in table.areas.items()
+                 if key == entry.key}  # fmt: skip
+        return [
+            (score + said[end], [areas[score, head + end] for head in headers])
+            for score in table.scores_of(entry.key)
+            for end in ends
+        ]
+
+    return Nested(
+        table=table,
+        what="score",
+        headers=headers,
+        lines=lines,
+        caption=("areas", "images"),
+        below=("scores", "unseen", "left out", "levels", "shifts"),
+    )

@@ -1,0 +1,1 @@
+"""Where images come from: builders, wheels, hubs and folders."""

@@ -1,0 +1,150 @@
+"""What a task is, and the registries of tasks and suites."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from mergeshift import Registry
+from tasks.images import Images
+from tasks.sources.wheels import WHEELS
+
+T = TypeVar("T")
+
+SPLITS = ("train", "adapt", "val", "test")
+
+MOST = (4000, 500, 500, 1000)  # images that a split of a built task keeps, at most
+
+
+class Source(Protocol):
+    """How the splits of a task come to be; hashable, and equal where the data are."""
+
+    @property
+    def native(self) -> bool:
+        """Whether pictures come at sizes of their own and are resized to the task's."""
+
+    def is_ready(self, task: "Task") -> bool:
+        """Whether adapt, val and test can be read without a build or a download."""
+
+    def prepare(self, task: "Task") -> None:
+        """Make it so: build or download, and check against the entry (a unit of work).
+
+        Raises:
+            UserError: the data cannot be had, or are not what the entry says.
+        """
+
+    def split(self, task: "Task", split: str) -> Images:
+        """One split, prepared if need be; train is downloaded when it is first asked for."""
+
+
+def _built() -> Source:
+    from tasks.sources.built import BUILT
+
+    return BUILT
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What a builder returns: every usable picture of a source, each assigned to a split."""
+
+    images: np.ndarray  # uint8 [N, 32, 32, 3]
+    labels: np.ndarray  # int [N]
+    splits: np.ndarray  # int8 [N], index into SPLITS; -1 is left out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One image-classification data set, in one pinned version.
+
+    ``sizes`` and ``pixels`` are facts about the built data and are checked after every build:
+    another version of a drawing library that moves one pixel is found here.
+    """
+
+    name: str  # registry key, snake_case
+    title: str  # as printed in tables
+    kind: str  # photograph | measurement | drawing | rendered text | simulation | synthetic
+    noun: str  # the coarse caption of every picture, e.g. "a handwritten digit"
+    classes: tuple[str, ...]
+    template: str = ""  # the prompt, with {} for the class name
+    templates: tuple[str, ...] = ()  # all prompts, where a class has more than one
+    wheels: tuple[str, ...] = ()  # names in WHEELS
+    sizes: tuple[int, int, int, int]  # images in train, adapt, val, test
+    pixels: str  # 16 hex digits: built, of images and labels; else of all that decides them
+    build: Callable[[], Pool] | None = None  # of a task that is built here
+    source: Source = field(default_factory=_built)
+    size: int = 32  # pixels, square, that an encoder is given
+    checkpoint: str = ""  # what published checkpoints of it are called
+    rights: str = ""  # licences of what does not come from a wheel
+    note: str = ""  # what a reader must know before quoting a number
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "templates", self.templates or (self.template,))
+        object.__setattr__(self, "template", self.templates[0])
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.classes)
+
+    @property
+    def prompts(self) -> list[str]:
+        """One prompt per class and template, class by class, in the order of the labels."""
+        return [text.replace("{}", name) for name in self.classes for text in self.templates]
+
+    @property
+    def licence(self) -> str:
+        """The licences of the sources."""
+        named = [*(WHEELS[name].licence for name in self.wheels), self.rights]
+        return "; ".join(dict.fromkeys(filter(None, named)))
+
+    @property
+    def non_commercial(self) -> bool:
+        """Whether a source forbids commercial use."""
+        return "non-commercial" in self.licence
+
+
+class Open(Registry[T]):
+    """A registry that also knows things that are not listed: rules make them from a name."""
+
+    def __init__(self, kind: str):
+        super().__init__(kind)
+        self.rules: list[Callable[[str], T | None]] = []
+
+    def listed(self, name: str) -> T | None:
+        """What was added under ``name``, whatever the rules say."""
+        return self._items.get(name)
+
+    def __getitem__(self, name: str) -> T:
+        for rule in self.rules:
+            if (item := rule(name)) is not None:
+                return item
+        return super().__getitem__(name)
+
+
+TASKS: Open[Task] = Open("task")
+
+SUITES: Open[tuple[str, ...]] = Open("suite")
+
+
+def suite(name: str) -> list[Task]:
+    """The tasks of a suite, in the order that every table and every method uses."""
+    return [TASKS[task] for task in SUITES[name]]
+
+
+def world_of(suite_name: str) -> str:
+    """``toy``, ``pocket`` or ``vision``: printed with every number.
+
+    >>> world_of("pocket8"), world_of("vision14_tall@published")
+    ('pocket', 'vision')
+    """
+    return re.split(r"[^a-z]", suite_name, maxsplit=1)[0]
+
+
+@lru_cache(maxsize=256)
+def load(task: Task, split: str) -> Images:
+    """One split, built or downloaded on first use; see :class:`tasks.task.Source`."""
+    return task.source.split(task, split)

@@ -1,0 +1,156 @@
+"""A CLIP of open_clip's, fetched once and kept; its heads."""
+
+import json
+from dataclasses import replace
+
+import open_clip
+import pytest
+import torch
+from safetensors.torch import load_file, save
+
+from bench.zoo import open_clip_models
+from bench.zoo.encoders import ENCODERS
+from bench.zoo.open_clip_models import OpenClip
+from mergeshift import DamagedFileError, UserError, home, sha256_of
+from methods.common.vit import PlainOps, encode
+from tasks import TASKS
+from tests import tiny
+
+SOURCE = OpenClip(f"hf-hub:{tiny.CLIP}", "", tiny.VIT)
+
+
+def test_a_clip_is_fetched_once_and_kept(tiny_hub, go_offline):
+    assert not SOURCE.is_ready()
+    base = SOURCE.base()
+    assert SOURCE.identity() == sha256_of(SOURCE.path)[:16]
+    expected = dict(tiny.clip().visual.named_parameters())
+    assert set(base) == set(expected)
+    assert all(torch.equal(base[name], tensor) for name, tensor in expected.items())
+    facts = json.loads(SOURCE.manifest.read_text())
+    assert facts["source"] == {
+        "repository": tiny.CLIP, "file": "open_clip_model.safetensors", "revision": "main"
+    }  # fmt: skip
+    assert facts["commit"] == tiny_hub.heads["models", tiny.CLIP]
+    tiny_hub.asked.clear()
+    go_offline()
+    stamp = SOURCE.path.stat().st_mtime_ns
+    SOURCE.heads([TASKS["tiny_pets"]])
+    assert (SOURCE.path.stat().st_mtime_ns, tiny_hub.asked) == (stamp, [])
+
+
+def test_the_kept_tower_gives_open_clip_s_features(tiny_hub):
+    model, _ = SOURCE.load()
+    images = torch.randn(4, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = tiny.clip().encode_image(images)
+        found = encode(images, PlainOps(SOURCE.base()), tiny.VIT)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(model.encode_image(images), expected)
+
+
+def test_a_head_is_the_mean_of_unit_features_made_a_unit_vector(tiny_hub):
+    task = TASKS["tiny_lights"]
+    assert len(task.templates) == 2
+    model, tokens = tiny.clip(), open_clip.SimpleTokenizer()
+    rows = []
+    for name in task.classes:  # one prompt at a time
+        parts = [model.encode_text(tokens([t.format(name)]))[0] for t in task.templates]
+        mean = sum(part / part.norm() for part in parts) / 2
+        rows.append(mean / mean.norm() * 30.0)
+    found = SOURCE.heads([TASKS["tiny_pets"], task])
+    assert list(found) == ["tiny_pets", "tiny_lights"]
+    torch.testing.assert_close(found["tiny_lights"], torch.stack(rows), rtol=1e-4, atol=1e-4)
+
+
+def test_heads_are_cached_by_classes_and_templates(tiny_hub, monkeypatch):
+    encoder, task = ENCODERS[tiny.NAME], TASKS["tiny_lights"]
+    made: list[list[str]] = []
+    watched = replace(encoder, make_heads=lambda tasks: made.append([t.name for t in tasks]) or
+                      encoder.make_heads(tasks))  # fmt: skip
+    first = watched.heads([task])
+    twin = replace(task, name="tiny_lights@published")
+    again = watched.heads([task, TASKS["tiny_pets"], twin])
+    assert made == [["tiny_lights"], ["tiny_pets"]]
+    assert torch.equal(first["tiny_lights"], again["tiny_lights@published"])
+    watched.heads([replace(task, templates=task.templates[:1])])
+    watched.heads([replace(task, classes=("a", "b", "c"))])
+    assert made[2:] == [["tiny_lights"]] * 2
+    for path in (home() / "heads").iterdir():  # a cache: what is damaged is made anew
+        path.write_bytes(path.read_bytes()[:100])
+    assert torch.equal(watched.heads([task])["tiny_lights"], first["tiny_lights"])
+    assert len(made) == 5
+
+
+def test_the_older_name_of_a_file_is_known(tiny_hub, tmp_path):
+    files = tiny_hub.repos["models", tiny.CLIP][tiny_hub.heads["models", tiny.CLIP]]
+    path = tmp_path / "old.bin"
+    (tmp_path / "new.safetensors").write_bytes(files["open_clip_model.safetensors"])
+    torch.save(load_file(tmp_path / "new.safetensors"), path)
+    old = {"open_clip_config.json": files["open_clip_config.json"],
+           "open_clip_pytorch_model.bin": path.read_bytes()}  # fmt: skip
+    tiny_hub.add("models", tiny.CLIP, old)
+    expected = dict(tiny.clip().visual.named_parameters())
+    base = SOURCE.base()
+    assert all(torch.equal(base[name], tensor) for name, tensor in expected.items())
+    assert json.loads(SOURCE.manifest.read_text())["source"]["file"].endswith(".bin")
+
+
+def test_a_pickle_that_runs_code_is_not_run(tiny_hub, tmp_path):
+    files = tiny_hub.repos["models", tiny.CLIP][tiny_hub.heads["models", tiny.CLIP]]
+    torch.save({"w": Trap(str(tmp_path / "ran"))}, tmp_path / "trap.bin")
+    trap = {"open_clip_config.json": files["open_clip_config.json"],
+            "open_clip_pytorch_model.bin": (tmp_path / "trap.bin").read_bytes()}  # fmt: skip
+    tiny_hub.add("models", tiny.CLIP, trap)
+    with pytest.raises(DamagedFileError) as caught:
+        SOURCE.base()
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()
+    assert not SOURCE.is_ready()
+
+
+class Trap:
+    """Leaves a file where it is unpickled."""
+
+    def __init__(self, path: str):
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return open, (self.path, "w")
+
+
+def refitted(hub, **changes: bytes) -> None:
+    files = hub.repos["models", tiny.CLIP][hub.heads["models", tiny.CLIP]]
+    hub.add("models", tiny.CLIP, {**files, **changes})
+
+
+def test_another_model_than_the_entry_says_is_refused(tiny_hub):
+    wrong = {
+        "expected": {"quick_gelu": False},  # the weights do not tell
+        "does not fit its configuration: other shapes": {"embed_dim": 24},
+        "names": {"vision_cfg": {**tiny.CONFIG["vision_cfg"], "layers": 3}},
+        "no plain CLIP": {"custom_text": True},
+    }
+    for said, change in wrong.items():
+        config = json.dumps({"model_cfg": {**tiny.CONFIG, **change}}).encode()
+        refitted(tiny_hub, **{"open_clip_config.json": config})
+        with pytest.raises(UserError, match=said) as caught:
+            SOURCE.base()
+        assert "\n" not in str(caught.value)
+        assert not SOURCE.is_ready()
+    with pytest.raises(UserError, match="open_clip has no plain CLIP 'ViT-B-33', 'openai'"):
+        OpenClip("ViT-B-33", "openai", tiny.VIT).base()
+
+
+def test_a_damaged_download_is_named(tiny_hub):
+    whole = save({"w": torch.zeros(100)})
+    refitted(tiny_hub, **{"open_clip_model.safetensors": whole[:-40]})
+    with pytest.raises(DamagedFileError, match=r"open_clip_model.safetensors is damaged") as caught:
+        SOURCE.base()
+    assert "\n" not in str(caught.value)
+
+
+def test_another_revision_is_another_copy():
+    assert replace(SOURCE, revision="v2").path != SOURCE.path
+    assert OpenClip("ViT-B-32-quickgelu", "openai", open_clip_models.B32).path.name.startswith(
+        "ViT-B-32-quickgelu-openai-"
+    )

@@ -1,0 +1,198 @@
+"""Each method against numbers worked out by hand from its paper. One case per method, at least."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from methods import METHODS, Checkpoints
+from methods.common.weights import Weights
+from methods.ties import kth_largest
+
+
+def golden(method: str, base: Sequence, experts: Sequence[Sequence], want: Sequence, **config):
+    settings = "-".join(f"{k}={v}" for k, v in config.items())
+    return pytest.param(method, base, experts, want, config, id=f"{method}-{settings}")
+
+
+# Two task vectors for TIES. Of four entries each keeps three at keep = 0.75:
+#   [3, -1, 2, 0.1] -> [3, -1,  2, 0]      sum      [4, 1, 0, 0]
+#   [1, 2, -2, 0.2] -> [1,  2, -2, 0]      elected  [+, +, 0, 0]
+# so that {3, 1} agree in the first place, {2} in the second, and none in the others.
+TAUS = [[3, -1, 2, 0.1], [1, 2, -2, 0.2]]
+
+GOLDEN = [
+    golden("pretrained", [1, 2], [[5, 6], [7, 8]], [1, 2]),
+    golden("individual", [1, 2], [[5, 6], [7, 8]], [[5, 6], [7, 8]]),
+    # (2 + 0) / 2, (0 + 4) / 2: the base does not count
+    golden("average", [9, 9], [[2, 0], [0, 4]], [1, 2]),
+    # 1 + 0.5 * ((3 - 1) + (1 - 1)), 1 + 0.5 * ((1 - 1) + (5 - 1))
+    golden("task_arithmetic", [1, 1], [[3, 1], [1, 5]], [2, 3], scale=0.5),
+    # at 1/K it is the average: 1 + ((3 - 1) + (1 - 1)) / 2 = (3 + 1) / 2
+    golden("task_arithmetic", [1, 1], [[3, 1], [1, 5]], [2, 3], scale=1 / 2),
+    # (3 + 1) / 2, 2 / 1, 0, 0
+    golden("ties", [0] * 4, TAUS, [2, 2, 0, 0], keep=0.75),
+    # 1 + 0.5 * (3 + 1), 1 + 0.5 * 2, 1, 1: the experts are the base, 1, plus the task vectors
+    golden("ties", [1] * 4, [[t + 1 for t in tau] for tau in TAUS], [3, 2, 1, 1],
+           keep=0.75, merge="sum", scale=0.5),
+    # the elected signs are + + 0 0, the majority is +: 2 agrees in the third, 0 never agrees
+    golden("ties", [0] * 4, TAUS, [2, 2, 2, 0], keep=0.75, zero_sign="majority"),
+    # two of four: the second largest of [1 1 1 5] is 1, and all that tie with it stay; of the other
+    # -6 and a zero. elected: + + + -
+    golden("ties", [0] * 4, [[1, 1, 1, 5], [0, 0, 0, -6]], [1, 1, 1, -6], keep=0.5),
+    # round(0.01 * 4) is none, but one is always kept
+    golden("ties", [0] * 4, [[1, -2, 0, 0], [3, 1, 0, 0]], [3, -2, 0, 0], keep=0.01),
+    # everything kept, 5 - 6 + 2 > 0: the mean of 5 and 2
+    golden("ties", [0], [[5], [-6], [2]], [3.5], keep=1.0),
+    # what knowledge is mixed onto: theta_0; and the shared expert, by task arithmetic as above
+    golden("oracle_router", [1, 1], [[3, 1], [1, 5]], [1, 1]),
+    golden("twin_merging", [1, 1], [[3, 1], [1, 5]], [2, 3], scale=0.5),
+    # every expert as it is: see test_twin.py for the mean of their answers
+    golden("logit_ensemble", [1, 2], [[5, 6], [7, 8]], [[5, 6], [7, 8]]),
+    # tau are diag(3, 1) and diag(1, 2), of rank 2 // 2 = 1 each: 3 e_1 e_1^T and 2 e_2 e_2^T, whose
+    # sides are orthogonal; 1 + 0.5 * 3 and 1 + 0.5 * 2
+    golden("tsv", [[1, 0], [0, 1]], [[[4, 0], [0, 2]], [[2, 0], [0, 3]]], [[2.5, 0], [0, 2]],
+           scale=0.5),
+    # diag(3, 1) and diag(2, 1): both sides are [e_1 e_1], whitened [e_1 e_1] / sqrt(2);
+    # (3 + 2) / 2
+    golden("tsv", [[0, 0], [0, 0]], [[[3, 0], [0, 1]], [[2, 0], [0, 1]]], [[2.5, 0], [0, 0]]),
+    # no matrix: 1 + 0.5 * ((3 - 1) + (1 - 1)) / 2, 1 + 0.5 * ((1 - 1) + (5 - 1)) / 2
+    golden("tsv", [1, 1], [[3, 1], [1, 5]], [1.5, 2], scale=0.5),
+    # tau = 1 + 2 = 3 at first, where the gradient is 2 ((3 - 1) + (3 - 2)) = 6: Adam's first step
+    # is lr, downwards, whatever the size of the gradient; 3 - 0.5, and relative to 3, 3 - 0.1 * 3
+    golden("wudi", [[0]], [[[1]], [[2]]], [[2.5]], step_size="published", lr=0.5, steps=1),
+    golden("wudi", [[1]], [[[2]], [[3]]], [[3.7]], lr_rel=0.1, steps=1),
+    # no matrix: as the pretrained model has it, or the mean
+    golden("wudi", [1, 1], [[3, 1], [1, 5]], [1, 1]),
+    golden("wudi", [1, 1], [[3, 1], [1, 5]], [2, 3], others="mean"),
+    # tau are [2 0] and [0 4], W_A = 0.3 of their sum = [0.6 1.2]; of trace 2, in = 2, the Grams are
+    # diag(2, 0) and diag(0, 2), their mean is 1; the pull is ([1.4 0] 2 + [0 2.8] 2) / 2 =
+    # [1.4 2.8], and M = W_A + [1.4 2.8] / (1 + alpha), alpha = 1
+    golden("bmm_datafree", [[0, 0]], [[[2, 0]], [[0, 4]]], [[1.3, 2.6]], anchor="ta", alpha=1),
+    # with traces of 1 their mean is 1/2, as is the pull: M = W_A + [0.7 1.4] / (0.5 + 0.5)
+    golden("bmm_datafree", [[0, 0]], [[[2, 0]], [[0, 4]]], [[1.3, 2.6]], anchor="ta", alpha=0.5,
+           normalise="frobenius"),
+    # half of the way from W_0, and from W_A
+    golden("bmm_datafree", [[0, 0]], [[[2, 0]], [[0, 4]]], [[0.65, 1.3]], anchor="ta", alpha=1,
+           scale=0.5),
+    golden("bmm_datafree", [[0, 0]], [[[2, 0]], [[0, 4]]], [[0.95, 1.9]], anchor="ta", alpha=1,
+           scale=0.5, assembly="anchor"),
+    # no matrix: 1 + 0.3 * 2, 1 + 0.3 * 4
+    golden("bmm_datafree", [1, 1], [[3, 1], [1, 5]], [1.6, 2.2], anchor="ta"),
+    # W_A = 1 + 0.3 * (2 + 4), 1 + 0.5 * 1.8; what is no matrix is not scaled
+    golden("anchor_scales", [[1]], [[[3]], [[5]]], [[1.9]], anchor="ta", scale=0.5),
+    golden("anchor_scales", [1, 1], [[3, 1], [1, 5]], [1.6, 2.2], anchor="ta", scale=0.5),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "base", "experts", "want", "config"), GOLDEN)
+def test_golden(method, base, experts, want, config):
+    cls = METHODS[method]
+    ckpts = models({"w": base}, [{"w": expert} for expert in experts])
+    merged = cls(cls.Config(**config)).merge(ckpts)
+    sets = [merged] if isinstance(merged, Weights) else list(merged.values())
+    got = torch.stack([weights["w"] for weights in sets])
+    torch.testing.assert_close(got, torch.tensor(want).float().view_as(got), rtol=0, atol=1e-6)
+
+
+ELSEWHERE = {  # methods that need more than weights: the file that has their numbers
+    "adamerging": "test_adamerging.py",
+    "adamerging_pp": "test_adamerging.py",
+    "adamerging_task": "test_adamerging.py",
+    "bd_merging": "test_bd_merging_loss.py",
+    "bd_merging_task": "test_bd_merging_loss.py",
+    "bmm": "test_bmm.py",
+    "bmm_hybrid": "test_bmm.py",
+    "bmm_sampled": "test_bmm_sampled.py",
+    "ce_router": "test_routers.py",
+    "centroid_router": "test_routers.py",
+    "entropy_router": "test_routers.py",
+    "regmean": "test_regmean.py",
+}
+
+
+def test_every_method_has_a_golden_case():
+    assert {case.values[0] for case in GOLDEN} | set(ELSEWHERE) == set(METHODS)
+    assert all(Path(__file__).with_name(name).exists() for name in ELSEWHERE.values())
+
+
+def models(base: dict[str, Sequence], experts: Sequence[dict[str, Sequence]]) -> Checkpoints:
+    """Models that are a few vectors."""
+    first, *rest = (
+        Weights({k: torch.as_tensor(v).float() for k, v in model.items()})
+        for model in (base, *experts)
+    )
+    return Checkpoints(None, first, {f"task{i}": w for i, w in enumerate(rest)}, {})
+
+
+def test_ties_trims_the_whole_vector_not_each_tensor():
+    # half of [10 9 | 1 2] is the whole first tensor and nothing of the second
+    cls = METHODS["ties"]
+    ckpts = models({"a": [0, 0], "b": [0, 0]}, [{"a": [10, 9], "b": [1, 2]}])
+    merged = cls(cls.Config(keep=0.5)).merge(ckpts)
+    assert merged["a"].tolist() == [10, 9]
+    assert merged["b"].tolist() == [0, 0]
+
+
+# -- TIES again, written entry by entry in NumPy, on random task vectors -------------------------
+
+
+def ties_by_hand(taus: np.ndarray, keep: float, merge: str, zero_sign: str) -> np.ndarray:
+    """``[K, P] -> [P]``, in float64 and plain loops."""
+    num_kept = max(1, round(keep * taus.shape[1]))
+    trimmed = taus.astype(np.float64)
+    for row in trimmed:
+        cut = sorted(np.abs(row))[-num_kept]
+        row[np.abs(row) < cut] = 0
+    signs = np.sign(trimmed.sum(0))
+    if zero_sign == "majority":
+        majority = np.sign((signs > 0).sum() - (signs < 0).sum())
+        signs[signs == 0] = majority
+    merged = np.zeros(taus.shape[1])
+    for p, sign in enumerate(signs):
+        agreeing = [v for v in trimmed[:, p] if v * sign > 0]
+        if agreeing:
+            merged[p] = sum(agreeing) if merge == "sum" else sum(agreeing) / len(agreeing)
+    return merged
+
+
+@pytest.mark.parametrize("zero_sign", ["zero", "majority"])
+@pytest.mark.parametrize("merge", ["mean", "sum"])
+@pytest.mark.parametrize("keep", [1e-4, 0.1, 0.2, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("quantised", [False, True])  # entries tie and cancel exactly
+def test_ties_equals_numpy(keep, merge, zero_sign, quantised):
+    rng = np.random.default_rng(3)
+    for num_experts in (1, 2, 5):
+        taus = rng.normal(size=(num_experts, 210)).astype(np.float32)
+        taus = np.round(2 * taus) / 2 if quantised else taus
+        base = rng.normal(size=210).astype(np.float32) if not quantised else np.zeros(210)
+        shapes = {"a": (10, 7), "b": (3,), "c": (), "d": (136,)}
+        cls = METHODS["ties"]
+        cfg = cls.Config(keep=keep, merge=merge, zero_sign=zero_sign, scale=0.7)
+        split = [cut(row, shapes) for row in (base, *(base + taus))]
+        got = cls(cfg).merge(models(split[0], split[1:])).flat()
+        moved = np.float32(base + taus) - np.float32(base)  # what float32 keeps of the task vectors
+        want = base + 0.7 * ties_by_hand(moved, keep, merge, zero_sign)
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+def cut(vector: np.ndarray, shapes: dict[str, tuple]) -> dict[str, np.ndarray]:
+    sizes = [int(np.prod(shape)) for shape in shapes.values()]
+    parts = np.split(vector, np.cumsum(sizes)[:-1])
+    return {name: part.reshape(shapes[name]) for name, part in zip(shapes, parts, strict=True)}
+
+
+@pytest.mark.parametrize("k", [1, 2, 60, 61, 599, 600])
+def test_kth_largest_is_exact_in_one_pass(k):
+    values = torch.randn(600, generator=torch.Generator().manual_seed(k))
+    reads = []
+
+    def read(name: str) -> torch.Tensor:
+        reads.append(name)
+        return values[10 * int(name) :][:10]
+
+    weights = Weights.lazy({str(i): (10,) for i in range(60)}, read)
+    assert kth_largest(weights, k) == sorted(values.abs().tolist())[-k]
+    assert reads == list(weights)

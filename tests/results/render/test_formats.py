@@ -1,0 +1,154 @@
+"""Tables as text, markdown and CSV, and figures: what is printed equals what was computed."""
+
+import csv
+import io
+import re
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mergeshift import UserError
+from results.plots import comparison, style
+from results.render.text import FORMATS, render, text
+from results.tables.comparison import Table, compare
+from tests.helpers.result_frames import METHODS, NASTY, make_rows, nasty
+
+
+@pytest.fixture(scope="module")
+def rows() -> pd.DataFrame:
+    return make_rows(n=60)
+
+
+@pytest.fixture(scope="module")
+def table(rows: pd.DataFrame) -> Table:
+    return compare(rows)
+
+
+# -- text
+
+
+@pytest.mark.parametrize("by", ["shift", "task", "severity", "corruption"])
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+def test_text_fits_and_shows_every_number(rows: pd.DataFrame, by: str, width: int) -> None:
+    table = compare(rows, by=by)
+    written = text(table, width)
+    assert max(map(len, written.splitlines())) <= width
+    assert "pocket, not CLIP" in written.splitlines()[0]
+    for cell in table.cells.values():
+        assert table.printed(cell.value) in written
+    for entry in table.entries:
+        assert entry.title in written
+
+
+def test_text_at_100_columns_has_interval_and_drop_on_one_line(table: Table) -> None:
+    (line,) = [
+        line for line in text(table, 100).splitlines() if re.match(r"TIES-Merging +\d", line)
+    ]
+    cell = table.cells["ties", "L3"]
+    shown = f"{100 * cell.value:.1f} \u00b1{100 * cell.margin:.1f} -{100 * cell.drop:.1f}%"
+    assert shown in line
+
+
+def test_narrow_text_leaves_out_the_note_of_what_it_leaves_out(rows: pd.DataFrame) -> None:
+    table = compare(make_rows(tasks=[f"task_{i}" for i in range(20)], n=10), by="task")
+    assert "Wilson" not in text(table, 80)
+    assert "\u00b1" not in text(table, 80)
+    assert "Wilson" in text(compare(rows), 100)
+
+
+def test_colours_mark_best_and_second(table: Table) -> None:
+    plain, coloured = text(table), text(table, colour=True)
+    assert "\x1b" not in plain
+    without = re.sub(r"\x1b\[[\d;]*m", "", coloured)
+    assert [line.rstrip() for line in without.splitlines()] == plain.splitlines()
+    best = table.printed(table.cells["adamerging", "clean"].value)
+    second = table.printed(table.cells["ties", "clean"].value)
+    assert f"\x1b[1m{best}\x1b[0m" in coloured
+    assert f"\x1b[4m{second}\x1b[0m" in coloured
+
+
+def test_console_markup_in_names_is_literal(table: Table) -> None:
+    entry = replace(table.entries[0], title="[bold]x[/bold]")
+    assert "[bold]x[/bold]" in text(replace(table, entries=(entry, *table.entries[1:])), 140)
+
+
+# -- markdown and CSV
+
+
+def test_markdown_is_a_table_with_as_many_cells_everywhere(table: Table) -> None:
+    for shown in (table, nasty(table)):
+        lines = [line for line in render(shown, "md").splitlines() if line.startswith("|")]
+        assert len(lines) == 2 + len(METHODS)
+        assert {len(re.split(r"(?<!\\)\|", line)) for line in lines} == {2 + 1 + 4 + 2}
+    assert f"**{table.printed(table.cells['adamerging', 'L1'].value)}**" in render(table, "md")
+
+
+def test_csv_holds_unrounded_numbers(table: Table) -> None:
+    read = pd.read_csv(io.StringIO(render(table, "csv"))).set_index(["entry", "column"])
+    assert len(read) == len(table.cells)
+    for key, cell in table.cells.items():
+        found = read.loc[key, list(cell._fields)].astype(float)
+        np.testing.assert_allclose(found, cell, rtol=1e-12)
+    assert set(read["world"]) == {"pocket"}
+    assert read.loc[("individual", "L1"), "allowance"].startswith("is told the task")
+    lines = list(csv.reader(io.StringIO(render(nasty(table), "csv"))))
+    assert {len(line) for line in lines} == {len(lines[0])}
+    assert NASTY in lines[1]
+
+
+def test_every_format_is_offered(table: Table) -> None:
+    for form in FORMATS:
+        assert "Arithmetic" in render(table, form)
+
+
+# -- figures
+
+
+@pytest.mark.parametrize("form", style.FORMATS)
+def test_figures_are_written_and_the_same_twice(tmp_path, rows: pd.DataFrame, form: str) -> None:
+    for name in ("one", "two"):
+        style.save(comparison.severity(rows), tmp_path / name / f"figure.{form}")
+    one, two = ((tmp_path / name / f"figure.{form}").read_bytes() for name in ("one", "two"))
+    assert one == two
+    assert len(one) > 5_000
+
+
+def test_severity_plot_draws_the_numbers_of_the_table(rows: pd.DataFrame) -> None:
+    (axes,) = comparison.severity(rows).axes
+    table = compare(rows, by="severity")
+    for line, entry in zip(axes.get_lines(), table.entries, strict=True):
+        expected = [100 * table.cells[entry.key, name].value for name in table.columns]
+        np.testing.assert_allclose(line.get_ydata(), expected)
+        assert line.get_color() == comparison.look_of(entry).colour
+    assert {label.get_text() for label in axes.texts} == {e.title for e in table.entries}
+
+
+def test_heatmap_prints_every_field_and_survives_names(rows: pd.DataFrame) -> None:
+    (axes,) = comparison.heatmap(rows.assign(title="$\\frac_$ & <b>")).axes
+    table = compare(rows, by="corruption")
+    printed = [label.get_text() for label in axes.texts]
+    assert printed == [
+        table.printed(table.cells[entry.key, name].value)
+        for entry in table.entries
+        for name in table.columns
+    ]
+
+
+def test_a_method_looks_the_same_in_every_figure(rows: pd.DataFrame) -> None:
+    few = compare(rows[rows["method"].isin(["ties", "average"])])
+    every = {entry.key: comparison.look_of(entry) for entry in compare(rows).entries}
+    assert all(comparison.look_of(entry) == every[entry.key] for entry in few.entries)
+    assert len(set(every.values())) == len(every)
+
+
+def test_no_two_known_methods_look_alike() -> None:
+    assert len(set(comparison.LOOKS.values())) == len(comparison.LOOKS)
+
+
+def test_figure_mistakes(tmp_path, rows: pd.DataFrame) -> None:
+    with pytest.raises(UserError, match="needs two severities or more; got 0"):
+        comparison.severity(rows[rows["severity"] == 0])
+    with pytest.raises(UserError, match="a figure is written as png, pdf, svg; got"):
+        style.save(comparison.severity(rows), tmp_path / "figure.gif")
