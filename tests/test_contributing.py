@@ -19,8 +19,8 @@ from results.plots import comparison
 from results.store import Store
 from tasks import SUITES, TASKS, load
 from tasks.sources import built
-from tests import test_golden as by_hand
 from tests.helpers.toy_sweep import forget, sweep_into
+from tests.methods import test_golden as by_hand
 
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 BLOCKS = dict(

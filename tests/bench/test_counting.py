@@ -24,7 +24,7 @@ from results.store import Store
 from tasks import SUITES, TASKS, Task
 from tasks.datamodule import SuiteData, image_cache
 from tasks.settings import BUDGET, WORKERS
-from tests import small
+from tests.helpers import small_encoder as small
 from tests.helpers.counting_images import NotedFolder, noted, read
 from tests.helpers.pictures import tree
 from tests.helpers.toy_sweep import forget

@@ -8,7 +8,7 @@ import pytest
 
 from bench.zoo.hub import Place, check_activation
 from mergeshift import UserError, home
-from tests import tiny
+from tests.helpers import tiny_vision_suite as tiny
 from tests.helpers.fake_hub_run import parquet, visit
 from tests.helpers.tiny_vision_suite import DATA
 from tests.helpers.toy_sweep import measured

@@ -14,7 +14,7 @@ from mergeshift import home
 from methods.common.weights import Weights
 from results.store import Store
 from tasks import TASKS, load
-from tests import tiny
+from tests.helpers import tiny_vision_suite as tiny
 from tests.helpers.open_clip_oracle import by_hand
 from tests.helpers.tiny_vision_suite import METHODS, SHIFTS
 from tests.helpers.toy_sweep import leftovers, measured

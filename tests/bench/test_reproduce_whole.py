@@ -15,7 +15,7 @@ from mergeshift import home
 from methods import METHODS
 from results.published import sources
 from tasks import SUITES
-from tests import tiny
+from tests.helpers import tiny_vision_suite as tiny
 from tests.helpers.fake_hub_run import parquet
 from tests.helpers.open_clip_oracle import by_hand
 from tests.helpers.published import line, publish

@@ -6,7 +6,7 @@ Which hub they come from is said by the environment.
 import sys
 
 from bench.cli.app import main
-from tests import tiny
+from tests.helpers import tiny_vision_suite as tiny
 
 if __name__ == "__main__":
     with tiny.registered():

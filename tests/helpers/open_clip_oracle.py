@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from tests import tiny
+from tests.helpers import tiny_vision_suite as tiny
 
 
 def prompts(data: tiny.Data, label: int) -> list[str]:

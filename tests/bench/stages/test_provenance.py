@@ -12,7 +12,7 @@ from bench.plan import resolve
 from bench.stages.adapt import journal_of
 from mergeshift import home
 from results.store import Store
-from tests import tiny
+from tests.helpers import tiny_vision_suite as tiny
 from tests.helpers.fake_hub_run import parquet
 from tests.helpers.tiny_vision_suite import DATA
 from tests.helpers.toy_sweep import Outcome, forget, measured, stamps

@@ -11,7 +11,7 @@ from mergeshift import home
 from methods.common.weights import Weights
 from results.store import Store
 from tasks.task import SUITES, TASKS
-from tests import tiny
+from tests.helpers import tiny_vision_suite as tiny
 from tests.helpers.toy_sweep import forget, measured
 
 PETS = tiny.DATA[2]

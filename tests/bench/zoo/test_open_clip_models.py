@@ -14,7 +14,7 @@ from bench.zoo.open_clip_models import OpenClip
 from mergeshift import DamagedFileError, UserError, home, sha256_of
 from methods.common.vit import PlainOps, encode
 from tasks import TASKS
-from tests import tiny
+from tests.helpers import tiny_vision_suite as tiny
 
 SOURCE = OpenClip(f"hf-hub:{tiny.CLIP}", "", tiny.VIT)
 

@@ -1,0 +1,1 @@
+"""The mirror on W&B; the only files that import wandb."""
