@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from typing import Any
 
-from bench.variants import Line, methods_of, parse
+from bench.variants import Variant, methods_of, parse
 from mergeshift import UserError
 
-LEVELS = ("clean", "L1", "L2", "L3")
+DEFAULT_SHIFTS = ("clean", "L1", "L2", "L3")
 
 REFERENCES = ("pretrained", "individual", "average")
 
@@ -28,7 +28,7 @@ class Sweep:
     suite: str = "pocket8"
     encoder: str = ""  # "" takes the suite's own
     methods: tuple[str, ...] = (*REFERENCES, *STATIC)  # or variants of them: "ties[keep=0.1]"
-    shifts: tuple[str, ...] = LEVELS
+    shifts: tuple[str, ...] = DEFAULT_SHIFTS
     seeds: tuple[int, ...] = (0,)  # of the methods; one that has no chance in it takes the first
     expert_seed: int = 0  # which set of experts
     limit: int | None = None  # test images per task, at most; None takes all
@@ -59,7 +59,7 @@ class Sweep:
         methods_of(self.methods)  # are they well written?
 
     @property
-    def lines(self) -> list[Line]:
+    def lines(self) -> list[Variant]:
         """The methods and variants that are compared.
 
         Raises:
@@ -67,7 +67,7 @@ class Sweep:
         """
         return [parse(text) for text in self.methods]
 
-    def fields_of(self, line: Line) -> dict[str, str]:
+    def fields_of(self, line: Variant) -> dict[str, str]:
         """The fields that are set for one line: its own, and those set for the whole method."""
         return {**self.settings_of(line.method), **line.fields}
 
@@ -98,15 +98,19 @@ def digest(value: object) -> str:
     return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-LATER = ("unseen", "uncertainty", "precision")  # fields that sweeps and runs did not have at first
+FIELDS_ADDED_LATER = (
+    "unseen",
+    "uncertainty",
+    "precision",
+)  # fields that sweeps and runs did not have at first
 
 
-def told(value: "Sweep | Run") -> dict[str, Any]:
+def identity_fields(value: "Sweep | Run") -> dict[str, Any]:
     """The fields of a sweep or a run that say what it is: what is new and not used says nothing.
 
     So results that were stored before there was a field are still found.
     """
-    return {name: v for name, v in asdict(value).items() if v or name not in LATER}
+    return {name: v for name, v in asdict(value).items() if v or name not in FIELDS_ADDED_LATER}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +139,7 @@ class Run:
     def id(self) -> str:
         """Name of the result folder: a readable start, an exact end."""
         readable = re.sub(r"[^\w.-]", "_", f"{self.suite}-{self.method}")
-        return f"{readable}-{digest(told(self))}"
+        return f"{readable}-{digest(identity_fields(self))}"
 
     @property
     def tuned(self) -> bool:

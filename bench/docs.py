@@ -11,7 +11,7 @@ from rich.console import Console
 from bench.cli.list import markdown, methods, published, shifts, suites, tasks
 from bench.cli.options import OUT
 from bench.reporting.leaderboard import method_order
-from bench.reporting.sweep_index import recorded, rows_of
+from bench.reporting.sweep_index import load_sweep, rows_of
 from results.render.text import render
 from results.store import Store
 from results.tables.comparison import compare
@@ -121,7 +121,7 @@ def with_results(text: str, out: Path) -> str:
         UserError: one was not run, or is not finished.
     """
     for name, sweep in shown(text)[0].items():
-        table = compare(rows_of(out, recorded(out, sweep)), order=method_order())
+        table = compare(rows_of(out, load_sweep(out, sweep)), order=method_order())
         text = replaced(text, name, render(table, "md").strip())
     return text
 
@@ -147,7 +147,7 @@ def draw(text: str, out: Path, folder: Path) -> list[Path]:
         "scale": lambda rows: scale.scale(rows, trials_of(rows, store), order=order),
     }
     figures = shown(text)[1].items()
-    found = {name: rows_of(out, recorded(out, sweep), only) for name, (sweep, only) in figures}
+    found = {name: rows_of(out, load_sweep(out, sweep), only) for name, (sweep, only) in figures}
     return [style.save(made[name](rows), folder / f"{name}.png") for name, rows in found.items()]
 
 

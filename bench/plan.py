@@ -7,7 +7,7 @@ from bench.config import Run, Sweep
 from bench.forecast import burden, seconds_of
 from bench.stages import artifacts
 from bench.stages.build import candidates, canonical, learns, routes, steps_of, unseen_of
-from bench.variants import Line, named
+from bench.variants import Variant, display_name
 from bench.zoo.encoders import ENCODERS, OF_WORLD, Encoder
 from bench.zoo.experts import Expert, experts_of
 from corruptions.base import CLEAN, Shift, parse_shifts
@@ -16,7 +16,7 @@ from mergeshift import UserError
 from methods import METHODS, MergingMethod, Needs
 from results.store import Store
 from tasks import Task, suite, world_of
-from tasks.datamodule import SuiteData, affordable, image_cache
+from tasks.datamodule import SuiteDataModule, affordable, image_cache
 from tasks.settings import image_budget
 
 
@@ -37,9 +37,9 @@ class Plan:
     images: int = 0  # to corrupt
 
     @property
-    def data(self) -> SuiteData:
+    def data(self) -> SuiteDataModule:
         """Every cell of the sweep."""
-        return SuiteData(
+        return SuiteDataModule(
             self.tasks, self.shifts, limit=self.sweep.limit, data_seed=self.sweep.data_seed
         )
 
@@ -51,7 +51,9 @@ class Plan:
     @property
     def lines(self) -> dict[str, str]:
         """Run id -> line of the table: the method, or the variant of it."""
-        return {run.id: named(run.method, self.variants.get(run.id, "")) for run in self.runs}
+        return {
+            run.id: display_name(run.method, self.variants.get(run.id, "")) for run in self.runs
+        }
 
     @property
     def num_cells(self) -> int:
@@ -129,13 +131,13 @@ def fitting(encoder: Encoder, tasks: list[Task]) -> None:
         )
 
 
-def configured(sweep: Sweep, line: Line) -> MergingMethod:
+def configured(sweep: Sweep, line: Variant) -> MergingMethod:
     """The method of a line, not built, with what the sweep sets."""
     cls = METHODS[line.method]
     return cls(cls.Config.make(sweep.fields_of(line)))
 
 
-def run_of(sweep: Sweep, encoder: Encoder, tasks: list[Task], line: Line, seed: int) -> Run:
+def run_of(sweep: Sweep, encoder: Encoder, tasks: list[Task], line: Variant, seed: int) -> Run:
     """The run of one line and seed."""
     settings, unbuilt = sweep.fields_of(line), configured(sweep, line)
     config, unseen = unbuilt.cfg, unseen_of(sweep.unseen, tasks, sweep.suite)

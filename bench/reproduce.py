@@ -10,7 +10,7 @@ import pandas as pd
 from rich.console import Console
 
 from bench.config import Sweep
-from bench.reporting.sweep_index import recorded, rows_of
+from bench.reporting.sweep_index import load_sweep, rows_of
 from bench.sweep import run_sweep
 from corruptions.base import PROTOCOL
 from mergeshift import Registry, UserError
@@ -162,7 +162,7 @@ def reproduce(
             sweep = replace(sweep, name=f"{sweep.name}-limit{limit}", limit=limit)
         run_sweep(sweep, out, jobs=jobs, force=False, dry_run=dry_run, console=console)
         if not dry_run:
-            rows = rows_of(out, recorded(out, sweep.name))
+            rows = rows_of(out, load_sweep(out, sweep.name))
             found += compared(wanted, rows)
     return found
 

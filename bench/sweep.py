@@ -10,16 +10,16 @@ from rich.console import Console
 from bench.config import Sweep
 from bench.plan import Plan, chosen, count_images, inspect, requests, resolve
 from bench.plan_summary import show, trainings
-from bench.reporting.sweep_index import record
+from bench.reporting.sweep_index import save_sweep
 from bench.runtime import devices
 from bench.runtime.progress import Advance, Stages
-from bench.runtime.workers import Engine, engine
+from bench.runtime.workers import Executor, executor
 from bench.stages import artifacts
-from bench.stages.adapt import adapt
+from bench.stages.adapt import adapt_run
 from bench.stages.build import candidates, commits_of, keep
-from bench.stages.evaluate import evaluate
+from bench.stages.evaluate import evaluate_runs
 from bench.stages.provenance import require_same, seen_before
-from bench.stages.tune import tune
+from bench.stages.tune import tune_runs
 from bench.zoo.experts import build as build_experts
 from bench.zoo.experts import damaged as damaged_experts
 from bench.zoo.experts import experts_of
@@ -83,22 +83,22 @@ def execute(
     clear_damaged(plan, store, force, dry_run)
     before = {} if dry_run else seen_before(plan.runs, store)
     if force and not dry_run:
-        forget(plan, store)
+        delete_results(plan, store)
     inspect(plan, store, force)
     show(plan, jobs, console)
     stages = Stages(console)
     if dry_run:
         return plan, stages
-    record(plan, out, {})
+    save_sweep(plan, out, {})
     if plan.num_todo:
-        with engine(jobs) as workers:
+        with executor(jobs) as workers:
             build_data(plan.tasks, workers, stages)
             require_same(plan.runs, before, store, force)
-            prepare(plan, workers, stages)
-            configs = choose(plan, store, workers, stages)
-            teach(plan, configs, store, workers, stages)
-            measure(plan, configs, store, workers, stages)
-        record(plan, out, stages.seconds)
+            prepare_experts_and_images(plan, workers, stages)
+            configs = tune(plan, store, workers, stages)
+            adapt(plan, configs, store, workers, stages)
+            evaluate(plan, configs, store, workers, stages)
+        save_sweep(plan, out, stages.seconds)
     return plan, stages
 
 
@@ -122,7 +122,7 @@ def clear_damaged(plan: Plan, store: Store, force: bool, dry_run: bool) -> None:
         path.unlink()
 
 
-def forget(plan: Plan, store: Store) -> None:
+def delete_results(plan: Plan, store: Store) -> None:
     """Delete what is to be measured again, so that a forced sweep that is killed goes on right."""
     for run in plan.runs:
         for shift in plan.shifts:
@@ -134,7 +134,7 @@ def forget(plan: Plan, store: Store) -> None:
         store.path(run.id, "run").with_suffix(".json").unlink(missing_ok=True)
 
 
-def prepare(plan: Plan, workers: Engine, stages: Stages) -> None:
+def prepare_experts_and_images(plan: Plan, workers: Executor, stages: Stages) -> None:
     """Experts and images: make what the missing cells need of them."""
     if plan.experts:
         plan.encoder.heads(plan.tasks)
@@ -148,7 +148,7 @@ def prepare(plan: Plan, workers: Engine, stages: Stages) -> None:
             corrupt(plan, devices.cores(workers.jobs), advance)
 
 
-def build_data(tasks: Sequence[Task], workers: Engine, stages: Stages) -> None:
+def build_data(tasks: Sequence[Task], workers: Executor, stages: Stages) -> None:
     """Build or download the tasks that are missing, side by side."""
     missing = [(task.name,) for task in tasks if not task.source.is_ready(task)]
     if missing:
@@ -179,33 +179,33 @@ def corrupt(plan: Plan, jobs: int, advance: Advance) -> None:
     prune(image_cache(), int(image_budget()), keep=used)
 
 
-def choose(plan: Plan, store: Store, workers: Engine, stages: Stages) -> dict[str, str]:
+def tune(plan: Plan, store: Store, workers: Executor, stages: Stages) -> dict[str, str]:
     """The config of every run: chosen on val, once, or as declared."""
     if plan.to_tune:
         passes = sum(len(candidates(run)) for run in plan.to_tune)
         total = passes * sum(task.sizes[2] for task in plan.seen)
         what = f"{len(plan.to_tune)} methods, {passes} validation passes"
         with stages.stage("tune", what, total) as advance:
-            for run_id, outcome in tune(plan.to_tune, workers, advance).items():
+            for run_id, outcome in tune_runs(plan.to_tune, workers, advance).items():
                 run = next(run for run in plan.runs if run.id == run_id)
                 facts = {"run": asdict(run), "config": outcome["config"], "tuning": outcome}
                 store.write_run(run_id, facts | commits_of(run))
     return {run.id: chosen(run, store) if run.tuned else run.config for run in plan.runs}
 
 
-def teach(
-    plan: Plan, configs: dict[str, str], store: Store, workers: Engine, stages: Stages
+def adapt(
+    plan: Plan, configs: dict[str, str], store: Store, workers: Executor, stages: Stages
 ) -> None:
     """Let methods learn what the missing cells need; what was learned is kept and never redone."""
     if plan.to_learn:
         units = [(run, configs[run.id], shift, store) for run, shift in plan.to_learn]
         with stages.stage("adapt", trainings(plan), plan.steps) as advance:
-            for _ in workers.run(adapt, units, advance):
+            for _ in workers.run(adapt_run, units, advance):
                 pass
 
 
-def measure(
-    plan: Plan, configs: dict[str, str], store: Store, workers: Engine, stages: Stages
+def evaluate(
+    plan: Plan, configs: dict[str, str], store: Store, workers: Executor, stages: Stages
 ) -> None:
     """Fill the missing cells; one unit is one shift, shown to all methods that lack it."""
     sweep = plan.sweep
@@ -217,5 +217,5 @@ def measure(
     tested = sum(min(t.sizes[3], plan.sweep.limit or t.sizes[3]) for t in plan.tasks)
     what = f"{plan.num_todo} cells, {plan.num_todo * tested:,} predictions"
     with stages.stage("evaluate", what, plan.num_todo * tested) as advance:
-        for _ in workers.run(evaluate, units, advance):
+        for _ in workers.run(evaluate_runs, units, advance):
             pass

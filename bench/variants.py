@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from mergeshift import UserError
 
 
-class Line(NamedTuple):
+class Variant(NamedTuple):
     """One line of a sweep."""
 
     method: str  # registry name
@@ -16,7 +16,7 @@ class Line(NamedTuple):
     def variant(self, config: Mapping[str, Any]) -> str:
         """The fixed fields with the values that they have in ``config``; empty if there are none.
 
-        >>> Line("a", {"keep": "1e-1", "clamp": "False"}).variant({"keep": 0.1, "clamp": False})
+        >>> Variant("a", {"keep": "1e-1", "clamp": "False"}).variant({"keep": 0.1, "clamp": False})
         'keep=0.1, clamp=false'
         """
         values = {name: config.get(name, text) for name, text in self.fields.items()}
@@ -24,11 +24,11 @@ class Line(NamedTuple):
         return ", ".join(f"{name}={text}" for name, text in texts.items())
 
 
-def parse(text: str) -> Line:
+def parse(text: str) -> Variant:
     """Read ``method`` or ``method[field=value,field=value]``.
 
     >>> parse("ties[keep=0.1, merge=sum]")
-    Line(method='ties', fields={'keep': '0.1', 'merge': 'sum'})
+    Variant(method='ties', fields={'keep': '0.1', 'merge': 'sum'})
 
     Raises:
         UserError: it is written in any other way, or a field is fixed twice.
@@ -42,7 +42,7 @@ def parse(text: str) -> Line:
             f"a line of a sweep is METHOD or METHOD[FIELD=VALUE,FIELD=VALUE], each field once; "
             f"got {text!r}"
         )
-    return Line(match[1].strip(), fields)
+    return Variant(match[1].strip(), fields)
 
 
 def split(text: str) -> list[str]:
@@ -54,32 +54,32 @@ def split(text: str) -> list[str]:
     return [part for part in re.split(r",(?![^\[]*\])", text) if part.strip()]
 
 
-def key(text: str) -> str:
+def normalise_name(text: str) -> str:
     """How tables call a line: a blank before the bracket and after each comma.
 
-    >>> key("ties[keep=0.1,merge=sum]"), key("ties")
+    >>> normalise_name("ties[keep=0.1,merge=sum]"), normalise_name("ties")
     ('ties [keep=0.1, merge=sum]', 'ties')
     """
     return re.sub(r"\s*,\s*", ", ", re.sub(r"\s*\[\s*", " [", text.strip()))
 
 
-def spelled(text: str, lines: Iterable[str]) -> str:
-    """How ``lines`` write what ``text`` says; as :func:`key` does if none of them says it.
+def canonical_name(text: str, lines: Iterable[str]) -> str:
+    """How ``lines`` write what ``text`` says; else as :func:`normalise_name` does.
 
     Neither blanks count nor the order of the fields nor how a number is written.
 
-    >>> spelled("ties[merge=sum, keep=1e-1]", ["ties", "ties [keep=0.1, merge=sum]"])
+    >>> canonical_name("ties[merge=sum, keep=1e-1]", ["ties", "ties [keep=0.1, merge=sum]"])
     'ties [keep=0.1, merge=sum]'
     """
     meant = _meaning(text)
-    return next((line for line in lines if _meaning(line) == meant), key(text))
+    return next((line for line in lines if _meaning(line) == meant), normalise_name(text))
 
 
 def _meaning(text: str) -> tuple[str, Mapping[str, object]]:
     try:
         method, fields = parse(text)
     except UserError:  # the name of weights from elsewhere may be any
-        return key(text), {}
+        return normalise_name(text), {}
     return method, {name: _value(value) for name, value in fields.items()}
 
 
@@ -95,7 +95,7 @@ def _value(text: str) -> object:
         return text.lower() if text.lower() in ("true", "false") else text
 
 
-def named(method: str, variant: str) -> str:
+def display_name(method: str, variant: str) -> str:
     """A method and what it is a variant by, in one word."""
     return f"{method} [{variant}]" if variant else method
 

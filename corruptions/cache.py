@@ -13,10 +13,10 @@ from tokenize import TokenError
 import numpy as np
 
 from corruptions.base import CLEAN, Shift
-from corruptions.parallel import Lazy, blocks
+from corruptions.parallel import LazyImages, blocks
 from mergeshift import UserError, atomic
 
-Request = tuple[np.ndarray | Lazy, Shift, str]  # images [N, H, W, 3], shift, task
+Request = tuple[np.ndarray | LazyImages, Shift, str]  # images [N, H, W, 3], shift, task
 BLOCK = 1 << 20  # bytes of images that one call of a worker corrupts
 STALE = 86_400  # seconds after which the unfinished file of a killed run is rubbish
 
@@ -92,7 +92,7 @@ def precompute(
 
 
 def stored(
-    images: np.ndarray | Lazy, shift: Shift, *, data_seed: int, task: str, folder: Path
+    images: np.ndarray | LazyImages, shift: Shift, *, data_seed: int, task: str, folder: Path
 ) -> np.ndarray | None:
     """Images under a shift, if they are in the cache; see :func:`corrupted`."""
     return _opened(path_of(images, shift, data_seed=data_seed, task=task, folder=folder), images)
@@ -104,7 +104,7 @@ def missing(requests: Iterable[Request], *, data_seed: int, folder: Path) -> int
 
 
 def path_of(
-    images: np.ndarray | Lazy, shift: Shift, *, data_seed: int, task: str, folder: Path
+    images: np.ndarray | LazyImages, shift: Shift, *, data_seed: int, task: str, folder: Path
 ) -> Path:
     """Where the images under a shift lie: a hash of everything that decides their pixels."""
     return _path(_digest(images), shift, data_seed, task, folder)
@@ -150,7 +150,7 @@ def _todo(requests: Iterable[Request], data_seed: int, folder: Path) -> dict[Pat
     return todo
 
 
-def _digest(images: np.ndarray | Lazy) -> str:
+def _digest(images: np.ndarray | LazyImages) -> str:
     """Hash shape and pixels."""
     if not isinstance(images, np.ndarray):
         return images.digest
@@ -175,7 +175,7 @@ def _libraries() -> str:
     return " ".join(f"{name}=={version(name)}" for name in names)
 
 
-def _opened(path: Path, images: np.ndarray | Lazy) -> np.ndarray | None:
+def _opened(path: Path, images: np.ndarray | LazyImages) -> np.ndarray | None:
     """Map a file of the cache; nothing if it is absent or damaged: then it is computed again."""
     try:
         found = np.lib.format.open_memmap(path, mode="r")  # reads no pickles
@@ -188,7 +188,7 @@ def _opened(path: Path, images: np.ndarray | Lazy) -> np.ndarray | None:
     return found
 
 
-def _calls(images: np.ndarray | Lazy, shift: Shift, task: str) -> Iterator[tuple]:
+def _calls(images: np.ndarray | LazyImages, shift: Shift, task: str) -> Iterator[tuple]:
     """Cut a request into blocks: the first arguments of a call of a worker."""
     size = max(1, BLOCK * len(images) // images.nbytes)
     for start in range(0, len(images), size):

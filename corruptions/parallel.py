@@ -20,7 +20,7 @@ from mergeshift import UserError
 Rows = int | slice | np.ndarray | list[int]
 
 
-class Lazy(Protocol):
+class LazyImages(Protocol):
     """Images that are decoded when they are looked at; see :class:`tasks.images.Pictures`."""
 
     @property
@@ -39,9 +39,9 @@ class Lazy(Protocol):
         """Some of the images under a shift, clean included."""
 
 
-Call = tuple[np.ndarray | Path | Lazy | int, int, int, Shift, str, int]
+Call = tuple[np.ndarray | Path | LazyImages | int, int, int, Shift, str, int]
 
-_lazy: dict[int, Lazy] = {}  # what the parent's calls mean by a number
+_lazy: dict[int, LazyImages] = {}  # what the parent's calls mean by a number
 
 
 def blocks(calls: list[Call], jobs: int) -> Generator[np.ndarray]:
@@ -77,7 +77,7 @@ def blocks(calls: list[Call], jobs: int) -> Generator[np.ndarray]:
 
 
 def _block(
-    images: np.ndarray | Path | Lazy | int,
+    images: np.ndarray | Path | LazyImages | int,
     start: int,
     stop: int,
     shift: Shift,
@@ -95,7 +95,7 @@ def _block(
     return np.stack([shift.apply(source[i], data_seed, task, i) for i in range(start, stop)])
 
 
-def _start_worker(lazy: dict[int, Lazy]) -> None:
+def _start_worker(lazy: dict[int, LazyImages]) -> None:
     """Keep OpenCV's own threads out of the way, leave Ctrl-C to the parent, and end with it."""
     import cv2
 

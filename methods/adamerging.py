@@ -19,10 +19,10 @@ from torch.nn import functional as F
 
 from methods.base import METHODS, MergingMethod, Paper
 from methods.common.checkpoints import Checkpoints
-from methods.common.data_access import Adaptation, Needs, Support
+from methods.common.data_access import AdaptationSchedule, DataAccess, Needs
 from methods.common.losses import entropy
 from methods.common.vit import PlainOps, ViT, encode, group_of
-from methods.common.weights import Held, Weights
+from methods.common.weights import TensorBuffers, Weights
 from methods.ties import agreeing, trim
 
 BATCH = 16  # images of a task whose mean entropy is one term of the loss
@@ -167,7 +167,7 @@ class AdaMerging(MergingMethod):
     title = "AdaMerging (layer-wise)"
     paper = Paper("yang2024adamerging", "2310.02575", "Sec. 3.2, layer-wise", 2024)
     needs = Needs.IMAGES
-    lone_expert_at = {"init": 1.0, "lr": 0.0, "keep": 1.0}
+    identity_config = {"init": 1.0, "lr": 0.0, "keep": 1.0}
 
     @dataclass(frozen=True, kw_only=True)
     class Config(MergingMethod.Config):
@@ -189,8 +189,8 @@ class AdaMerging(MergingMethod):
     learned: Coefficients
 
     @property
-    def adaptation(self) -> Adaptation:
-        return Adaptation(self.cfg.steps, BATCH * self.cfg.batches)
+    def adaptation(self) -> AdaptationSchedule:
+        return AdaptationSchedule(self.cfg.steps, BATCH * self.cfg.batches)
 
     @property
     def coefficients(self) -> dict[str, dict[str, float]]:
@@ -206,10 +206,10 @@ class AdaMerging(MergingMethod):
         taus = stack(ckpts, self.learned.tasks, self.cfg.keep)
         return self.learned.merged(ckpts.base, taus, self.learned().detach())
 
-    def learn(self, ckpts: Checkpoints, support: Support) -> None:
+    def learn(self, ckpts: Checkpoints, access: DataAccess) -> None:
         self.automatic_optimization = False
-        self.base = Held(ckpts.base)
-        self.taus = Held(stack(ckpts, self.learned.tasks, self.cfg.keep))
+        self.base = TensorBuffers(ckpts.base)
+        self.taus = TensorBuffers(stack(ckpts, self.learned.tasks, self.cfg.keep))
 
     def encode(self, images: Tensor, model: Mapping[str, Tensor]) -> Tensor:
         """Unit features.  ``[B, 3, H, W] -> [B, D]``."""

@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from methods.base import METHODS, NO_PAPER
-from methods.bmm.base import Anchored
+from methods.bmm.base import AnchoredMethod
 from methods.bmm.config import AnchorConfig
 from methods.bmm.inner import modules_of, scaled
 from methods.common.checkpoints import Checkpoints
-from methods.common.data_access import Support
-from methods.common.linear_layers import Module, assemble
-from methods.common.regression import Regression
-from methods.common.timer import Clock
+from methods.common.data_access import DataAccess
+from methods.common.linear_layers import LinearLayer, with_layers
+from methods.common.regression import MatrixNormalPosterior
+from methods.common.timer import Timer
 from methods.common.weights import Weights
 
 
 @METHODS.register("anchor_scales")
-class AnchorScales(Anchored):
+class AnchorScales(AnchoredMethod):
     """W = W_0 + s (W_A - W_0), a scale for each group of matrices, searched as BMM's are.
 
     It is BMM at an infinite alpha: what BMM gains over it, it gains by its regression.
@@ -26,8 +26,8 @@ class AnchorScales(Anchored):
 
     title = "Anchor + scales"
     paper = NO_PAPER
-    lone_expert_at = {"anchor": "ta", "anchor_scale": 1.0, "trials": 0}
-    drawn_as = "anchor_scales"
+    identity_config = {"anchor": "ta", "anchor_scale": 1.0, "trials": 0}
+    trial_seed_key = "anchor_scales"
 
     @dataclass(frozen=True, kw_only=True)
     class Config(AnchorConfig):
@@ -37,15 +37,15 @@ class AnchorScales(Anchored):
         self,
         ckpts: Checkpoints,
         anchor: Mapping[str, Tensor],
-        modules: Sequence[Module],
-        support: Support,
-        clock: Clock,
-    ) -> list[Regression]:
-        return [Regression.prior(anchor[module.name][module.rows]) for module in modules]
+        modules: Sequence[LinearLayer],
+        access: DataAccess,
+        clock: Timer,
+    ) -> list[MatrixNormalPosterior]:
+        return [MatrixNormalPosterior.prior(anchor[module.name][module.rows]) for module in modules]
 
-    def unlearned(self, ckpts: Checkpoints, rest: Weights) -> Weights:
-        def make(name: str, modules: list[Module]) -> Tensor:
+    def merge_without_data(self, ckpts: Checkpoints, rest: Weights) -> Weights:
+        def make(name: str, modules: list[LinearLayer]) -> Tensor:
             anchor = rest[name]
             return scaled(ckpts.base[name], anchor, anchor, self.cfg.scale, "base")
 
-        return assemble(rest, modules_of(ckpts.base, self.cfg), make)
+        return with_layers(rest, modules_of(ckpts.base, self.cfg), make)

@@ -11,7 +11,7 @@ class Average(MergingMethod):
 
     title = "Average"
     paper = Paper("wortsman2022soups", "2203.05482", "Sec. 2, uniform soup", 2022)
-    lone_expert_at = {}
+    identity_config = {}
 
     def merge(self, ckpts: Checkpoints) -> Weights:
         return (1 / len(ckpts.experts)) * total(list(ckpts.experts.values()))

@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from mergeshift import Registry, UserError, seed_of
 from methods.common.checkpoints import Checkpoints
 from methods.common.config import BaseConfig
-from methods.common.data_access import Adaptation, Guarded, Needs, Support
+from methods.common.data_access import AdaptationSchedule, CheckedDataAccess, DataAccess, Needs
 from methods.common.timer import CPU
 from methods.common.vit import ViT, encode_plain
-from methods.common.weights import Held, Weights
+from methods.common.weights import TensorBuffers, Weights
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,12 @@ class MergingMethod(LightningModule, ABC):
     title: ClassVar[str]  # as printed in tables
     paper: ClassVar[Paper]
     version: ClassVar[int] = 1  # raise it when results change: stored ones are then not reused
-    lone_expert_at: ClassVar[Mapping[str, Any] | None] = None  # settings, if there are any, at
+    identity_config: ClassVar[Mapping[str, Any] | None] = None  # settings, if there are any, at
     # which one expert alone comes out as it went in
 
     cfg: Any  # the subclass's own Config
     vit: ViT
-    heads: Held
+    heads: TensorBuffers
     learned: nn.Module | None  # what images decide, as parameters and buffers; set by prepare
     report: dict[str, Any]  # what learning was like, ready for JSON; "problems" if it failed
     models: nn.ModuleDict  # "all", or one entry per task
@@ -102,19 +102,19 @@ class MergingMethod(LightningModule, ABC):
         return False
 
     @property
-    def adaptation(self) -> Adaptation | None:
+    def adaptation(self) -> AdaptationSchedule | None:
         """How long a Trainer minimises ``adapt_loss``; ``None`` if it has nothing to do."""
         return None
 
     @property
-    def passes(self) -> int:
-        """How often ``learn`` classifies the val split; it tells ``support.passed`` each time."""
+    def num_validation_passes(self) -> int:
+        """How often ``learn`` classifies the val split; ``access.count_pass`` counts."""
         return 0
 
     def prepare(self, ckpts: Checkpoints) -> None:
         """Create the parts, without looking at an image. By default none."""
 
-    def learn(self, ckpts: Checkpoints, support: Support) -> None:
+    def learn(self, ckpts: Checkpoints, access: DataAccess) -> None:
         """Fill ``learned`` from images, or make ready for the Trainer. By default nothing."""
 
     @abstractmethod
@@ -140,7 +140,7 @@ class MergingMethod(LightningModule, ABC):
     def build(
         self,
         ckpts: Checkpoints,
-        support: Support | None = None,
+        access: DataAccess | None = None,
         fit: Fit | None = None,
         learned: Mapping[str, Tensor] | None = None,
         device: torch.device = CPU,
@@ -149,10 +149,10 @@ class MergingMethod(LightningModule, ABC):
 
         Args:
             ckpts: base, experts and heads.
-            support: images, for a method that needs them.
+            access: images, for a method that needs them.
             fit: runs a Trainer, for a method that adapts.
             learned: the state of ``learned`` of an earlier build; nothing is learned again.
-            device: where it learns; ``support`` gives images that are there. It is merged, and
+            device: where it learns; ``access`` gives images that are there. It is merged, and
                 comes back, on the CPU.
 
         Raises:
@@ -160,12 +160,14 @@ class MergingMethod(LightningModule, ABC):
         """
         if ckpts.vit is None:
             raise UserError(f"{self.name} cannot run without an architecture; give Checkpoints.vit")
-        self.vit, self.heads = ckpts.vit, Held(ckpts.heads)
+        self.vit, self.heads = ckpts.vit, TensorBuffers(ckpts.heads)
         self.prepare(ckpts)
         if learned is not None and self.learned is not None:
             self.learned.load_state_dict(dict(learned))
         else:
-            self.to(device).learn(ckpts.to(device), Guarded(support, self.needs, self.name))
+            self.to(device).learn(
+                ckpts.to(device), CheckedDataAccess(access, self.needs, self.name)
+            )
             if self.adapts:
                 if fit is None:
                     raise UserError(f"{self.name} adapts: build it with a fit that runs a Trainer")
@@ -177,7 +179,9 @@ class MergingMethod(LightningModule, ABC):
     def hold(self, merged: Weights | Mapping[str, Weights]) -> None:
         """Evaluate merged weights and keep them."""
         sets = {"all": merged} if isinstance(merged, Weights) else merged
-        self.models = nn.ModuleDict({task: Held(weights) for task, weights in sets.items()})
+        self.models = nn.ModuleDict(
+            {task: TensorBuffers(weights) for task, weights in sets.items()}
+        )
 
     def predict(self, images: Tensor, task: str) -> Tensor:
         """Class logits.  ``[B, 3, H, W] -> [B, C_task]``."""

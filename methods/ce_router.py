@@ -7,7 +7,7 @@ from torch import nn
 
 from methods.base import METHODS, NO_PAPER
 from methods.common.checkpoints import Checkpoints
-from methods.common.data_access import Needs, Support
+from methods.common.data_access import DataAccess, Needs
 from methods.routing.method import RoutedMethod
 from methods.routing.routers import Classifier, Schedule, examples, plain_mlp, train
 
@@ -22,7 +22,7 @@ class CERouter(RoutedMethod):
     title = "CE router"
     paper = NO_PAPER
     needs = Needs.IMAGES | Needs.TASK_IDS
-    lone_expert_at = {}
+    identity_config = {}
     learned: Classifier
 
     @dataclass(frozen=True, kw_only=True)
@@ -36,8 +36,8 @@ class CERouter(RoutedMethod):
     def new_router(self) -> nn.Module:
         return plain_mlp(self.vit.output_dim, len(self.order))
 
-    def learn(self, ckpts: Checkpoints, support: Support) -> None:
+    def learn(self, ckpts: Checkpoints, access: DataAccess) -> None:
         null = self.generator("null") if self.cfg.null_route else None
-        shown = examples(self.look_at_all(support.images), null)
+        shown = examples(self.collect_router_features(access.unlabeled), null)
         schedule = Schedule(self.cfg.lr, self.cfg.batch, self.cfg.epochs)
         self.curves = train(self.learned, shown, None, schedule, self.generator("epochs"))

@@ -4,7 +4,7 @@ from torch import nn
 
 from methods.base import METHODS, NO_PAPER
 from methods.common.checkpoints import Checkpoints
-from methods.common.data_access import Needs, Support
+from methods.common.data_access import DataAccess, Needs
 from methods.routing.method import RoutedMethod
 from methods.routing.routers import Centroids
 
@@ -21,11 +21,11 @@ class CentroidRouter(RoutedMethod):
     paper = NO_PAPER
     needs = Needs.IMAGES | Needs.TASK_IDS
     depends_on_seed = False
-    lone_expert_at = {}
+    identity_config = {}
     learned: Centroids
 
     def new_router(self) -> nn.Module:
         return Centroids(len(self.order), self.vit.output_dim)
 
-    def learn(self, ckpts: Checkpoints, support: Support) -> None:
-        self.learned.fit(self.look_at_all(support.images))
+    def learn(self, ckpts: Checkpoints, access: DataAccess) -> None:
+        self.learned.fit(self.collect_router_features(access.unlabeled))

@@ -2,7 +2,7 @@
 
 ``tests/methods/test_contract.py`` runs each check on each method; ``python -m bench check NAME``
 runs them on one. A method that cannot keep one says so in ``EXEMPT``, with the reason. The zoo has
-random experts, images, and a support that remembers what it was asked.
+random experts, images, and a data access that remembers what it was asked.
 """
 
 import json
@@ -47,32 +47,32 @@ def images() -> Tensor:
 
 
 class Recorder:
-    """A support that gives probe images, and remembers what was asked of it."""
+    """A data access that gives probe images, and remembers what was asked of it."""
 
     journal = None
 
     def __init__(self) -> None:
         self.seen = Needs.NOTHING
-        self.passes = 0
+        self.num_validation_passes = 0
 
-    def images(self, task: str) -> Iterator[Tensor]:
+    def unlabeled(self, task: str) -> Iterator[Tensor]:
         """See :class:`methods.common.data_access.Support`."""
         self.seen |= Needs.IMAGES
         yield images()
 
-    def test(self, task: str) -> Iterator[Tensor]:
+    def test_stream(self, task: str) -> Iterator[Tensor]:
         """See :class:`methods.common.data_access.Support`."""
         self.seen |= Needs.TEST_STREAM
         yield images()
 
-    def labelled(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
+    def validation(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
         """See :class:`methods.common.data_access.Support`."""
         self.seen |= Needs.VAL_LABELS
         yield images(), torch.arange(8) % TASKS[task]
 
-    def passed(self) -> None:
+    def count_pass(self) -> None:
         """See :class:`methods.common.data_access.Support`."""
-        self.passes += 1
+        self.num_validation_passes += 1
 
 
 def few_steps(method: MergingMethod) -> None:
@@ -204,8 +204,8 @@ def check_lone_expert_comes_out(cls: type[MergingMethod], ckpts: Checkpoints) ->
     task, expert = next(iter(ckpts.experts.items()))
     alone = replace(ckpts, experts={task: expert}, heads={task: ckpts.heads[task]})
     build(cls, alone)
-    if cls.lone_expert_at is not None:
-        method = build(cls, alone, **cls.lone_expert_at)
+    if cls.identity_config is not None:
+        method = build(cls, alone, **cls.identity_config)
         assert_same(logits(method), of_weights(alone, expert), "a lone expert")
 
 
@@ -267,16 +267,17 @@ def check_stores_what_it_says(cls: type[MergingMethod], ckpts: Checkpoints) -> N
 
 def check_touches_only_what_it_needs(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
     """It sees what it declares (the build guards that) and declares nothing that it leaves."""
-    method, support = cls(), Recorder()
+    method, access = cls(), Recorder()
     try:
-        method.build(ckpts, support, few_steps)
+        method.build(ckpts, access, few_steps)
     except PermissionError as error:
         raise AssertionError(str(error)) from error
     gives = method.needs & (Needs.IMAGES | Needs.TEST_STREAM | Needs.VAL_LABELS)
-    left = gives & ~support.seen
+    left = gives & ~access.seen
     assert not left or method.adapts, f"declares {left}, but never looks"
-    assert support.passes == method.passes, (
-        f"declares {method.passes} validation passes, but tells of {support.passes}"
+    assert access.num_validation_passes == method.num_validation_passes, (
+        f"declares {method.num_validation_passes} validation passes, "
+        f"but tells of {access.num_validation_passes}"
     )
 
 

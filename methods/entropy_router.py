@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.base import METHODS, NO_PAPER
-from methods.common.data_access import Adaptation, Needs
+from methods.common.data_access import AdaptationSchedule, Needs
 from methods.common.losses import entropy
 from methods.routing.method import RoutedMethod
 from methods.routing.routers import Classifier, plain_mlp
@@ -24,7 +24,7 @@ class EntropyRouter(RoutedMethod):
     title = "Entropy router"
     paper = NO_PAPER
     needs = Needs.IMAGES
-    lone_expert_at = {}
+    identity_config = {}
     learned: Classifier
 
     @dataclass(frozen=True, kw_only=True)
@@ -36,8 +36,8 @@ class EntropyRouter(RoutedMethod):
         batch: Annotated[int, "[1, inf)"] = 8  # images of every task, a step [R]
 
     @property
-    def adaptation(self) -> Adaptation:
-        return Adaptation(self.cfg.steps, self.cfg.batch)
+    def adaptation(self) -> AdaptationSchedule:
+        return AdaptationSchedule(self.cfg.steps, self.cfg.batch)
 
     def new_router(self) -> nn.Module:
         return plain_mlp(self.vit.output_dim, len(self.order))

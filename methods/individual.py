@@ -13,7 +13,7 @@ class Individual(MergingMethod):
 
     title = "Individual"
     paper = NO_PAPER
-    lone_expert_at = {}
+    identity_config = {}
     knows_task = True
     stores = "one model per task"
 

@@ -24,7 +24,7 @@ class LogitEnsemble(MergingMethod):
     title = "Logit ensemble"
     paper = NO_PAPER
     stores = "one model per task"
-    lone_expert_at = {}
+    identity_config = {}
 
     @dataclass(frozen=True, kw_only=True)
     class Config(MergingMethod.Config):

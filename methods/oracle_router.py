@@ -14,9 +14,9 @@ class OracleRouter(RoutedMethod):
 
     title = "Oracle router"
     paper = NO_PAPER
-    lone_expert_at = {}
+    identity_config = {}
     knows_task = True
-    looks_through = "anchor"  # it does not look: theta_0 need not be kept for it
+    router_encoder_weights = "anchor"  # it does not look: theta_0 need not be kept for it
 
     @dataclass(frozen=True, kw_only=True)
     class Config(RoutedMethod.Config):
@@ -27,4 +27,4 @@ class OracleRouter(RoutedMethod):
         return f"one model, {KINDS[self.cfg.knowledge]} per task"
 
     def route(self, images: Tensor, task: str) -> Tensor:
-        return self.all_on(task)
+        return self.one_hot_route(task)

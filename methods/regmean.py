@@ -10,10 +10,10 @@ from torch import Tensor
 from mergeshift import UserError
 from methods.base import METHODS, MergingMethod, Paper
 from methods.common.checkpoints import Checkpoints
-from methods.common.data_access import Needs, Support
-from methods.common.linear_layers import Module, assemble, modules_of
-from methods.common.regression import Sums, image_grams
-from methods.common.weights import Held, Weights, total
+from methods.common.data_access import DataAccess, Needs
+from methods.common.linear_layers import LinearLayer, modules_of, with_layers
+from methods.common.regression import SufficientStatistics, image_grams
+from methods.common.weights import TensorBuffers, Weights, total
 
 NOISE = torch.finfo(torch.float32).eps  # of the products that Grams are added up from
 
@@ -31,8 +31,8 @@ class RegMean(MergingMethod):
     title = "RegMean"
     paper = Paper("jin2023regmean", "2212.09849", "RegMean, for transformers", 2023)
     needs = Needs.IMAGES
-    lone_expert_at = {}
-    learned: Held  # the merged matrices
+    identity_config = {}
+    learned: TensorBuffers  # the merged matrices
 
     @dataclass(frozen=True, kw_only=True)
     class Config(MergingMethod.Config):
@@ -49,14 +49,14 @@ class RegMean(MergingMethod):
 
     def prepare(self, ckpts: Checkpoints) -> None:
         names = [module.name for module in modules_of(ckpts.base, split=False)]
-        self.learned = Held({name: torch.zeros(ckpts.base.shape(name)) for name in names})
+        self.learned = TensorBuffers({name: torch.zeros(ckpts.base.shape(name)) for name in names})
 
-    def learn(self, ckpts: Checkpoints, support: Support) -> None:
+    def learn(self, ckpts: Checkpoints, access: DataAccess) -> None:
         modules, means = modules_of(ckpts.base, split=False), mean(ckpts)
-        sums = [Sums.start(means[module.name]) for module in modules]
+        sums = [SufficientStatistics.start(means[module.name]) for module in modules]
         for task in sorted(ckpts.experts):
-            expert = Held(ckpts.experts[task])()
-            seen = image_grams(expert, support.images(task), self.vit, self.cfg.images)
+            expert = TensorBuffers(ckpts.experts[task])()
+            seen = image_grams(expert, access.unlabeled(task), self.vit, self.cfg.images)
             if not seen.images:
                 raise UserError(f"{self.name} learns from images of every task; {task} has none")
             for module, one in zip(modules, sums, strict=True):
@@ -70,10 +70,10 @@ class RegMean(MergingMethod):
     def merge(self, ckpts: Checkpoints) -> Weights:
         held: Mapping[str, Tensor] = self.learned()
 
-        def make(name: str, parts: list[Module]) -> Tensor:
+        def make(name: str, parts: list[LinearLayer]) -> Tensor:
             return held[name]
 
-        return assemble(mean(ckpts), modules_of(ckpts.base, split=False), make)
+        return with_layers(mean(ckpts), modules_of(ckpts.base, split=False), make)
 
 
 def mean(ckpts: Checkpoints) -> Weights:
@@ -90,9 +90,9 @@ def shrink(gram: Tensor, share: float) -> Tensor:
     return share * gram + (1 - share) * gram.diagonal().diag()
 
 
-def least_squares(sums: Sums) -> Tensor:
+def least_squares(sums: SufficientStatistics) -> Tensor:
     """The minimum next to the anchor: as it is in directions without inputs.  ``-> [out, in]``."""
     values, basis = torch.linalg.eigh(sums.gram)
     seen = values > NOISE * values[-1]
     shares = values.reciprocal().where(seen, 0)
-    return sums.anchor + (sums.pull @ basis * shares) @ basis.T
+    return sums.anchor + (sums.cross_moment @ basis * shares) @ basis.T

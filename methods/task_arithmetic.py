@@ -14,7 +14,7 @@ class TaskArithmetic(MergingMethod):
 
     title = "Task Arithmetic"
     paper = Paper("ilharco2023editing", "2212.04089", "Sec. 2, addition", 2023)
-    lone_expert_at = {"scale": 1.0}
+    identity_config = {"scale": 1.0}
 
     @dataclass(frozen=True, kw_only=True)
     class Config(MergingMethod.Config):

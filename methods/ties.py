@@ -18,7 +18,7 @@ class Ties(MergingMethod):
 
     title = "TIES"
     paper = Paper("yadav2023ties", "2306.01708", "Algorithm 1", 2023)
-    lone_expert_at = {"keep": 1.0, "scale": 1.0}
+    identity_config = {"keep": 1.0, "scale": 1.0}
 
     @dataclass(frozen=True, kw_only=True)
     class Config(MergingMethod.Config):

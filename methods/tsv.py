@@ -8,7 +8,7 @@ from torch import Tensor
 
 from methods.base import METHODS, MergingMethod, Paper
 from methods.common.checkpoints import Checkpoints
-from methods.common.linear_layers import matrices_of, merge_matrices
+from methods.common.linear_layers import linear_layers, merge_matrices
 from methods.common.weights import Weights, total
 
 NULL = 1e-6  # a singular value below this share of the largest is float32's round-off
@@ -26,7 +26,7 @@ class TSV(MergingMethod):
 
     title = "TSV-M"
     paper = Paper("gargiulo2025tsv", "2412.00081", "TSV-Merge", 2025)
-    lone_expert_at = {"scale": 1.0}
+    identity_config = {"scale": 1.0}
 
     @dataclass(frozen=True, kw_only=True)
     class Config(MergingMethod.Config):
@@ -42,7 +42,7 @@ class TSV(MergingMethod):
     def merge(self, ckpts: Checkpoints) -> Weights:
         mean = self.cfg.scale / len(ckpts.experts) * total(ckpts.task_vectors)
         split = self.cfg.in_proj == "split"
-        modules = matrices_of(ckpts.base, self.cfg.matrices, split=split)
+        modules = linear_layers(ckpts.base, self.cfg.matrices, split=split)
         return merge_matrices(ckpts, ckpts.base + mean, modules, tsv, self.cfg.scale)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mergeshift import UserError
 from methods.base import METHODS, Paper
 from methods.common.checkpoints import Checkpoints
-from methods.common.data_access import Needs, Support
+from methods.common.data_access import DataAccess, Needs
 from methods.common.vit import PlainOps, tokens
 from methods.routing.method import RoutedMethod
 from methods.routing.routers import (
@@ -36,8 +36,8 @@ class TwinMerging(RoutedMethod):
 
     title = "Twin-Merging"
     paper = Paper("lu2024twin", "2406.15479", "Sec. 3.3, Twin Merging", 2024)
-    looks_through = "anchor"
-    lone_expert_at = {"knowledge": "dense"}
+    router_encoder_weights = "anchor"
+    identity_config = {"knowledge": "dense"}
     learned: Classifier
 
     @dataclass(frozen=True, kw_only=True)
@@ -63,16 +63,16 @@ class TwinMerging(RoutedMethod):
         dim = self.vit.output_dim if self.cfg.feature == "pooled" else self.vit.width
         return twin_mlp(dim, len(self.order))
 
-    def look(self, images: Tensor) -> Tensor:
+    def router_features(self, images: Tensor) -> Tensor:
         if self.cfg.feature == "pooled":
-            return super().look(images)
+            return super().router_features(images)
         with torch.no_grad():
-            return tokens(images, PlainOps(self.eyes()), self.vit)[0].mean(1)
+            return tokens(images, PlainOps(self.router_encoder()), self.vit)[0].mean(1)
 
-    def learn(self, ckpts: Checkpoints, support: Support) -> None:
-        seen = self.look_at_all(support.images)
+    def learn(self, ckpts: Checkpoints, access: DataAccess) -> None:
+        seen = self.collect_router_features(access.unlabeled)
         if self.cfg.select_on == "test":
-            chosen_on: Examples | None = examples(self.look_at_all(support.test))
+            chosen_on: Examples | None = examples(self.collect_router_features(access.test_stream))
         else:
             seen, chosen_on = hold_out(seen, self.generator("held out"))
         shown = examples(seen, self.generator("null") if self.cfg.null_route else None)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from methods.base import METHODS, MergingMethod, Paper
 from methods.common.checkpoints import Checkpoints
-from methods.common.linear_layers import matrices_of, merge_matrices
+from methods.common.linear_layers import linear_layers, merge_matrices
 from methods.common.weights import Weights, total
 
 
@@ -24,7 +24,7 @@ class WUDI(MergingMethod):
 
     title = "WUDI"
     paper = Paper("cheng2025wudi", "2503.08099", "the loss, solved by Adam", 2025)
-    lone_expert_at = {"others": "mean"}
+    identity_config = {"others": "mean"}
 
     @dataclass(frozen=True, kw_only=True)
     class Config(MergingMethod.Config):
@@ -52,7 +52,7 @@ class WUDI(MergingMethod):
         rest, split = ckpts.base, self.cfg.in_proj == "split"
         if self.cfg.others == "mean":
             rest = rest + self.cfg.scale / len(ckpts.experts) * total(ckpts.task_vectors)
-        modules = matrices_of(ckpts.base, self.cfg.matrices, split=split)
+        modules = linear_layers(ckpts.base, self.cfg.matrices, split=split)
         return merge_matrices(ckpts, rest, modules, self.solve, self.cfg.scale)
 
     def solve(self, taus: Tensor) -> Tensor:

@@ -25,10 +25,10 @@ BATCH = 128  # images: small enough for the activations of a layer to stay in th
 Pixels = np.ndarray | Streamed  # uint8 [N, H, W, 3]
 
 
-class Cells(Dataset[dict[str, Any]]):
+class CellBatches(Dataset[dict[str, Any]]):
     """The batches of many (task, shift) cells, one after the other; an item is a whole batch."""
 
-    def __init__(self, data: "SuiteData", split: str, shifts: Sequence[Shift]):
+    def __init__(self, data: "SuiteDataModule", split: str, shifts: Sequence[Shift]):
         self.data, self.split = data, split
         self.batches = [
             (task, shift, start)
@@ -55,7 +55,7 @@ class Cells(Dataset[dict[str, Any]]):
 class Unlabelled(Dataset[dict[str, Tensor]]):
     """Endless batches of images alone, one per task: labels cannot leak."""
 
-    def __init__(self, data: "SuiteData", batch: int, steps: int):
+    def __init__(self, data: "SuiteDataModule", batch: int, steps: int):
         self.data, self.batch, self.steps = data, batch, steps
 
     def __len__(self) -> int:
@@ -77,7 +77,7 @@ def draw(count: int, batch: int, rng: np.random.Generator) -> np.ndarray:
     return np.concatenate([*[np.arange(count)] * whole, rng.permutation(count)[:rest]])
 
 
-class SuiteData(LightningDataModule):
+class SuiteDataModule(LightningDataModule):
     """Every (task, shift) cell of a sweep, as uint8 images ``[B, H, W, 3]``.
 
     ``test_dataloader`` and ``val_dataloader`` give labelled cells; ``train_dataloader`` streams
@@ -156,10 +156,10 @@ class SuiteData(LightningDataModule):
         return batch
 
     def test_dataloader(self) -> DataLoader:
-        return self._loader(Cells(self, "test", self.shifts))
+        return self._loader(CellBatches(self, "test", self.shifts))
 
     def val_dataloader(self) -> DataLoader:
-        return self._loader(Cells(self, "val", [CLEAN]))
+        return self._loader(CellBatches(self, "val", [CLEAN]))
 
     def train_dataloader(self) -> DataLoader:
         return self._loader(Unlabelled(self, self.adapt_batch, self.adapt_steps))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from corruptions.base import CLEAN, SMALLEST, Shift
-from corruptions.parallel import Lazy, Rows
+from corruptions.parallel import LazyImages, Rows
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -106,7 +106,7 @@ class Pictures:
 class Streamed:
     """Pictures under a shift: decoded and corrupted when they are looked at, and not kept."""
 
-    pictures: Lazy
+    pictures: LazyImages
     shift: Shift
     identity: tuple[object, ...]  # data seed, task
 

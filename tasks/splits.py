@@ -73,7 +73,7 @@ SHARE = 0.1  # of test: adapt, and val as well; of train: val as published
 
 
 @dataclass(frozen=True)
-class Cut:
+class SplitScheme:
     """Which images of which part a split has, and in which (random, fixed) order.
 
     Published experts have seen the usual val, a tenth of train: so adapt and val are a tenth of
@@ -141,4 +141,4 @@ class Cut:
         return order[:first], order[first:]
 
 
-OWN = Cut()
+OWN = SplitScheme()

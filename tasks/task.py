@@ -107,7 +107,7 @@ class Task:
         return "non-commercial" in self.licence
 
 
-class Open(Registry[T]):
+class RuleRegistry(Registry[T]):
     """A registry that also knows things that are not listed: rules make them from a name."""
 
     def __init__(self, kind: str):
@@ -125,9 +125,9 @@ class Open(Registry[T]):
         return super().__getitem__(name)
 
 
-TASKS: Open[Task] = Open("task")
+TASKS: RuleRegistry[Task] = RuleRegistry("task")
 
-SUITES: Open[tuple[str, ...]] = Open("suite")
+SUITES: RuleRegistry[tuple[str, ...]] = RuleRegistry("suite")
 
 
 def suite(name: str) -> list[Task]:

@@ -17,13 +17,13 @@ from corruptions.base import PROTOCOL
 from mergeshift import UserError, read_json
 from tasks.sources.folder import Folder, from_folder
 from tasks.sources.hub import Hub, hub_task, recut
-from tasks.splits import Cut
+from tasks.splits import SplitScheme
 from tasks.task import SUITES, TASKS, Task
 
 NAMES = Path(__file__).with_name("names")
 PUBLISHED = "published"
-AS_PUBLISHED = Cut(published=True)  # FusionBench's experts saw the images of their val, too
-TALL = Cut(published=True, most=5000, apart=True)  # of tall_masks: they did not
+AS_PUBLISHED = SplitScheme(published=True)  # FusionBench's experts saw the images of their val, too
+TALL = SplitScheme(published=True, most=5000, apart=True)  # of tall_masks: they did not
 RENAMED = {"mnist": "mnist-full"}  # the pocket world has an mnist, of fewer images
 SIDEWAYS = "the pictures lie on their side, as in EMNIST's own files"
 LEAK = (

@@ -15,7 +15,7 @@ import mergeshift as files
 from bench import sweep
 from bench.cli.app import main
 from bench.config import Run
-from bench.stages.adapt import adapt
+from bench.stages.adapt import adapt_run
 from bench.sweeps import SWEEPS
 from corruptions.base import Shift
 from methods.common import weights
@@ -50,7 +50,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(autouse=True)
-def calm(monkeypatch: pytest.MonkeyPatch) -> None:
+def deterministic(monkeypatch: pytest.MonkeyPatch) -> None:
     """One thread, so that numbers agree and cores stay free; W&B not logged in."""
     torch.set_num_threads(1)
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -131,7 +131,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
     def watched(run: Run, config: str, shift: Shift | None, store: Store) -> None:
         seen.append((run.method, str(shift or "")))
-        adapt(run, config, shift, store)
+        adapt_run(run, config, shift, store)
 
-    monkeypatch.setattr(sweep, "adapt", watched)
+    monkeypatch.setattr(sweep, "adapt_run", watched)
     return seen

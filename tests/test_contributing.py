@@ -68,7 +68,7 @@ def test_the_method_keeps_the_contract_and_its_golden_numbers(modules):
 
 def test_the_look_is_one_that_no_method_has():
     ((name, look),) = eval(f"{{{LOOK}}}", vars(comparison)).items()
-    others = [other for method, other in comparison.LOOKS.items() if method != name]
+    others = [other for method, other in comparison.LINE_STYLES.items() if method != name]
     assert look not in others
     assert look.colour in comparison.PALETTE
 

@@ -5,7 +5,7 @@ import pytest
 from bench import docs
 from bench.docs import ROOT, filled, reference
 from bench.reporting.leaderboard import method_order
-from bench.reporting.sweep_index import recorded, rows_of
+from bench.reporting.sweep_index import load_sweep, rows_of
 from bench.sweeps import SWEEPS
 from corruptions import base
 from mergeshift import UserError
@@ -41,7 +41,7 @@ def test_results_of_the_readme_are_made_of_the_results(smoke, tmp_path, monkeypa
         docs.with_results(text, smoke)
     monkeypatch.setattr(docs, "TABLES", {"leaderboard": "smoke"})
     new = docs.with_results(text, smoke)
-    table = compare(rows_of(smoke, recorded(smoke, "smoke")), order=method_order())
+    table = compare(rows_of(smoke, load_sweep(smoke, "smoke")), order=method_order())
     shown = new.split("<!-- leaderboard -->")[1].split("<!-- /leaderboard -->")[0]
     assert shown.strip() == render(table, "md").strip()
     outside = [text.split(mark)[side] for mark, side in (("<!-- leaderboard -->", 0),

@@ -55,7 +55,7 @@ LISTS = ("--methods", "--shifts", "--seeds", "--set", "--expert", "--paired", "-
 BARE = {"--published": OWN}  # what such an option means when no word follows
 
 
-def spread(arguments: Sequence[str]) -> list[str]:
+def spread_lists(arguments: Sequence[str]) -> list[str]:
     """Let a list option take several words: ``--seeds 0 1`` means ``--seeds 0 --seeds 1``.
 
     Those in ``BARE`` may also take none. What agents of W&B write, ``--ties.keep=0.1``, sets a
@@ -84,7 +84,7 @@ def spread(arguments: Sequence[str]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    words = spread(sys.argv[1:] if arguments is None else arguments)
+    words = spread_lists(sys.argv[1:] if arguments is None else arguments)
     try:
         app(words, prog_name="python -m bench", standalone_mode=True)
     except UserError as error:

@@ -17,7 +17,7 @@ from bench.cli.table import (
 from bench.reporting.leaderboard import method_order
 from bench.reporting.wandb import short
 from bench.stages import artifacts
-from bench.variants import named
+from bench.variants import display_name
 from mergeshift import UserError
 from results.schema import WORLDS
 from results.store import Store
@@ -89,9 +89,11 @@ def _coefficients(rows: pd.DataFrame, store: Store) -> tuple[dict[str, dict[str,
 
     found = {}
     for (method, variant, run), part in rows.groupby(["method", "variant", "run_id"], sort=False):
-        known = [one for one in artifacts.lessons(store, str(run)) if one["coefficients"]]
+        known = [
+            one for one in artifacts.adaptation_records(store, str(run)) if one["coefficients"]
+        ]
         if known:
-            line = named(str(method), str(variant))
+            line = display_name(str(method), str(variant))
             found[line, int(part["seed"].iloc[0])] = (known[0], part.iloc[0])
     if not found:
         raise UserError("no method here learned coefficients; choose a sweep with adamerging")
@@ -99,6 +101,8 @@ def _coefficients(rows: pd.DataFrame, store: Store) -> tuple[dict[str, dict[str,
     facts, row = found[min(found)]
     under = f", under {short(facts['shift'])}" if facts["shift"] else ""
     world = WORLDS.get(row["world"], row["world"])
-    title = f"{named(row['title'], row['variant'])}: coefficients on {row['suite']} ({world}), "
+    title = (
+        f"{display_name(row['title'], row['variant'])}: coefficients on {row['suite']} ({world}), "
+    )
     title += f"seed {row['seed']}{under}"
     return facts["coefficients"], title

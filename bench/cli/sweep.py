@@ -30,7 +30,7 @@ from bench.cli.options import (
     Workers,
     words,
 )
-from bench.config import Sweep, digest, told
+from bench.config import Sweep, digest, identity_fields
 from bench.reporting.leaderboard import leaderboard
 from bench.runtime import devices
 from bench.runtime.devices import device
@@ -131,7 +131,7 @@ def name_of(found: Sweep, changed: Sweep) -> str:
     parts = [found.name, *parts]
     same = replace(changed, **before)
     if same != found:
-        parts.append(digest(told(same))[:6])
+        parts.append(digest(identity_fields(same))[:6])
     return "-".join(parts)
 
 

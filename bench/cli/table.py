@@ -16,15 +16,15 @@ from rich.table import Table as RichTable
 
 from bench.cli.options import OUT, Methods, Out, words
 from bench.reporting.leaderboard import method_order
-from bench.reporting.sweep_index import images_of, recorded, rows_of
+from bench.reporting.sweep_index import images_of, load_sweep, rows_of
 from bench.reporting.tuning_history import choices_of
-from bench.variants import methods_of, named, spelled
+from bench.variants import canonical_name, display_name, methods_of
 from mergeshift import UserError, atomic, read_json
 from results.latex import paper_table
-from results.latex.paper_table import Sheet
+from results.latex.paper_table import PaperTable
 from results.latex.presets import PRESETS, Given
 from results.published import sources as published
-from results.published.table import Beside, beside
+from results.published.table import PublishedComparison, beside
 from results.render.text import AnyTable, render, renderable, write_latex
 from results.schema import CEILING, METRICS
 from results.store import Store
@@ -63,7 +63,7 @@ Published = Annotated[
 
 def sheet(
     name: str, out: Path, sweep: str, methods: Sequence[str], metric: str, shift: str
-) -> Sheet:
+) -> PaperTable:
     """The table of a preset.
 
     Args:
@@ -84,7 +84,7 @@ def sheet(
     if shift != "clean" and name not in WITH_SHIFT:
         raise UserError(f"--shift is for {' and '.join(WITH_SHIFT)}; leave it out of {name}")
     found = suites_of(out, sweep, methods) if name == SUITES else []
-    rows = found[0] if found else rows_of(out, recorded(out, sweep), methods)
+    rows = found[0] if found else rows_of(out, load_sweep(out, sweep), methods)
     return preset.make(
         Given(
             rows=rows,
@@ -96,7 +96,7 @@ def sheet(
     )
 
 
-def put(source: Sheet, output: Path | None, standalone: bool, label: str) -> None:
+def put(source: PaperTable, output: Path | None, standalone: bool, label: str) -> None:
     """Print the float, or write a file with a ``.bib`` beside it."""
     if output is None:
         print(paper_table.float_of(source, label), end="")
@@ -123,7 +123,7 @@ def suites_of(out: Path, name: str = "", methods: Sequence[str] = ()) -> list[pd
             latest[record["sweep"]["suite"], record["sweep"]["encoder"]] = record
     found = []
     for record in latest.values():
-        whole = recorded(out, record["name"], run=next(iter(record["runs"])))
+        whole = load_sweep(out, record["name"], run=next(iter(record["runs"])))
         mine = [one for one in methods if set(methods_of([one])) & set(whole["runs"].values())]
         found.append(rows_of(out, whole, mine))
     return found
@@ -158,7 +158,7 @@ Metric = Annotated[str, typer.Option(help=" | ".join(METRICS))]
 
 def selected(out: Path, sweep: str, methods: list[str]) -> pd.DataFrame:
     """The rows of a sweep, of all methods or of some."""
-    record = recorded(out, sweep)
+    record = load_sweep(out, sweep)
     if record["left_out"]:
         typer.echo(
             f"not shown, as sweep {record['name']} has shifts or data that they did not see: "
@@ -258,14 +258,16 @@ def _compared(
         return breakdown(rows, order=method_order())
     if by is By.tuning:
         return tuning(rows, choices_of(Store(out), rows["run_id"].unique()), order=method_order())
-    images, left_out = images_of(out, recorded(out, sweep), rows)
+    images, left_out = images_of(out, load_sweep(out, sweep), rows)
     return detection(rows, images, order=method_order(), left_out=left_out)
 
 
 def _paired(rows: pd.DataFrame, a: str, b: str, by: str, shift: str) -> RichTable:
     """Differences in points with their 95 % limits."""
-    lines = [named(*one) for one in rows[["method", "variant"]].drop_duplicates().values.tolist()]
-    a, b = spelled(a, lines), spelled(b, lines)
+    lines = [
+        display_name(*one) for one in rows[["method", "variant"]].drop_duplicates().values.tolist()
+    ]
+    a, b = canonical_name(a, lines), canonical_name(b, lines)
     head = (by, f"{a} - {b} (points)", "95 % interval, paired", "better")
     shown = RichTable(*map(escape, head), box=None)
     for column, line in paired(rows, a, b, by, shift).iterrows():
@@ -275,7 +277,9 @@ def _paired(rows: pd.DataFrame, a: str, b: str, by: str, shift: str) -> RichTabl
     return shown
 
 
-def put_beside(rows: pd.DataFrame, names: list[str], metric: str, by: str, shift: str) -> Beside:
+def put_beside(
+    rows: pd.DataFrame, names: list[str], metric: str, by: str, shift: str
+) -> PublishedComparison:
     """Published numbers beside ours.
 
     Args:

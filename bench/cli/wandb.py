@@ -16,14 +16,14 @@ from rich.console import Console
 from bench.cli.options import OUT, Methods, Out, words
 from bench.config import Sweep
 from bench.reporting.leaderboard import method_order
-from bench.reporting.sweep_index import recorded, rows_of
+from bench.reporting.sweep_index import load_sweep, rows_of
 from bench.runtime.progress import Stages
 from bench.sweeps import SWEEPS, find_sweep
 from mergeshift import Registry, UserError
 from methods import METHODS
 from results.tables.comparison import compare
-from results.wandb.login import NO_KEY, api_key, contained, mode, unreachable
-from results.wandb.runs import PROJECT, Mirror
+from results.wandb.login import NO_KEY, api_key, mode, unreachable, wandb_folder
+from results.wandb.runs import PROJECT, WandbUploader
 
 OPTIONS: Registry[str] = Registry("option of `python -m bench sweep` that a W&B Sweep can vary")
 
@@ -139,10 +139,10 @@ def leaderboard(
     ] = Upload.online,
 ) -> None:
     """Upload a sweep's leaderboard to W&B, with a report; both are replaced by the next call."""
-    from bench.reporting.wandb import publish
+    from bench.reporting.wandb import upload_leaderboard
     from results.wandb.report import require_workspaces
 
-    record = recorded(out, sweep)
+    record = load_sweep(out, sweep)
     rows = rows_of(out, record, words(methods))
     if wandb is Upload.online:
         require_workspaces()
@@ -150,10 +150,10 @@ def leaderboard(
     by = "seen" if (~rows["seen"]).any() else "shift"
     table = compare(rows, by=by, order=method_order())
     console = Console()
-    target = Mirror(
+    target = WandbUploader(
         out, record["name"], mode(wandb.value), project, entity or None, say=console.print
     )
-    report = publish(target, rows, table, Stages(console))
+    report = upload_leaderboard(target, rows, table, Stages(console))
     console.print(f"  {target.advice()}", style="dim", highlight=False)
     if report:
         console.print(f"report: {report}", soft_wrap=True, highlight=False)
@@ -204,6 +204,6 @@ def _require_service(out: Path, advice: str) -> None:
         raise UserError(f"WANDB_MODE is {said}; unset it, {advice}")
     if not api_key():
         raise UserError(f"{NO_KEY}, {advice}")
-    with contained(out, "online"):
+    with wandb_folder(out, "online"):
         if why := unreachable():
             raise UserError(f"W&B cannot be reached ({why}); try later, {advice}")

@@ -12,7 +12,7 @@ from bench.cli.options import Device, EncoderName, Experts, Jobs
 from bench.config import digest
 from bench.runtime import devices
 from bench.runtime.progress import Stages
-from bench.runtime.workers import engine
+from bench.runtime.workers import executor
 from bench.zoo.encoders import ENCODERS, OF_WORLD, Encoder
 from bench.zoo.experts import Expert, damaged_files, experts_of
 from bench.zoo.experts import build as build_experts
@@ -60,7 +60,7 @@ def build(
         found = chosen(suite_name, encoder, experts)
         missing = [e for e in experts_of(found.name, tasks, expert_seed) if not e.exists]
         stages = Stages(console)
-        with engine(jobs) as workers_:
+        with executor(jobs) as workers_:
             build_data(tasks, workers_, stages)
             found.heads(tasks)
             if missing:

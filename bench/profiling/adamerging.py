@@ -18,7 +18,7 @@ from methods.adamerging import BATCH, AdaMerging
 from methods.common.weights import some
 from tasks import Task, world_of
 from tasks import suite as tasks_of
-from tasks.datamodule import SuiteData
+from tasks.datamodule import SuiteDataModule
 
 Batch = Mapping[str, Tensor]  # task -> images
 Step = Callable[[AdaMerging, Batch], None]  # leaves the gradient in the coefficients
@@ -109,7 +109,9 @@ def timings(tasks: Sequence[Task], encoder: str, steps: int, preset: str) -> dic
     ckpts = checkpoints(encoder, tasks, 0)
     method = AdaMerging(AdaMerging.Config.make({"preset": preset}))
     count = method.adaptation.batch
-    stream = SuiteData(tasks, [CLEAN], adapt_batch=count, adapt_steps=steps + 1).train_dataloader()
+    stream = SuiteDataModule(
+        tasks, [CLEAN], adapt_batch=count, adapt_steps=steps + 1
+    ).train_dataloader()
     normalise = ENCODERS[encoder].normalise
     batches = [{task: normalise(pixels) for task, pixels in batch.items()} for batch in stream]
     found: dict[str, Timing] = {}

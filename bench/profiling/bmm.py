@@ -47,20 +47,20 @@ class Random:
     def __init__(self, case: Case):
         self.case = case
 
-    def images(self, task: str) -> Iterator[Tensor]:
+    def unlabeled(self, task: str) -> Iterator[Tensor]:
         """Batches of random images.  ``[B, 3, H, W]``."""
         random, side = torch.Generator().manual_seed(0), self.case.vit.image_size
         for rows in torch.arange(self.case.images).split(BATCH):
             yield torch.randn(len(rows), 3, side, side, generator=random)
 
-    test = images
+    test_stream = unlabeled
 
-    def labelled(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
+    def validation(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
         """The same, all of the first class."""
-        for images in self.images(task):
+        for images in self.unlabeled(task):
             yield images, torch.zeros(len(images), dtype=torch.long)
 
-    def passed(self) -> None:
+    def count_pass(self) -> None:
         """Nobody watches."""
 
 

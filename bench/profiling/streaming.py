@@ -23,7 +23,7 @@ from methods import METHODS, Checkpoints, MergingMethod
 from methods.common.vit import init_weights
 from methods.common.weights import Weights
 from tasks import Task, suite
-from tasks.datamodule import SuiteData
+from tasks.datamodule import SuiteDataModule
 from tasks.settings import using
 from tasks.sources.folder import SUITE
 
@@ -120,7 +120,7 @@ def measured(encoder: Encoder, tasks: list[Task]) -> tuple[Way, Way]:
     """One pass over everything for all methods; then one for each."""
     members = built(encoder, tasks)
     shifts = parse_shifts(SHIFTS, "imagenet-c")
-    first = SuiteData(tasks, shifts, limit=1)
+    first = SuiteDataModule(tasks, shifts, limit=1)
     score(members, first, "test", normalise=encoder.normalise)  # warms up
     one = shown(members, encoder, tasks, shifts)
     each = [shown({name: member}, encoder, tasks, shifts) for name, member in members.items()]
@@ -137,7 +137,7 @@ def shown(
     members: Mapping[str, MergingMethod], encoder: Encoder, tasks: list[Task], shifts: list[Shift]
 ) -> Way:
     """Show every cell to some methods, in one pass."""
-    data, start = SuiteData(tasks, shifts), perf_counter()
+    data, start = SuiteDataModule(tasks, shifts), perf_counter()
     panel, scorer = score(members, data, "test", normalise=encoder.normalise)
     seconds = perf_counter() - start
     predicted = sum(len(part) for parts in scorer.labels.values() for part in parts)

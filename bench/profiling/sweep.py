@@ -14,11 +14,11 @@ from rich.console import Console
 from bench.config import Run, Sweep
 from bench.plan import Plan, inspect, resolve
 from bench.runtime.progress import Stages
-from bench.runtime.workers import Engine, engine
+from bench.runtime.workers import Executor, executor
 from bench.stages.build import build, floor_of, learns
 from bench.stages.evaluate import data_of
-from bench.stages.scoring import Panel
-from bench.sweep import build_data, prepare
+from bench.stages.scoring import SharedEvaluation
+from bench.sweep import build_data, prepare_experts_and_images
 from bench.zoo.encoders import ENCODERS
 from corruptions.base import Shift
 from mergeshift import UserError
@@ -30,7 +30,9 @@ def bare(runs: list[Run], shift: Shift) -> float:
     """Seconds of forward passes alone: merged models, images in memory, nothing counted."""
     methods, first = [build(run, run.config)[0] for run in runs], runs[0]
     normalise = ENCODERS[first.encoder].normalise
-    panel = Panel({}, first.unseen, floor_of(first) if first.unseen else None, normalise=normalise)
+    panel = SharedEvaluation(
+        {}, first.unseen, floor_of(first) if first.unseen else None, normalise=normalise
+    )
     data = data_of(first, [shift])
     images = {
         task.name: normalise(torch.from_numpy(np.array(data.pixels(task, "test", shift))))
@@ -57,9 +59,9 @@ def compare(name: str, sweep: Sweep, out: Path | None, jobs: int, console: Conso
         target = out or Path(folder)
         sweep = without_learners(sweep)
         plan = inspect(resolve(sweep), Store(target), force=True)
-        with engine(jobs) as workers:
+        with executor(jobs) as workers:
             build_data(plan.tasks, workers, Stages(console))
-            prepare(plan, workers, Stages(console))
+            prepare_experts_and_images(plan, workers, Stages(console))
             before = _bare_seconds(plan, workers)
             whole = _sweep_seconds(name, sweep, target, jobs)
             after = _bare_seconds(plan, workers)
@@ -86,7 +88,7 @@ def without_learners(sweep: Sweep) -> Sweep:
     return replace(sweep, methods=names)
 
 
-def _bare_seconds(plan: Plan, workers: Engine) -> float:
+def _bare_seconds(plan: Plan, workers: Executor) -> float:
     """Sum over units, shared among the workers."""
     units = [(plan.runs, shift) for shift in plan.shifts]
     return sum(seconds for _, seconds in workers.run(bare, units)) / workers.jobs

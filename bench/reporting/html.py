@@ -17,12 +17,12 @@ from PIL import Image
 
 from bench.config import Run
 from bench.reporting.leaderboard import method_order
-from bench.reporting.sweep_index import images_of, recorded, rows_of
+from bench.reporting.sweep_index import images_of, load_sweep, rows_of
 from bench.reporting.wandb import costs_of
 from bench.runtime.devices import device
 from bench.stages.build import class_of, floor_of
-from bench.stages.evaluate import data_of, member
-from bench.stages.scoring import Panel
+from bench.stages.evaluate import data_of, method_for
+from bench.stages.scoring import SharedEvaluation
 from bench.zoo.encoders import ENCODERS
 from corruptions.base import PROTOCOL, Shift, parse_shifts
 from mergeshift import DamagedFileError, UserError, rng_of
@@ -57,9 +57,9 @@ def examples(
         raise UserError(f"a page shows 1 to {MOST} examples of a task; got {count}")
     found = []
     for shift in shifts:
-        members = {run.id: member(run, config, shift, store)[0] for run, config in runs}
+        members = {run.id: method_for(run, config, shift, store)[0] for run, config in runs}
         first = runs[0][0]  # all see the same tasks
-        panel = Panel(
+        panel = SharedEvaluation(
             members,
             first.unseen,
             floor_of(first) if first.unseen else None,
@@ -80,7 +80,7 @@ def drawn(task: Task, there: int, count: int) -> np.ndarray:
 
 
 def answers_of(
-    panel: Panel,
+    panel: SharedEvaluation,
     task: Task,
     shift: Shift,
     rows: np.ndarray,
@@ -92,7 +92,7 @@ def answers_of(
         images = panel.normalise(torch.from_numpy(pixels).to(device()))
         said = {
             key: panel.ask(method, images, task.name).logits.double().softmax(-1).cpu()
-            for key, method in zip(panel.keys, panel.members, strict=True)
+            for key, method in zip(panel.keys, panel.models, strict=True)
             if isinstance(method, MergingMethod)
         }
     return [
@@ -143,7 +143,7 @@ def page_of(
     Raises:
         UserError: the sweep is not there or not finished, or a method cannot be built again.
     """
-    record = recorded(out, sweep)
+    record = load_sweep(out, sweep)
     rows, store = rows_of(out, record, methods), Store(out)
     rows = rows.assign(sweep=record["name"])  # another may have measured its cells before
     return page.page(

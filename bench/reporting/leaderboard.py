@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.plan import Plan
-from bench.reporting.sweep_index import recorded, rows_of
+from bench.reporting.sweep_index import load_sweep, rows_of
 from bench.runtime.progress import Stages
 from bench.stages import artifacts
 from methods import METHODS
@@ -27,20 +27,20 @@ def leaderboard(plan: Plan, stages: Stages, out: Path, console: Console, wandb: 
     """Print the comparison of a finished sweep and mirror it to W&B."""
     first = plan.runs[0]
     rows = rows_of(
-        out, recorded(out, run=first.id) if first.weights else recorded(out, plan.sweep.name)
+        out, load_sweep(out, run=first.id) if first.weights else load_sweep(out, plan.sweep.name)
     )
     by = "seen" if plan.sweep.unseen else "shift"
     table = compare(rows, by=by, order=method_order())
     console.print()
     console.print(renderable(table, min(console.width, 120)))
-    for run, told in artifacts.problems(Store(out), [run.id for run in plan.runs]).items():
+    for run, told in artifacts.diagnostics(Store(out), [run.id for run in plan.runs]).items():
         for text in told:
             line = f"learning went wrong: {plan.lines[run]} ({run}): {text}"
             console.print(line, style="yellow", markup=False, highlight=False)
     if wandb != "off":
-        from bench.reporting.wandb import mirror
+        from bench.reporting.wandb import upload_sweep
 
-        mirror(plan, rows, table, stages, out, console, wandb)
+        upload_sweep(plan, rows, table, stages, out, console, wandb)
     if stages.seconds:
         console.print(f"\ntime: {stages.summary()}", highlight=False)
     console.print(

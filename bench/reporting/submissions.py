@@ -11,9 +11,9 @@ import pandas as pd
 
 from bench.config import Run, Sweep
 from bench.plan import Plan, resolve
-from bench.reporting.sweep_index import record, recorded
+from bench.reporting.sweep_index import load_sweep, save_sweep
 from bench.stages.build import External, commits_of
-from bench.stages.per_image import detects, lines_of
+from bench.stages.per_image import error_auroc, lines_of
 from bench.stages.records import cell_rows, facts_of
 from bench.sweeps import with_fields
 from corruptions.base import Shift
@@ -91,7 +91,7 @@ def add(path: Path, out: Path, sweep: str = "", origin: Origin = Origin()) -> Ad
         told |= commits_of(run)
         store.write_run(run.id, told)
     plan.runs = list(runs.values())
-    record(plan, out, {})
+    save_sweep(plan, out, {})
     return Added(list(seeds), plan.sweep.name, len(runs) * len(plan.shifts), others)
 
 
@@ -125,7 +125,7 @@ def plan_of(out: Path, name: str = "") -> Plan:
     Raises:
         UserError: no such sweep, or its data are no longer those of this version.
     """
-    found = recorded(out, name)
+    found = load_sweep(out, name)
     known = {field.name for field in fields(Sweep)}
     values = {key: value for key, value in found["sweep"].items() if key in known}
     sweep = with_fields(Sweep(), values)
@@ -164,7 +164,7 @@ def _write(
         measured, right = predictions.measure(given, truths[task.name].labels)
         if plan.sweep.uncertainty and (doubts := predictions.doubts(given)):
             images.append(lines_of(run.id, task.name, shift, right, doubts))
-            measured |= detects(images[-1])
+            measured |= error_auroc(images[-1])
         seen = task.name not in run.unseen
         rows += cell_rows(facts, task, seen, shift, plan.sweep.name, {"acc": right}, measured)
     store.write(run.id, shift.key, pd.DataFrame(rows))

@@ -8,18 +8,20 @@ from typing import Any
 
 import pandas as pd
 
-from bench.config import digest, told
+from bench.config import digest, identity_fields
 from bench.plan import Plan
-from bench.variants import named, spelled
+from bench.variants import canonical_name, display_name
 from mergeshift import UserError, read_json, write_json
 from results.store import Store
 from results.tables.uncertainty import AGAIN
 
 
-def record(plan: Plan, out: Path, seconds: dict[str, float]) -> None:
+def save_sweep(plan: Plan, out: Path, seconds: dict[str, float]) -> None:
     """Write what the sweep consists of, and the time that its stages took so far."""
     sweep, weights = asdict(plan.sweep), plan.runs[0].weights
-    path = out / "sweeps" / f"{plan.sweep.name}-{digest((told(plan.sweep), weights))}.json"
+    path = (
+        out / "sweeps" / f"{plan.sweep.name}-{digest((identity_fields(plan.sweep), weights))}.json"
+    )
     before = read_json(path) if path.exists() else {}
     value = {
         "kind": "weights" if weights else "sweep",
@@ -34,7 +36,7 @@ def record(plan: Plan, out: Path, seconds: dict[str, float]) -> None:
     write_json(path, value)
 
 
-def recorded(out: Path, name: str = "", run: str = "") -> dict[str, Any]:
+def load_sweep(out: Path, name: str = "", run: str = "") -> dict[str, Any]:
     """The latest sweep in a folder, or the latest of that name or with that run.
 
     Runs of weights from elsewhere that were measured on the same cells are part of it; where no
@@ -120,7 +122,7 @@ def rows_of(out: Path, record: dict[str, Any], methods: Collection[str] = ()) ->
 
     Args:
         out: the results folder.
-        record: from :func:`recorded`.
+        record: from :func:`load_sweep`.
         methods: a method stands for all its variants, ``ties[keep=0.1]`` for one.
 
     Raises:
@@ -128,9 +130,9 @@ def rows_of(out: Path, record: dict[str, Any], methods: Collection[str] = ()) ->
     """
     variants = dict(record.get("variants", ()))
     runs = {run: record["runs"][run] for run in variants} | record["runs"]
-    lines = {run: named(name, variants.get(run, "")) for run, name in runs.items()}
+    lines = {run: display_name(name, variants.get(run, "")) for run, name in runs.items()}
     known = list(dict.fromkeys([*lines.values(), *runs.values()]))
-    wanted = [spelled(name, known) for name in methods]
+    wanted = [canonical_name(name, known) for name in methods]
     if unknown := [name for name in wanted if name not in known]:
         there = ", ".join(dict.fromkeys(lines.values()))
         raise UserError(f"no results of {', '.join(unknown)}; there are: {there}")
@@ -154,7 +156,7 @@ def images_of(
 
     Args:
         out: the results folder.
-        record: from :func:`recorded`.
+        record: from :func:`load_sweep`.
         rows: of its runs, or of some of them.
 
     Raises:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from bench.reporting.wandb import short
 from bench.stages import artifacts
-from bench.variants import named
+from bench.variants import display_name
 from mergeshift import UserError
 from methods.common.study import Trial, study_of
 from results.plots.learned import only
@@ -54,7 +54,7 @@ def choice_of(store: Store, run: str) -> Choice | None:
 
 def report_of(store: Store, run: str) -> dict[str, Any]:
     """What a method tells of its learning for all shifts, or for clean images; empty if nothing."""
-    for facts in artifacts.lessons(store, run):
+    for facts in artifacts.adaptation_records(store, run):
         if short(facts["shift"]) in ("", "clean"):
             return dict(facts.get("report", {}))
     return {}
@@ -76,9 +76,9 @@ def history_of(rows: pd.DataFrame, store: Store) -> History:
     for (method, variant, run), part in rows.groupby(["method", "variant", "run_id"], sort=False):
         report = report_of(store, str(run))
         if "trials" in report:
-            line, first = named(str(method), str(variant)), part.iloc[0]
+            line, first = display_name(str(method), str(variant)), part.iloc[0]
             world = WORLDS.get(first["world"], first["world"])
-            titles[line] = f"{named(first['title'], first['variant'])} on {first['suite']}"
+            titles[line] = f"{display_name(first['title'], first['variant'])} on {first['suite']}"
             titles[line] += f" with {first['encoder']} ({world})"
             name = f"seed {first['seed']}"
             name += f", experts {first['expert_seed']}" if rows["expert_seed"].nunique() > 1 else ""

@@ -19,13 +19,13 @@ from results.tables.comparison import Table
 from results.tables.leaderboard import board
 from results.wandb import report
 from results.wandb.login import mode
-from results.wandb.runs import PROJECT, Mirror
+from results.wandb.runs import PROJECT, WandbUploader
 from results.wandb.sweep import trial
 
 LAYOUT = 2  # of what is logged of a run; a change logs every run anew
 
 
-def mirror(
+def upload_sweep(
     plan: Plan,
     rows: pd.DataFrame,
     table: Table,
@@ -39,7 +39,7 @@ def mirror(
     if chosen == "off":
         return
     project, entity = os.environ.get("WANDB_PROJECT") or PROJECT, os.environ.get("WANDB_ENTITY")
-    target = Mirror(out, plan.sweep.name, chosen, project, entity, say=console.print)
+    target = WandbUploader(out, plan.sweep.name, chosen, project, entity, say=console.print)
     new, numbers = unlogged(target, rows), table.frame().to_csv()
 
     def comparison() -> str:
@@ -56,7 +56,9 @@ def mirror(
     console.print(f"  {target.advice()}", style="dim", highlight=False)
 
 
-def publish(target: Mirror, rows: pd.DataFrame, table: Table, stages: Stages) -> str:
+def upload_leaderboard(
+    target: WandbUploader, rows: pd.DataFrame, table: Table, stages: Stages
+) -> str:
     """Log the runs of a sweep that are not there yet, its leaderboard, and a W&B Report.
 
     Returns:
@@ -79,18 +81,18 @@ def publish(target: Mirror, rows: pd.DataFrame, table: Table, stages: Stages) ->
     place = report.Place(
         project=target.project, entity=target.owner, sweep=target.sweep, board=target.address
     )
-    firsts = [one for run in runs for one in artifacts.lessons(store, run)[:1]]
+    firsts = [one for run in runs for one in artifacts.adaptation_records(store, run)[:1]]
     drawn = sum(bool(one["coefficients"]) for one in firsts)
     return report.save(place, table, rows, target.folder, drawn)
 
 
 def log_runs(
-    target: Mirror, rows: pd.DataFrame, runs: Sequence[str], advance: Callable[[float], None]
+    target: WandbUploader, rows: pd.DataFrame, runs: Sequence[str], advance: Callable[[float], None]
 ) -> None:
     """Log runs, and remember which were logged where."""
     store = Store(target.folder)
     for count, run in enumerate(runs, 1):
-        facts, lessons = store.run(run), artifacts.lessons(store, run)
+        facts, lessons = store.run(run), artifacts.adaptation_records(store, run)
         trials = facts.get("tuning", {}).get("trials", [])
         curves = {"tune_score": [trial["score"] for trial in trials]} if trials else {}
         part = rows[rows["run_id"] == run]
@@ -104,7 +106,7 @@ def log_runs(
         remember(target.folder, {f"{target.sweep}/{run}": fingerprint(target, part)})
 
 
-def unlogged(target: Mirror, rows: pd.DataFrame) -> list[str]:
+def unlogged(target: WandbUploader, rows: pd.DataFrame) -> list[str]:
     """The runs that were not logged for this sweep, or elsewhere, or that have changed since."""
     logged = logged_in(target.folder)
     return [
@@ -114,13 +116,13 @@ def unlogged(target: Mirror, rows: pd.DataFrame) -> list[str]:
     ]
 
 
-def fingerprint(target: Mirror, part: pd.DataFrame) -> str:
+def fingerprint(target: WandbUploader, part: pd.DataFrame) -> str:
     """What was logged of a run, and where to."""
     numbers = part[["task", "corruption", "severity", "metric", "value"]].to_csv()
     return digest((LAYOUT, where(target), numbers))
 
 
-def where(target: Mirror) -> tuple[str, str, str]:
+def where(target: WandbUploader) -> tuple[str, str, str]:
     """Where a mirror writes to; to the folder if offline, whatever the project."""
     return target.mode, target.project, target.entity or ""
 
@@ -196,4 +198,4 @@ def flat(facts: dict, lessons: Sequence[Mapping[str, Any]] = ()) -> dict:
 
 def costs_of(store: Store, runs: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Run -> its facts in one level, with its costs; see :mod:`results.tables.leaderboard`."""
-    return {run: flat(store.run(run), artifacts.lessons(store, run)) for run in runs}
+    return {run: flat(store.run(run), artifacts.adaptation_records(store, run)) for run in runs}

@@ -87,7 +87,7 @@ def for_trainer(here: torch.device | None = None) -> dict[str, Any]:
 
 def settle() -> None:
     """Wait until the device has done all that it was asked; clocks are read after it."""
-    timer.settle(device())
+    timer.synchronize(device())
 
 
 def described() -> str:

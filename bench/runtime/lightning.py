@@ -18,7 +18,7 @@ _NOISE = (  # (message, why it says nothing here)
 )
 
 
-def hush() -> None:
+def silence_lightning() -> None:
     """Silence what Lightning says of itself in this process."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -26,7 +26,7 @@ def hush() -> None:
         warnings.filterwarnings("ignore", message=message)
 
 
-def hush_hub(bars: bool = False) -> None:
+def silence_hub(bars: bool = False) -> None:
     """Silence what the library of the hub says of downloads: their failures are told by us.
 
     Args:
@@ -40,12 +40,12 @@ def hush_hub(bars: bool = False) -> None:
         utils.enable_progress_bars() if shown else utils.disable_progress_bars()
 
 
-def quiet_trainer(**kwargs: Any) -> Trainer:
+def make_trainer(**kwargs: Any) -> Trainer:
     """A Trainer that writes nothing: results go to the store, curves to the logger.
 
     It computes where the command was told to; see :mod:`bench.runtime.devices`.
     """
-    hush()
+    silence_lightning()
     quiet: dict[str, Any] = {
         **devices.for_trainer(),
         "logger": False,

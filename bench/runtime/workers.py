@@ -20,24 +20,24 @@ import torch
 from mergeshift import UserError
 
 T = TypeVar("T")
-Unit = tuple[Any, ...]
-Watch = Callable[[float], None]  # told, now and then, how many steps all units have done
+Job = tuple[Any, ...]
+OnProgress = Callable[[float], None]  # told, now and then, how many steps all units have done
 
 _steps: "Synchronized[float] | None" = None
 
 
-class Engine(Protocol):
+class Executor(Protocol):
     """Runs units of work."""
 
     jobs: int
 
     def run(
-        self, function: Callable[..., T], units: Iterable[Unit], watch: Watch | None = None
-    ) -> Iterator[tuple[Unit, T]]:
+        self, function: Callable[..., T], units: Iterable[Job], watch: OnProgress | None = None
+    ) -> Iterator[tuple[Job, T]]:
         """Yield each unit with its result, as they finish."""
 
 
-def step_done(steps: float = 1) -> None:
+def report_progress(steps: float = 1) -> None:
     """Called inside a unit: so much of it is done (shown to whoever watches)."""
     if _steps is not None:
         with _steps.get_lock():
@@ -55,22 +55,22 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class Here:
+class SerialExecutor:
     """One unit after the other, in this process."""
 
     jobs = 1
 
     def run(
-        self, function: Callable[..., T], units: Iterable[Unit], watch: Watch | None = None
-    ) -> Iterator[tuple[Unit, T]]:
+        self, function: Callable[..., T], jobs_to_do: Iterable[Job], watch: OnProgress | None = None
+    ) -> Iterator[tuple[Job, T]]:
         counter = _Plain(watch) if watch else None  # of all units together
-        for unit in units:
+        for unit in jobs_to_do:
             with one_thread(), _counting(counter):
                 result = function(*unit)
             yield unit, result
 
 
-class Local:
+class ProcessExecutor:
     """Units in ``jobs`` worker processes, which live as long as the engine is open."""
 
     def __init__(self, jobs: int):
@@ -82,8 +82,8 @@ class Local:
         )
 
     def run(
-        self, function: Callable[..., T], units: Iterable[Unit], watch: Watch | None = None
-    ) -> Iterator[tuple[Unit, T]]:
+        self, function: Callable[..., T], units: Iterable[Job], watch: OnProgress | None = None
+    ) -> Iterator[tuple[Job, T]]:
         self._counter.value = 0.0
         futures = {self._pool.submit(function, *unit): unit for unit in units}
         try:
@@ -107,12 +107,12 @@ class Local:
 
 
 @contextmanager
-def engine(jobs: int) -> Iterator[Engine]:
+def executor(jobs: int) -> Iterator[Executor]:
     """The engine for so many jobs."""
     if jobs == 1:
-        yield Here()
+        yield SerialExecutor()
         return
-    local = Local(jobs)
+    local = ProcessExecutor(jobs)
     try:
         yield local
     finally:
@@ -143,7 +143,7 @@ def _follow(parent: BaseProcess) -> None:
 class _Plain:
     """A counter for one process that tells its watcher at once."""
 
-    def __init__(self, watch: Watch):
+    def __init__(self, watch: OnProgress):
         self._value, self._watch, self._lock = 0.0, watch, threading.Lock()
 
     @property
@@ -161,7 +161,7 @@ class _Plain:
 
 @contextmanager
 def _counting(counter: _Plain | None) -> Iterator[None]:
-    """Let :func:`step_done` count in ``counter`` while the block runs."""
+    """Let :func:`report_progress` count in ``counter`` while the block runs."""
     global _steps
     _steps = counter  # type: ignore[assignment]
     try:

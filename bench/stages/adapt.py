@@ -20,23 +20,23 @@ from torch.utils.data import DataLoader
 
 from bench.config import Run, digest
 from bench.runtime import devices
-from bench.runtime.lightning import quiet_trainer
+from bench.runtime.lightning import make_trainer
 from bench.runtime.memory import peak_memory
-from bench.runtime.workers import step_done
+from bench.runtime.workers import report_progress
 from bench.stages import artifacts
 from bench.stages.build import checkpoints_of, commits_of, create, seen_of, steps_of, weights_of
 from bench.zoo.encoders import ENCODERS
 from corruptions.base import CLEAN, Shift
 from mergeshift import UserError
 from methods import MergingMethod, Needs
-from methods.common.data_access import Adaptation
-from methods.common.study import spent
+from methods.common.data_access import AdaptationSchedule
+from methods.common.study import elapsed_seconds
 from results.store import Store
 from tasks import TASKS
-from tasks.datamodule import SuiteData
+from tasks.datamodule import SuiteDataModule
 
 
-class Pictures:
+class RunDataAccess:
     """What a run may show to its method, in fixed order.
 
     It is a :class:`methods.common.data_access.Support`.
@@ -45,31 +45,31 @@ class Pictures:
         data: the images.
         normalise: makes pixels what the encoder wants.
         journal: where the learning may keep a record of itself.
-        passed: called after every validation pass that the method makes.
+        count_pass: called after every validation pass that the method makes.
 
     All of it is given on the device that methods learn on.
     """
 
     def __init__(
         self,
-        data: SuiteData,
+        data: SuiteDataModule,
         normalise: Callable[[Tensor], Tensor],
         journal: Path | None = None,
-        passed: Callable[[], None] = lambda: None,
+        count_pass: Callable[[], None] = lambda: None,
     ):
         self.data, self.normalise = data, normalise
-        self.journal, self.passed = journal, passed
+        self.journal, self.count_pass = journal, count_pass
         self.device = devices.for_learning()
 
-    def images(self, task: str) -> Iterator[Tensor]:
+    def unlabeled(self, task: str) -> Iterator[Tensor]:
         """Unlabelled batches of the images that the run adapts on.  ``[B, 3, H, W]``."""
         return self._batches(task, self.data.adapt_on, self.data.adapt_shift)
 
-    def test(self, task: str) -> Iterator[Tensor]:
+    def test_stream(self, task: str) -> Iterator[Tensor]:
         """Unlabelled batches of the test images; under the shift, if the run learns under it."""
         return self._batches(task, "test", self.data.adapt_shift)
 
-    def labelled(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
+    def validation(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of the val split with their labels.  ``[B, 3, H, W], [B]``."""
         labels = torch.from_numpy(self.data.labels(TASKS[task], "val")).to(self.device)
         return zip(self._batches(task, "val", CLEAN), labels.split(self.data.batch), strict=True)
@@ -81,10 +81,10 @@ class Pictures:
             yield self.normalise(part.to(self.device))
 
 
-class Stream(LightningDataModule):
+class AdaptationData(LightningDataModule):
     """Unlabelled batches of all tasks for a Trainer, normalised where they are used."""
 
-    def __init__(self, data: SuiteData, normalise: Callable[[Tensor], Tensor]):
+    def __init__(self, data: SuiteDataModule, normalise: Callable[[Tensor], Tensor]):
         super().__init__()
         self.data, self.normalise = data, normalise
 
@@ -97,11 +97,11 @@ class Stream(LightningDataModule):
         return {task: self.normalise(images) for task, images in batch.items()}
 
 
-class Curves(Callback):
+class CurveCallback(Callback):
     """Keeps the loss and every number that a method logs, step by step; tells ``watch`` of each."""
 
-    def __init__(self, watch: Callable[[], None]) -> None:
-        self.watch, self.curves = watch, defaultdict[str, list[float]](list)
+    def __init__(self, on_step: Callable[[], None]) -> None:
+        self.on_step, self.curves = on_step, defaultdict[str, list[float]](list)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any
@@ -111,12 +111,14 @@ class Curves(Callback):
             numbers.setdefault("loss", outputs["loss"])
         for name, value in numbers.items():
             self.curves[name].append(float(value))
-        self.watch()
+        self.on_step()
 
 
-def data_of(run: Run, shift: Shift | None, adaptation: Adaptation | None) -> SuiteData:
+def data_of(
+    run: Run, shift: Shift | None, adaptation: AdaptationSchedule | None
+) -> SuiteDataModule:
     """The images that ``run`` may learn from: under ``shift``, or from no shift at all."""
-    return SuiteData(
+    return SuiteDataModule(
         seen_of(run),
         [],
         limit=run.limit,
@@ -133,7 +135,7 @@ def learn(
     run: Run,
     config: str,
     shift: Shift | None,
-    watch: Callable[[], None] = lambda: None,
+    on_step: Callable[[], None] = lambda: None,
     journal: Path | None = None,
 ) -> tuple[MergingMethod, dict[str, Any]]:
     """The method of ``run``, built from scratch: it looks at images, then it is merged.
@@ -144,26 +146,26 @@ def learn(
         run: what is built.
         config: its settings, canonical JSON.
         shift: under which the images are, if the run learns under each.
-        watch: called after every step of a Trainer and every validation pass of the method.
+        on_step: called after every step of a Trainer and every validation pass of the method.
         journal: where a long learning keeps a record of itself, and goes on after a kill.
 
     Returns:
         The method, ready to predict, and facts about the learning.
     """
-    method, ckpts, curves = create(run, config), checkpoints_of(run), Curves(watch)
+    method, ckpts, curves = create(run, config), checkpoints_of(run), CurveCallback(on_step)
     data, normalise = data_of(run, shift, method.adaptation), ENCODERS[run.encoder].normalise
 
-    support = Pictures(data, normalise, journal, watch)
+    access = RunDataAccess(data, normalise, journal, on_step)
 
     def fit(learner: MergingMethod) -> None:
-        where = devices.for_trainer(support.device)
-        trainer = quiet_trainer(max_epochs=1, callbacks=[curves], **where)
-        trainer.fit(learner, datamodule=Stream(data, normalise))
+        where = devices.for_trainer(access.device)
+        trainer = make_trainer(max_epochs=1, callbacks=[curves], **where)
+        trainer.fit(learner, datamodule=AdaptationData(data, normalise))
 
-    before = spent(journal) if journal else 0.0  # by a process that was killed
+    before = elapsed_seconds(journal) if journal else 0.0  # by a process that was killed
     start = perf_counter()
     with peak_memory() as peak:
-        method.build(ckpts, support, fit, device=support.device)
+        method.build(ckpts, access, fit, device=access.device)
         devices.settle()
     found = {**curves.curves, **getattr(method, "curves", {})}  # a Trainer's, and its own
     return method, {
@@ -181,7 +183,7 @@ def learn(
     }
 
 
-def adapt(run: Run, config: str, shift: Shift | None, store: Store) -> None:
+def adapt_run(run: Run, config: str, shift: Shift | None, store: Store) -> None:
     """Learn, and keep what was learned for whoever evaluates it (a unit of work).
 
     Raises:
@@ -192,7 +194,7 @@ def adapt(run: Run, config: str, shift: Shift | None, store: Store) -> None:
     def watch() -> None:
         nonlocal told
         told += 1
-        step_done()
+        report_progress()
 
     method, facts = learn(run, config, shift, watch, journal_of(run, config, shift, store))
     if method.learned is None:
@@ -200,7 +202,7 @@ def adapt(run: Run, config: str, shift: Shift | None, store: Store) -> None:
     state = {name: tensor.cpu() for name, tensor in method.learned.state_dict().items()}
     artifacts.save(artifacts.path(store, run.id, shift), state, facts)
     if left := steps_of(run) - told:
-        step_done(left)  # of a method that does not tell of its steps
+        report_progress(left)  # of a method that does not tell of its steps
 
 
 def journal_of(run: Run, config: str, shift: Shift | None, store: Store) -> Path:

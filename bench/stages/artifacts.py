@@ -61,7 +61,7 @@ def load(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, found
 
 
-def facts(file: Path) -> dict[str, Any]:
+def metadata(file: Path) -> dict[str, Any]:
     """The facts alone: however large the file is, no tensor is read, and so none is checked.
 
     ``seconds``, ``peak_mb``, ``steps``, ``adapt_on``, ``shift`` (its key, or empty),
@@ -92,16 +92,16 @@ def files(store: Store, run_id: str) -> list[Path]:
     return sorted((store.folder / "cells" / run_id).glob("learned*.safetensors"))
 
 
-def lessons(store: Store, run_id: str) -> list[dict[str, Any]]:
+def adaptation_records(store: Store, run_id: str) -> list[dict[str, Any]]:
     """The facts of everything that a run learned: once, or once for each shift."""
-    return [facts(file) for file in files(store, run_id)]
+    return [metadata(file) for file in files(store, run_id)]
 
 
-def problems(store: Store, run_ids: list[str]) -> dict[str, list[str]]:
+def diagnostics(store: Store, run_ids: list[str]) -> dict[str, list[str]]:
     """Run id -> how its learning failed, in the method's own words; of runs where it did."""
     found = {}
     for run_id in run_ids:
-        reports = [one.get("report", {}) for one in lessons(store, run_id)]
+        reports = [one.get("report", {}) for one in adaptation_records(store, run_id)]
         if told := dict.fromkeys(text for one in reports for text in one.get("problems", ())):
             found[run_id] = list(told)
     return found

@@ -29,7 +29,7 @@ from mergeshift import UserError, atomic, home, seed_of, sha256_of
 from methods import METHODS, Checkpoints, MergingMethod, Needs
 from methods.base import NO_PAPER
 from methods.common.config import BaseConfig
-from methods.common.weights import Held, Weights, load_checkpoint
+from methods.common.weights import TensorBuffers, Weights, load_checkpoint
 from methods.routing.method import RoutedMethod
 from results.schema import FLOOR
 from tasks import TASKS, Task, suite
@@ -71,7 +71,7 @@ def seen_of(run: Run) -> list[Task]:
 def show_heads(method: MergingMethod, run: Run) -> None:
     """Give a built method the heads of the unseen tasks, of which it knew nothing till now."""
     if run.unseen:
-        method.heads = Held(ENCODERS[run.encoder].heads(suite(run.suite)))
+        method.heads = TensorBuffers(ENCODERS[run.encoder].heads(suite(run.suite)))
 
 
 class External(MergingMethod):
@@ -146,12 +146,12 @@ def routes(run: Run) -> bool:
 def steps_of(run: Run) -> int:
     """Steps and validation passes of one learning; 1 where there are neither."""
     method = _unbuilt(run)
-    return (method.adaptation.steps if method.adaptation else 0) + method.passes or 1
+    return (method.adaptation.steps if method.adaptation else 0) + method.num_validation_passes or 1
 
 
 def passes_of(run: Run) -> int:
     """Validation passes that the method makes by itself, in one learning."""
-    return _unbuilt(run).passes
+    return _unbuilt(run).num_validation_passes
 
 
 def images_of(run: Run) -> int:

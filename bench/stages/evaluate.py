@@ -8,8 +8,8 @@ from bench.config import Run
 from bench.stages import artifacts
 from bench.stages.adapt import learn_to_tune
 from bench.stages.build import Cost, build, built, floor_of, learns, restored, seen_of
-from bench.stages.per_image import detects, images_of
-from bench.stages.records import cell_rows, facts_of, note
+from bench.stages.per_image import error_auroc, images_of
+from bench.stages.records import cell_rows, facts_of, write_run_facts
 from bench.stages.scoring import score
 from bench.zoo.encoders import ENCODERS
 from corruptions.base import CLEAN, Shift
@@ -17,24 +17,24 @@ from methods import MergingMethod
 from methods.routing.method import RoutedMethod
 from results.store import Store
 from tasks import suite
-from tasks.datamodule import SuiteData
+from tasks.datamodule import SuiteDataModule
 
 
-def data_of(run: Run, shifts: Sequence[Shift]) -> SuiteData:
+def data_of(run: Run, shifts: Sequence[Shift]) -> SuiteDataModule:
     """The cells of a run."""
-    return SuiteData(suite(run.suite), shifts, limit=run.limit, data_seed=run.data_seed)
+    return SuiteDataModule(suite(run.suite), shifts, limit=run.limit, data_seed=run.data_seed)
 
 
-def validate(run: Run, config: str) -> dict[str, float]:
+def validate_run(run: Run, config: str) -> dict[str, float]:
     """Accuracy on the val split of every seen task: one validation pass (a unit of work)."""
     method = learn_to_tune(run, config) if learns(run) else build(run, config)[0]
-    data = SuiteData(seen_of(run), [], limit=run.limit, data_seed=run.data_seed)
+    data = SuiteDataModule(seen_of(run), [], limit=run.limit, data_seed=run.data_seed)
     normalise = ENCODERS[run.encoder].normalise
     _, scorer = score({run.id: method}, data, "val", normalise=normalise, precision=run.precision)
     return {task.name: scorer.measure((run.id, task.name, CLEAN.key))["acc"] for task in data.tasks}
 
 
-def member(run: Run, config: str, shift: Shift, store: Store) -> tuple[MergingMethod, Cost]:
+def method_for(run: Run, config: str, shift: Shift, store: Store) -> tuple[MergingMethod, Cost]:
     """The method of ``run``, ready for ``shift``; what it has to learn was learned before."""
     if not learns(run):
         return built(run, config)
@@ -45,7 +45,7 @@ def member(run: Run, config: str, shift: Shift, store: Store) -> tuple[MergingMe
     return restored(run, config, artifact, changed)
 
 
-def evaluate(
+def evaluate_runs(
     runs: Sequence[tuple[Run, str]], shift: Shift, sweep: str, store: Store, unsure: bool = False
 ) -> None:
     """Measure several runs under one shift and store each as one file (a unit of work).
@@ -58,7 +58,7 @@ def evaluate(
             or absent.
         unsure: whether to keep how sure the methods were of every image.
     """
-    ready = {run.id: member(run, config, shift, store) for run, config in runs}
+    ready = {run.id: method_for(run, config, shift, store) for run, config in runs}
     first = runs[0][0]  # all see the same tasks
     data, floor = data_of(first, [shift]), floor_of(first) if first.unseen else None
     members = {key: method for key, (method, _) in ready.items()}
@@ -77,10 +77,10 @@ def evaluate(
             hits = {name: right.numpy() for name, right in scorer.hits(cell).items()}
             if unsure:
                 images.append(images_of(scorer, cell, shift))
-                measured |= detects(images[-1])
+                measured |= error_auroc(images[-1])
             seen = task.name not in run.unseen
             rows += cell_rows(facts, task, seen, shift, sweep, hits, measured)
-        note(run, config, cost, store)
+        write_run_facts(run, config, cost, store)
         store.images_path(run.id, shift.key).unlink(missing_ok=True)  # of other rows than these
         store.write(run.id, shift.key, pd.DataFrame(rows))
         if unsure:

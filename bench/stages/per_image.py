@@ -5,14 +5,14 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from bench.stages.scoring import Cell, Scorer
+from bench.stages.scoring import Cell, MetricsCallback
 from corruptions.base import Shift
 from results.schema import AUROC
 from results.statistics import auroc
-from results.tables.uncertainty import SCORES, suspicion
+from results.tables.uncertainty import SCORES, uncertainty_score
 
 
-def images_of(scorer: Scorer, cell: Cell, shift: Shift) -> pd.DataFrame:
+def images_of(scorer: MetricsCallback, cell: Cell, shift: Shift) -> pd.DataFrame:
     """A line per image of one cell (see :func:`lines_of`).
 
     ``max_prob`` and ``entropy`` (in nats) are of the prediction, ``u`` and ``ads`` of methods that
@@ -59,8 +59,8 @@ def lines_of(
     )
 
 
-def detects(images: pd.DataFrame) -> dict[str, float]:
+def error_auroc(images: pd.DataFrame) -> dict[str, float]:
     """``auroc_wrong:SCORE`` of one cell for every score; none where all answers are alike."""
     wrong = ~images["right"].to_numpy()
-    found = {name: auroc(suspicion(images, name), wrong) for name in SCORES}
+    found = {name: auroc(uncertainty_score(images, name), wrong) for name in SCORES}
     return {f"{AUROC}{name}": value for name, value in found.items() if not np.isnan(value)}

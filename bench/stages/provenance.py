@@ -17,7 +17,8 @@ def seen_before(runs: Sequence[Run], store: Store) -> dict[str, list[dict[str, s
         notes = store.path(run.id, "run").with_suffix(".json")
         known = [store.run(run.id)] if notes.exists() else []
         found[run.id] = [
-            facts.get("data", {}) for facts in (*known, *artifacts.lessons(store, run.id))
+            facts.get("data", {})
+            for facts in (*known, *artifacts.adaptation_records(store, run.id))
         ]
     return found
 

@@ -17,7 +17,7 @@ from results.store import Store
 from tasks import Task, world_of
 
 
-def note(run: Run, config: str, cost: Cost, store: Store) -> None:
+def write_run_facts(run: Run, config: str, cost: Cost, store: Store) -> None:
     """Write what belongs to the whole run, before its first cell counts as finished.
 
     Raises:

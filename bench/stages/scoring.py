@@ -1,9 +1,8 @@
-"""What is measured of answers: a callback collects them, cell by cell.
+"""Score built methods: all of them look at the same batches, and a callback measures.
 
-Score built methods: all of them look at the same batches, and a callback counts.
-
-A :class:`Panel` is a LightningModule over one or more built methods: a batch is decoded, corrupted
-and normalised once, whoever looks at it. The :class:`Scorer` measures; methods hold no metric code.
+A :class:`SharedEvaluation` is a LightningModule over one or more built methods: a batch is decoded,
+corrupted and normalised once, whoever looks at it. The :class:`MetricsCallback` collects the
+predictions, cell by cell, and measures them; methods hold no metric code.
 """
 
 from collections import defaultdict
@@ -19,19 +18,19 @@ from torch.nn import functional as F
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from bench.runtime import devices
-from bench.runtime.lightning import quiet_trainer
-from bench.runtime.workers import step_done
+from bench.runtime.lightning import make_trainer
+from bench.runtime.workers import report_progress
 from methods import MergingMethod
 from methods.common.precision import layers_in
 from methods.routing.method import RoutedMethod
-from tasks.datamodule import SuiteData
+from tasks.datamodule import SuiteDataModule
 
 BINS = 15  # of the calibration error, equal width
 
 Cell = tuple[str, str, str]  # member, task, key of the shift
 
 
-class Answer(NamedTuple):
+class Prediction(NamedTuple):
     """What one member says of one batch."""
 
     logits: Tensor  # [B, C]
@@ -41,11 +40,11 @@ class Answer(NamedTuple):
     ads: Tensor | None = None  # [B]: discrepancy from the images beside it, of such a method
 
 
-class Scorer(Callback):
+class MetricsCallback(Callback):
     """Collects the answers of every cell and measures them once, over all its images."""
 
     def __init__(self) -> None:
-        self.answers: dict[Cell, list[Answer]] = defaultdict(list)
+        self.predictions: dict[Cell, list[Prediction]] = defaultdict(list)
         self.labels: dict[Cell, list[Tensor]] = defaultdict(list)
 
     def on_test_batch_end(
@@ -61,15 +60,15 @@ class Scorer(Callback):
             cell = (member, batch["task"], batch["shift"])
             given = {name: t for name, t in answer._asdict().items() if t is not None}
             here = {name: tensor.float().cpu() for name, tensor in given.items()}
-            self.answers[cell].append(answer._replace(**here))
+            self.predictions[cell].append(answer._replace(**here))
             self.labels[cell].append(batch["labels"].cpu())
-        step_done(len(batch["labels"]) * len(outputs))
+        report_progress(len(batch["labels"]) * len(outputs))
 
     on_validation_batch_end = on_test_batch_end
 
     def all(self, cell: Cell, part: str) -> Tensor | None:
         """One field of the answers, over all images; nothing if the member has none."""
-        found = [getattr(answer, part) for answer in self.answers[cell]]
+        found = [getattr(answer, part) for answer in self.predictions[cell]]
         return None if found[0] is None else torch.cat(found)
 
     def hits(self, cell: Cell) -> dict[str, Tensor]:
@@ -136,7 +135,7 @@ LAYERS = {"": None, "bf16": torch.bfloat16}  # precision -> type of matrix produ
 
 
 @runtime_checkable
-class Unsure(Protocol):
+class SupportsUncertainty(Protocol):
     """A method that says of each image how unsure it is of it."""
 
     def uncertainty(self, images: Tensor) -> Tensor:
@@ -146,11 +145,11 @@ class Unsure(Protocol):
         """How much it disagrees with its neighbours in the batch.  ``[B, 3, H, W] -> [B]``."""
 
 
-class Panel(LightningModule):
+class SharedEvaluation(LightningModule):
     """Several built methods that look at the same batches.
 
     Args:
-        members: by any name.
+        models: by any name.
         unseen: tasks whose experts were not merged.
         floor: answers for members that would need these; for all others they answer themselves.
         unsure: whether members that know how unsure they are shall say so.
@@ -161,23 +160,29 @@ class Panel(LightningModule):
 
     def __init__(
         self,
-        members: Mapping[str, MergingMethod],
+        models: Mapping[str, MergingMethod],
         unseen: Collection[str] = (),
-        floor: MergingMethod | None = None,
+        fallback: MergingMethod | None = None,
         unsure: bool = False,
         *,
         normalise: Normalise,
         precision: str = "",
-        turns: bool = False,
+        swap_to_device: bool = False,
     ):
         super().__init__()
-        self.normalise, self.layers, self.turns = normalise, LAYERS[precision], turns
-        self.keys, self.unseen, self.floor, self.unsure = list(members), unseen, floor, unsure
-        held = list(members.values())
-        self.members = held if turns else nn.ModuleList(held)  # a list does not follow the panel
+        self.normalise, self.layers, self.swap_to_device = (
+            normalise,
+            LAYERS[precision],
+            swap_to_device,
+        )
+        self.keys, self.unseen, self.fallback, self.unsure = list(models), unseen, fallback, unsure
+        held = list(models.values())
+        self.models = (
+            held if swap_to_device else nn.ModuleList(held)
+        )  # a list does not follow the panel
         self.seconds: dict[Cell, float] = defaultdict(float)
 
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Answer]:
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Prediction]:
         """What every member says of one batch of one cell, with the weights of those that route."""
         images, answers = self.normalise(batch["images"]), {}
         with layers_in(self.layers):
@@ -187,17 +192,17 @@ class Panel(LightningModule):
 
     def on_the_device(self) -> Iterator[tuple[str, MergingMethod]]:
         """The members; those that take turns are there while they are asked."""
-        for key, member in zip(self.keys, self.members, strict=True):
+        for key, member in zip(self.keys, self.models, strict=True):
             assert isinstance(member, MergingMethod)
-            if self.turns:
+            if self.swap_to_device:
                 member.to(self.device)
             yield key, member
-            if self.turns:
+            if self.swap_to_device:
                 member.cpu()
 
     def measured(
         self, key: str, member: MergingMethod, images: Tensor, task: str, shift: str
-    ) -> Answer:
+    ) -> Prediction:
         """What a member says of a batch of a cell, timed; and what only a test asks it."""
         devices.settle()
         start = perf_counter()
@@ -207,67 +212,74 @@ class Panel(LightningModule):
         if isinstance(member, RoutedMethod) and task not in self.unseen:
             # not timed: nobody can do it without the task
             answer = answer._replace(oracle=member.predict_oracle(images, task))
-        if self.unsure and isinstance(member, Unsure):
+        if self.unsure and isinstance(member, SupportsUncertainty):
             doubts = {"u": member.uncertainty(images), "ads": member.discrepancy(images)}
             answer = answer._replace(**doubts)
         return answer
 
-    def ask(self, member: MergingMethod, images: Tensor, task: str) -> Answer:
+    def ask(self, member: MergingMethod, images: Tensor, task: str) -> Prediction:
         """What a member says, or the floor in its place: no route then has any weight."""
-        if task not in self.unseen or not member.knows_task or self.floor is None:
-            return answered(member, images, task)
+        if task not in self.unseen or not member.knows_task or self.fallback is None:
+            return predicted(member, images, task)
         weights = None
         if isinstance(member, RoutedMethod):
             weights = images.new_zeros(len(images), len(member.routes))
-        return Answer(self.floor.predict(images, task), weights)
+        return Prediction(self.fallback.predict(images, task), weights)
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Answer]:
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Prediction]:
         """Logits of every member on one batch of one cell."""
         images, task = self.normalise(batch["images"]), batch["task"]
         with layers_in(self.layers):
             return {
-                key: Answer(member.predict(images, task)) for key, member in self.on_the_device()
+                key: Prediction(member.predict(images, task))
+                for key, member in self.on_the_device()
             }
 
 
-def answered(member: MergingMethod, images: Tensor, task: str) -> Answer:
+def predicted(member: MergingMethod, images: Tensor, task: str) -> Prediction:
     """What a member says of images, as a user would ask it."""
     if not isinstance(member, RoutedMethod):
-        return Answer(member.predict(images, task))
+        return Prediction(member.predict(images, task))
     logits, weights = member.predict_routed(images, task)
-    return Answer(logits, weights.mean(1) if weights.ndim == 3 else weights)  # over the layers
+    return Prediction(logits, weights.mean(1) if weights.ndim == 3 else weights)  # over the layers
 
 
 def score(
-    members: Mapping[str, MergingMethod],
-    data: SuiteData,
+    models: Mapping[str, MergingMethod],
+    data: SuiteDataModule,
     split: str,
     unseen: Collection[str] = (),
-    floor: MergingMethod | None = None,
+    fallback: MergingMethod | None = None,
     unsure: bool = False,
     *,
     normalise: Normalise,
     precision: str = "",
-) -> tuple[Panel, Scorer]:
-    """Show every cell of ``data`` to every member; see :class:`Panel`.
+) -> tuple[SharedEvaluation, MetricsCallback]:
+    """Show every cell of ``data`` to every member; see :class:`SharedEvaluation`.
 
     Args:
-        members: by any name.
+        models: by any name.
         data: what they are shown.
         split: test or val.
-        unseen: see :class:`Panel`.
-        floor: see :class:`Panel`.
-        unsure: see :class:`Panel`.
-        normalise: see :class:`Panel`.
-        precision: see :class:`Panel`.
+        unseen: see :class:`SharedEvaluation`.
+        fallback: see :class:`SharedEvaluation`.
+        unsure: see :class:`SharedEvaluation`.
+        normalise: see :class:`SharedEvaluation`.
+        precision: see :class:`SharedEvaluation`.
     """
-    held = [tensor for m in members.values() for tensor in (*m.parameters(), *m.buffers())]
+    held = [tensor for m in models.values() for tensor in (*m.parameters(), *m.buffers())]
     turns = sum(tensor.nbytes for tensor in held) > devices.room()
-    panel = Panel(
-        members, unseen, floor, unsure, normalise=normalise, precision=precision, turns=turns
+    panel = SharedEvaluation(
+        models,
+        unseen,
+        fallback,
+        unsure,
+        normalise=normalise,
+        precision=precision,
+        swap_to_device=turns,
     )
-    scorer = Scorer()
-    trainer = quiet_trainer(callbacks=[scorer])
+    scorer = MetricsCallback()
+    trainer = make_trainer(callbacks=[scorer])
     if split == "test":
         trainer.test(panel, datamodule=data, verbose=False)
     else:

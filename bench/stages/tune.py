@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.config import Run
-from bench.runtime.workers import Engine, Watch
+from bench.runtime.workers import Executor, OnProgress
 from bench.stages.build import candidates, seen_of
-from bench.stages.evaluate import validate
+from bench.stages.evaluate import validate_run
 from bench.zoo.experts import assess, experts_of
 from mergeshift import UserError
 from tasks import TASKS
@@ -36,7 +36,9 @@ def normalised(accuracies: Mapping[str, float], experts: Mapping[str, float]) ->
     return sum(accuracies[task] / experts[task] for task in experts) / len(experts)
 
 
-def tune(runs: Sequence[Run], engine: Engine, watch: Watch | None = None) -> dict[str, dict]:
+def tune_runs(
+    runs: Sequence[Run], engine: Executor, watch: OnProgress | None = None
+) -> dict[str, dict]:
     """Try every config of every run's grid.
 
     Returns:
@@ -50,7 +52,7 @@ def tune(runs: Sequence[Run], engine: Engine, watch: Watch | None = None) -> dic
         pass
     units = [(run, config) for run in runs for config in candidates(run)]
     trials: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
-    for (run, config), accuracies in engine.run(validate, units, watch):
+    for (run, config), accuracies in engine.run(validate_run, units, watch):
         trials[run.id][config] = accuracies
     return {run.id: _choice(run, trials[run.id]) for run in runs}
 

@@ -12,7 +12,7 @@ from lightning import seed_everything
 from torch import Tensor
 
 from bench.config import digest
-from bench.runtime.workers import Engine, Watch, step_done
+from bench.runtime.workers import Executor, OnProgress, report_progress
 from bench.zoo import hub
 from bench.zoo.encoders import ENCODERS
 from bench.zoo.finetune import Expert as Learner
@@ -88,7 +88,7 @@ def _finetuned(expert: Expert, spread: Spread) -> tuple[dict[str, Tensor], dict[
     seed_everything(seed_of("expert", expert.seed, task.name), verbose=False)
     weights, facts = finetune(
         task, encoder.vit, encoder.base(), encoder.heads([task])[task.name], encoder.recipe,
-        encoder.normalise, expert.seed, step_done, spread,
+        encoder.normalise, expert.seed, report_progress, spread,
     )  # fmt: skip
     made = {"data": task.pixels, "seed": expert.seed, "recipe": asdict(encoder.recipe)}
     return weights, facts | made
@@ -98,7 +98,7 @@ def _downloaded(expert: Expert, spread: Spread) -> tuple[dict[str, Tensor], dict
     encoder, task = ENCODERS[expert.encoder], TASKS[expert.task]
     place = encoder.place(task, expert.seed)
     found = hub.expert(place, encoder.vit, encoder.base()["proj"])
-    step_done()
+    report_progress()
     return found
 
 
@@ -197,8 +197,8 @@ def build(
     encoder: str,
     tasks: Sequence[Task],
     seed: int,
-    engine: Engine,
-    watch: Watch | None = None,
+    engine: Executor,
+    watch: OnProgress | None = None,
     spread: Spread = Spread(),  # noqa: B008
 ) -> None:
     """Make what is missing. A killed build loses the experts in flight and no other."""

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from bench.runtime import devices
-from bench.runtime.lightning import quiet_trainer
+from bench.runtime.lightning import make_trainer
 from bench.zoo.recipes import FineTune
 from mergeshift import UserError, rng_of
 from methods.common.vit import PlainOps, ViT, encode
@@ -191,9 +191,7 @@ def finetune(
         raise UserError(f"a batch of {recipe.batch} images is not divided by {spread.devices}")
     expert = Expert(vit, base, head, recipe, normalise)
     before = accuracy(expert, load(task, "val"))
-    trainer = quiet_trainer(
-        max_steps=recipe.steps, callbacks=[Steps(watch)], **spread.for_trainer()
-    )
+    trainer = make_trainer(max_steps=recipe.steps, callbacks=[Steps(watch)], **spread.for_trainer())
     trainer.fit(expert, Shares(task, recipe, seed, spread.workers))
     expert.eval()
     facts = {

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from bench.runtime.lightning import hush_hub
+from bench.runtime.lightning import silence_hub
 from bench.zoo.conversion import fitted
 from mergeshift import UserError, read_json, sha256_of
 from methods.common.vit import ViT
@@ -86,7 +86,7 @@ def fetch(place: Place, bars: bool = False) -> Path:
     """
     from huggingface_hub import hf_hub_download
 
-    hush_hub(bars)
+    silence_hub(bars)
     try:
         return Path(hf_hub_download(place.repository, place.file, revision=place.revision))
     except Exception as error:  # of the hub, of the network, of the disk

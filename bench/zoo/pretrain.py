@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from bench.runtime.lightning import hush
+from bench.runtime.lightning import silence_lightning
 from bench.zoo.pocket_clip import POCKET, Vocabulary, new_model, normalise, save_model
 from mergeshift import rng_of
 from methods.common.vit import PlainOps, encode
@@ -160,7 +160,7 @@ def pretrain(recipe: Recipe, folder: Path, out: Path) -> Path:
 
     A killed run goes on from its last checkpoint.
     """
-    hush()
+    silence_lightning()
     seed_everything(recipe.seed, verbose=False)
     tasks = [TASKS[name] for name in SUITES[recipe.suite]]
     module = Pretraining(tasks, recipe)

@@ -23,7 +23,7 @@ def others(count: int, like: Tensor) -> Tensor:
     return ~torch.eye(count, dtype=torch.bool, device=like.device)
 
 
-def nearest(apart: Tensor, count: int) -> Tensor:
+def k_nearest(apart: Tensor, count: int) -> Tensor:
     """The ``count`` nearest of each image, or all others if they are fewer.  ``-> bool [B, B]``."""
     among = others(len(apart), apart)
     far = apart.masked_fill(~among, torch.inf)
@@ -31,7 +31,7 @@ def nearest(apart: Tensor, count: int) -> Tensor:
     return torch.zeros_like(among).scatter(1, found, True)
 
 
-def within(apart: Tensor, radius: float) -> Tensor:
+def within_radius(apart: Tensor, radius: float) -> Tensor:
     """Those at most ``radius`` away.  ``-> bool [B, B]``."""
     return (apart <= radius) & others(len(apart), apart)
 
@@ -41,7 +41,7 @@ def mean_over(values: Tensor, mask: Tensor) -> Tensor:
     return (values * mask).sum(1) / mask.sum(1).clamp(min=1)
 
 
-def doubt(found: Opinion) -> Tensor:
+def neighbour_log_odds(found: Opinion) -> Tensor:
     """log(S / max_c alpha_c - 1), below 0 where the best class has more than half.  ``-> [B]``.
 
     If there is one class alone, another would have no evidence: its alpha is 1.
@@ -50,7 +50,7 @@ def doubt(found: Opinion) -> Tensor:
     return ((found.alpha.sum(-1) - best).clamp(min=1) / best).log()
 
 
-class Factors(NamedTuple):
+class DiscrepancyFactors(NamedTuple):
     """What the discrepancy is made of; see :func:`discrepancy`."""
 
     sharp: bool = True
@@ -60,7 +60,11 @@ class Factors(NamedTuple):
     own: bool = False  # x_i counts in Sharp(x_i), too
 
 
-def discrepancy(found: Opinion, near: Tensor, use: Factors = Factors()) -> Tensor:  # noqa: B008
+def discrepancy(
+    found: Opinion,
+    near: Tensor,
+    use: DiscrepancyFactors = DiscrepancyFactors(),  # noqa: B008
+) -> Tensor:
     """d_ik = Sharp(x_i) Div(x_i) Conf(x_i, x_k), of all pairs.  ``bool [B, B] -> [B, B]``.
 
     Sharp(x_i) is the mean :func:`doubt` of the neighbours j of i; Div(x_i) the mean of
@@ -72,7 +76,7 @@ def discrepancy(found: Opinion, near: Tensor, use: Factors = Factors()) -> Tenso
     d = torch.ones_like(apart)
     if use.sharp:
         among = near | ~others(len(near), near) if use.own else near
-        sharp = mean_over(doubt(found).expand_as(apart), among)
+        sharp = mean_over(neighbour_log_odds(found).expand_as(apart), among)
         d = d * (sharp if use.plain else F.softplus(sharp))[:, None]
     if use.div:
         d = d * mean_over(apart, near)[:, None]
@@ -89,17 +93,17 @@ class Pairs(NamedTuple):
     negative: Tensor  # d >= epsilon, bool [B, B]
 
 
-def parted(d: Tensor, near: Tensor, epsilon: float | Tensor) -> Pairs:
+def split_pairs(d: Tensor, near: Tensor, epsilon: float | Tensor) -> Pairs:
     """Neighbours on this side of epsilon and on the other.  ``[B, B], bool [B, B] ->``."""
     return Pairs(near & (d < epsilon), near & (d >= epsilon))
 
 
-def anchors(pairs: Pairs) -> Tensor:
+def has_both_pairs(pairs: Pairs) -> Tensor:
     """Images that have both kinds of neighbours.  ``-> bool [B]``."""
     return pairs.positive.any(1) & pairs.negative.any(1)
 
 
-def contrast(features: Tensor, pairs: Pairs, temperature: float) -> Tensor:
+def contrastive_loss(features: Tensor, pairs: Pairs, temperature: float) -> Tensor:
     """Draw positive pairs together and negative ones apart. Scalar.
 
     L = -mean_i 1 / |M+| sum_{k in M+} log(exp(s_ik / t) / sum_{m in M+ or M-} exp(s_im / t)), s the
@@ -108,7 +112,7 @@ def contrast(features: Tensor, pairs: Pairs, temperature: float) -> Tensor:
     """
     unit = F.normalize(features, dim=-1)
     s = unit @ unit.T / temperature
-    rows = anchors(pairs)
+    rows = has_both_pairs(pairs)
     if not rows.any():
         return 0 * s.sum()
     s, positive, every = s[rows], pairs.positive[rows], (pairs.positive | pairs.negative)[rows]

@@ -46,7 +46,7 @@ def two_best(alpha: Tensor) -> tuple[Tensor, Tensor]:
     return first, second
 
 
-def ambiguity(alpha: Tensor) -> Tensor:
+def evidence_contrast(alpha: Tensor) -> Tensor:
     """The contrast of evidence between classes (IEC), large where it is poor.  ``[B, L] -> [B]``.
 
     nu = (S / alpha_(1)) (L / S) (alpha_(2) / alpha_(1)) = L alpha_(2) / alpha_(1)^2.
@@ -58,7 +58,7 @@ def ambiguity(alpha: Tensor) -> Tensor:
     return alpha.shape[-1] * second / first.square()
 
 
-def divergence(alpha: Tensor) -> Tensor:
+def kl_to_uniform(alpha: Tensor) -> Tensor:
     """KL(Dir(alpha) || Dir(1)), in nats.  ``[B, L] -> [B]``."""
     strength = alpha.sum(-1)
     flat = torch.full_like(strength, alpha.shape[-1])
@@ -91,12 +91,12 @@ def correlation(x: Tensor, y: Tensor) -> Tensor:
     return (x * y).sum() / spread.sqrt()
 
 
-def inversion(found: Opinion, *, literal: bool) -> Tensor:
+def inverse_correlation_loss(found: Opinion, *, literal: bool) -> Tensor:
     """1 + corr(u, log 1 / nu) over the batch: sure images shall be the well separated ones.
 
     As transcribed it is 1 + corr(u, nu), where nu grows with u of itself (``literal``). Scalar.
     """
-    nu = ambiguity(found.alpha)
+    nu = evidence_contrast(found.alpha)
     return 1 + correlation(found.uncertainty, nu if literal else -nu.log())
 
 

@@ -18,10 +18,24 @@ from torch.nn import functional as F
 from methods.base import METHODS, Paper
 from methods.bd_merging.config import BDConfig
 from methods.bd_merging.discrepancy import mean_over
-from methods.bd_merging.router import Learned, Seen, TokenRouter, adjacency, gated, new_head, see
-from methods.bd_merging.training import Merged, Step, stage_one, stage_two, step
+from methods.bd_merging.router import (
+    BaseOutputs,
+    Learned,
+    TokenRouter,
+    adjacency,
+    encode_base,
+    gated,
+    new_head,
+)
+from methods.bd_merging.training import (
+    MergedOutputs,
+    RouterLosses,
+    learn_head,
+    router_loss,
+    summarise_router,
+)
 from methods.common.checkpoints import Checkpoints
-from methods.common.data_access import Adaptation, Needs, Support
+from methods.common.data_access import AdaptationSchedule, DataAccess, Needs
 from methods.common.losses import entropy
 from methods.common.vit import num_groups
 from methods.routing.method import NULL, RoutedMethod
@@ -61,28 +75,28 @@ class BDRouted(RoutedMethod):
         if self.cfg.gate and not self.cfg.null_route:  # what the gate holds back goes there
             self.routes, self.order = [*self.routes, NULL], [*self.order, NULL]
 
-    def see(self, images: Tensor) -> Seen:
+    def encode_base(self, images: Tensor) -> BaseOutputs:
         """One pass through theta_0 and the head."""
-        return see(images, self.eyes(), self.vit, self.learned.head)
+        return encode_base(images, self.router_encoder(), self.vit, self.learned.head)
 
     def route(self, images: Tensor, task: str) -> Tensor:
-        seen = self.see(images)
-        weights = self.held_back(self.learned.shares(seen.tokens), seen)
+        seen = self.encode_base(images)
+        weights = self.apply_gate(self.learned.shares(seen.tokens), seen)
         return weights[..., [self.order.index(name) for name in self.routes]]
 
-    def held_back(self, weights: Tensor, seen: Seen) -> Tensor:
+    def apply_gate(self, weights: Tensor, seen: BaseOutputs) -> Tensor:
         """What the router gave, less what the gate keeps; both in the order of ``order``."""
         return gated(weights, seen.opinion, self.cfg.null_route) if self.cfg.gate else weights
 
     @torch.no_grad()
     def uncertainty(self, images: Tensor) -> Tensor:
         """u, the share of belief that no class got.  ``[B, 3, H, W] -> [B]``."""
-        return self.see(images).opinion.uncertainty
+        return self.encode_base(images).opinion.uncertainty
 
     @torch.no_grad()
     def discrepancy(self, images: Tensor) -> Tensor:
         """Mean discrepancy from the neighbours within the batch.  ``[B, 3, H, W] -> [B]``."""
-        seen, cfg = self.see(images), self.cfg
+        seen, cfg = self.encode_base(images), self.cfg
         assert isinstance(cfg, BDConfig)
         near, d = adjacency(seen.unit, seen.opinion, cfg)
         return mean_over(d, near)
@@ -101,25 +115,25 @@ class BDMerging(BDRouted):
     title = "BD-Merging (reimpl.)"
     paper = Paper("xie2026bd", "2603.03920", "reconstructed from public notes on it", 2026)
     needs = Needs.IMAGES
-    lone_expert_at = {}
+    identity_config = {}
 
     @dataclass(frozen=True, kw_only=True)
     class Config(BDConfig):
         """Weights for each group of layers."""
 
     @property
-    def adaptation(self) -> Adaptation | None:
-        return Adaptation(self.cfg.steps, self.cfg.batch) if self.cfg.router else None
+    def adaptation(self) -> AdaptationSchedule | None:
+        return AdaptationSchedule(self.cfg.steps, self.cfg.batch) if self.cfg.router else None
 
-    def learn(self, ckpts: Checkpoints, support: Support) -> None:
-        found = self.look_at_all(support.images)
+    def learn(self, ckpts: Checkpoints, access: DataAccess) -> None:
+        found = self.collect_router_features(access.unlabeled)
         unit = {task: F.normalize(features, dim=-1) for task, features in found.items()}
-        self.curves, report = stage_one(self.learned, unit, self.cfg, self.generator)
+        self.curves, report = learn_head(self.learned, unit, self.cfg, self.generator)
         for problem in report["problems"]:
             warnings.warn(f"{self.name}: {problem}", stacklevel=2)
-        self.report, self.last = report, deque[Step](maxlen=10)
+        self.report, self.last = report, deque[RouterLosses](maxlen=10)
 
-    def losses(self, images: Mapping[str, Tensor]) -> Step:
+    def losses(self, images: Mapping[str, Tensor]) -> RouterLosses:
         """One batch of every task: once through theta_0, once through the mixed experts."""
         tasks, counts = sorted(images), [len(images[task]) for task in sorted(images)]
         every = torch.cat([images[task] for task in tasks])
@@ -127,9 +141,9 @@ class BDMerging(BDRouted):
             self.order.index(t) for t, n in zip(tasks, counts, strict=True) for _ in range(n)
         ]
         number = torch.tensor(numbers, device=every.device)
-        seen = self.see(every)
+        seen = self.encode_base(every)
         weights = self.learned.shares(seen.tokens)
-        mixed = self.held_back(weights, seen)[..., : self.mixer.num_routes]  # "null" is the last
+        mixed = self.apply_gate(weights, seen)[..., : self.mixer.num_routes]  # "null" is the last
         own = F.one_hot(number, self.mixer.num_routes).to(mixed)
         features = self.mixer(every, mixed, own if self.cfg.others == "task" else None)
         if self.cfg.entropy_over == "joint":
@@ -137,20 +151,20 @@ class BDMerging(BDRouted):
         else:
             parts = zip(features.split(counts), tasks, strict=True)
             unsure = torch.cat([entropy(self.classify(part, task)) for part, task in parts])
-        merged = Merged(weights, features, unsure.mean())
-        return step(seen, merged, number, self.learned.epsilon, self.cfg)
+        merged = MergedOutputs(weights, features, unsure.mean())
+        return router_loss(seen, merged, number, self.learned.epsilon, self.cfg)
 
     def adapt_loss(self, images: Mapping[str, Tensor]) -> Tensor:
         return self.losses(images).loss
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         found = self.losses(batch)
-        self.last.append(Step(*(tensor.detach() for tensor in found)))
+        self.last.append(RouterLosses(*(tensor.detach() for tensor in found)))
         self.log_dict(found.curves())
         return found.loss
 
     def on_fit_end(self) -> None:
-        found = stage_two(self.learned, list(self.last), self.cfg)
+        found = summarise_router(self.learned, list(self.last), self.cfg)
         problems = [*self.report["problems"], *found["problems"]]
         self.report = self.report | found | {"problems": problems}
         del self.last

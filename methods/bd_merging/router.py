@@ -12,7 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.bd_merging.config import BDConfig
-from methods.bd_merging.discrepancy import Factors, discrepancy, distances, nearest, within
+from methods.bd_merging.discrepancy import (
+    DiscrepancyFactors,
+    discrepancy,
+    distances,
+    k_nearest,
+    within_radius,
+)
 from methods.bd_merging.evidential_head import EvidentialHead, Opinion, label_space
 from methods.common.checkpoints import Checkpoints
 from methods.common.vit import TOKENS_AT_ONCE, PlainOps, ViT
@@ -91,7 +97,7 @@ def new_head(ckpts: Checkpoints, cfg: BDConfig) -> EvidentialHead:
     )
 
 
-class Seen(NamedTuple):
+class BaseOutputs(NamedTuple):
     """What theta_0 and the head make of images."""
 
     tokens: Tensor  # of the last layer, [B, N, W]
@@ -100,14 +106,16 @@ class Seen(NamedTuple):
 
 
 @torch.no_grad()
-def see(images: Tensor, weights: Mapping[str, Tensor], vit: ViT, head: EvidentialHead) -> Seen:
+def encode_base(
+    images: Tensor, weights: Mapping[str, Tensor], vit: ViT, head: EvidentialHead
+) -> BaseOutputs:
     """One pass through theta_0, in cache-sized parts on a CPU.  ``[B, 3, H, W] ->``."""
     cpu, ops = images.device.type == "cpu", PlainOps(weights)
     size = max(1, TOKENS_AT_ONCE // vit.num_tokens) if cpu else len(images)
     found = [encode_tokens(part, ops, vit) for part in images.split(size)]
     tokens, features = (torch.cat(part) for part in zip(*found, strict=True))
     unit = F.normalize(features, dim=-1)
-    return Seen(tokens, unit, head(unit))
+    return BaseOutputs(tokens, unit, head(unit))
 
 
 def gated(weights: Tensor, found: Opinion, null_route: bool) -> Tensor:
@@ -127,15 +135,19 @@ def gated(weights: Tensor, found: Opinion, null_route: bool) -> Tensor:
 class Adjacency(NamedTuple):
     """The images of one batch beside each other."""
 
-    near: Tensor  # bool [B, B]
+    is_neighbour: Tensor  # bool [B, B]
     d: Tensor  # [B, B], of all pairs
 
 
 def adjacency(unit: Tensor, found: Opinion, cfg: BDConfig) -> Adjacency:
     """Neighbours and discrepancies within a batch.  ``[B, D], [B, L] ->``."""
     apart = distances(unit)
-    near = nearest(apart, cfg.nearest) if cfg.near == "nearest" else within(apart, cfg.radius)
+    near = (
+        k_nearest(apart, cfg.nearest) if cfg.near == "nearest" else within_radius(apart, cfg.radius)
+    )
     if not cfg.ads:
         return Adjacency(near, apart)
-    use = Factors(cfg.sharp, cfg.div, cfg.conf, plain=cfg.sharpness == "plain", own=cfg.own)
+    use = DiscrepancyFactors(
+        cfg.sharp, cfg.div, cfg.conf, plain=cfg.sharpness == "plain", own=cfg.own
+    )
     return Adjacency(near, discrepancy(found, near, use))

@@ -11,16 +11,21 @@ import torch
 from torch import Tensor
 
 from methods.bd_merging.config import BDConfig
-from methods.bd_merging.discrepancy import anchors, contrast, parted, same_task_share
+from methods.bd_merging.discrepancy import (
+    contrastive_loss,
+    has_both_pairs,
+    same_task_share,
+    split_pairs,
+)
 from methods.bd_merging.evidential_head import (
     EvidentialHead,
     Opinion,
-    divergence,
     entropy_of_mean,
-    inversion,
+    inverse_correlation_loss,
+    kl_to_uniform,
     mean_entropy,
 )
-from methods.bd_merging.router import Learned, Seen, adjacency
+from methods.bd_merging.router import BaseOutputs, Learned, adjacency
 from methods.routing.method import NULL
 
 Features = Mapping[str, Tensor]  # task -> unit features of theta_0, [n, D]
@@ -38,8 +43,8 @@ def head_loss(found: Opinion, cfg: BDConfig) -> Tensor:
     alpha, p = found.alpha, found.probability
     weight = cfg.kl * (10 / alpha.shape[1] if cfg.kl_by == "classes" else 1)
     entropy = mean_entropy(alpha) if cfg.expected else entropy_of_mean(p)
-    loss = (entropy + weight * divergence(alpha)).mean()
-    loss = loss + cfg.gamma * inversion(found, literal=cfg.inverse == "literal")
+    loss = (entropy + weight * kl_to_uniform(alpha)).mean()
+    loss = loss + cfg.gamma * inverse_correlation_loss(found, literal=cfg.inverse == "literal")
     return loss - entropy_of_mean(p.mean(0, keepdim=True))[0] if cfg.balance else loss
 
 
@@ -99,7 +104,7 @@ def first_epsilon(
     return quantile(torch.cat(found), cfg.quantile)
 
 
-def stage_one(
+def learn_head(
     learned: Learned, features: Features, cfg: BDConfig, generator: Generators
 ) -> tuple[dict[str, list[float]], Report]:
     """Train the head, then fix epsilon.
@@ -124,7 +129,7 @@ def stage_one(
 # -- stage 2, the router -------------------------------------------------------------------------
 
 
-class Step(NamedTuple):
+class RouterLosses(NamedTuple):
     """One step of the router."""
 
     loss: Tensor  # entropy + eta * contrast - spread * evenness
@@ -143,7 +148,7 @@ class Step(NamedTuple):
         return found | {"largest_weight": self.weights.amax(-1).mean()}
 
 
-class Merged(NamedTuple):
+class MergedOutputs(NamedTuple):
     """A batch through the models that the router mixed, with a gradient."""
 
     weights: Tensor  # of the router, [B or 1, (G,) K']
@@ -151,7 +156,9 @@ class Merged(NamedTuple):
     entropy: Tensor  # of the predictions, mean
 
 
-def step(seen: Seen, merged: Merged, tasks: Tensor, first: Tensor, cfg: BDConfig) -> Step:
+def router_loss(
+    seen: BaseOutputs, merged: MergedOutputs, tasks: Tensor, first: Tensor, cfg: BDConfig
+) -> RouterLosses:
     """L_BD = L_Unsup + eta L_Dis, less what spreads the weights over the tasks.
 
     Args:
@@ -166,19 +173,19 @@ def step(seen: Seen, merged: Merged, tasks: Tensor, first: Tensor, cfg: BDConfig
     if cfg.threshold != "value":
         fixed = cfg.threshold == "first_pass"
         epsilon = first if fixed else quantile(d[near], cfg.quantile)
-    pairs = parted(d, near, epsilon)
-    between = contrast(merged.features, pairs, cfg.similarity)
+    pairs = split_pairs(d, near, epsilon)
+    between = contrastive_loss(merged.features, pairs, cfg.similarity)
     loss = merged.entropy + cfg.eta * between if cfg.contrast else merged.entropy
     evenness = entropy_of_mean(merged.weights.mean(0)).mean()
     loss = loss - cfg.spread * evenness  # each task has the same share of a batch
     share = pairs.negative.sum() / near.sum().clamp(min=1)
     same = same_task_share(pairs.negative, tasks)
-    both = anchors(pairs).float().mean()
+    both = has_both_pairs(pairs).float().mean()
     weights = merged.weights.detach()
-    return Step(loss, merged.entropy, between, evenness, weights, share, same, both)
+    return RouterLosses(loss, merged.entropy, between, evenness, weights, share, same, both)
 
 
-def stage_two(learned: Learned, last: Sequence[Step], cfg: BDConfig) -> Report:
+def summarise_router(learned: Learned, last: Sequence[RouterLosses], cfg: BDConfig) -> Report:
     """Keep the mean weights of the last steps.
 
     Returns:

@@ -10,22 +10,30 @@ from torch import Tensor, nn
 from mergeshift import seed_of
 from methods.base import MergingMethod
 from methods.bmm.config import AnchorConfig, BMMConfig
-from methods.bmm.inner import Constants, Family, Part, anchor_of, keys_of, modules_of, ordered
-from methods.bmm.outer import Validation, choose, expert_accuracies
+from methods.bmm.inner import (
+    Hyperparameters,
+    MergedModels,
+    SolvedLayer,
+    anchor_of,
+    keys_of,
+    modules_of,
+    ordered,
+)
+from methods.bmm.outer import Validation, expert_accuracies, search_hyperparameters
 from methods.common.checkpoints import Checkpoints
-from methods.common.data_access import Needs, Support
-from methods.common.linear_layers import Module, assemble
-from methods.common.regression import Regression
-from methods.common.timer import Clock
-from methods.common.weights import Held, Weights
+from methods.common.data_access import DataAccess, Needs
+from methods.common.linear_layers import LinearLayer, with_layers
+from methods.common.regression import MatrixNormalPosterior
+from methods.common.timer import Timer
+from methods.common.weights import TensorBuffers, Weights
 
 
-class Anchored(MergingMethod):
+class AnchoredMethod(MergingMethod):
     """W = W_0 + s (M - W_0) for each matrix, M around an anchor; the anchor's other tensors."""
 
     cfg: Any  # an AnchorConfig
     learned: nn.ModuleDict | None
-    drawn_as: ClassVar[str]  # methods of one name draw the same trials from the same seed
+    trial_seed_key: ClassVar[str]  # methods of one name draw the same trials from the same seed
 
     # -- what a method of this kind overrides ------------------------------------------------
 
@@ -34,27 +42,29 @@ class Anchored(MergingMethod):
         self,
         ckpts: Checkpoints,
         anchor: Mapping[str, Tensor],
-        modules: Sequence[Module],
-        support: Support,
-        clock: Clock,
-    ) -> list[Regression]:
+        modules: Sequence[LinearLayer],
+        access: DataAccess,
+        clock: Timer,
+    ) -> list[MatrixNormalPosterior]:
         """What each module is solved with; ``anchor`` holds the parameters of the modules."""
 
     @abstractmethod
-    def unlearned(self, ckpts: Checkpoints, rest: Weights) -> Weights:
+    def merge_without_data(self, ckpts: Checkpoints, rest: Weights) -> Weights:
         """The merged weights where nothing is looked at; ``rest`` is the anchor."""
 
     @property
-    def fixed(self) -> dict[str, float]:
+    def default_hyperparameters(self) -> dict[str, float]:
         """The kinds of constants, with their values where none are searched."""
         return {"scale": self.cfg.scale}
 
-    def prepare_learned(self, ckpts: Checkpoints, modules: Sequence[Module]) -> nn.ModuleDict:
+    def prepare_learned(self, ckpts: Checkpoints, modules: Sequence[LinearLayer]) -> nn.ModuleDict:
         """Room for what is learned."""
         names = dict.fromkeys(module.name for module in modules)
         return nn.ModuleDict({"matrices": zeros({k: ckpts.base.shape(k) for k in names})})
 
-    def keep(self, family: Family, constants: Constants, validation: Validation | None) -> None:
+    def store(
+        self, family: MergedModels, constants: Hyperparameters, validation: Validation | None
+    ) -> None:
         """Fill ``learned`` with the model at these constants."""
         write(self.part("matrices"), family.matrices(constants))
 
@@ -65,7 +75,7 @@ class Anchored(MergingMethod):
         return Needs.VAL_LABELS if self.cfg.trials else Needs.NOTHING
 
     @property
-    def passes(self) -> int:
+    def num_validation_passes(self) -> int:
         if not self.cfg.trials:
             return 0
         return self.cfg.trials + 1 + (self.cfg.objective == "normalised")  # the best; the experts
@@ -75,11 +85,11 @@ class Anchored(MergingMethod):
         """Numbers of what predicts: what was learned is a part of it."""
         return sum(tensor.numel() for tensor in self.models.buffers())
 
-    def part(self, name: str) -> Held:
+    def part(self, name: str) -> TensorBuffers:
         """One part of what was learned."""
         assert self.learned is not None
         found = self.learned[name]
-        assert isinstance(found, Held)
+        assert isinstance(found, TensorBuffers)
         return found
 
     def prepare(self, ckpts: Checkpoints) -> None:
@@ -87,60 +97,70 @@ class Anchored(MergingMethod):
             self.learned = self.prepare_learned(ckpts, modules_of(ckpts.base, self.cfg))
 
     @torch.no_grad()
-    def learn(self, ckpts: Checkpoints, support: Support) -> None:
+    def learn(self, ckpts: Checkpoints, access: DataAccess) -> None:
         if self.learned is None:
             return
-        cfg, ckpts, clock, validation = self.cfg, ordered(ckpts), Clock(self.device), None
-        family = self.family(ckpts, support, clock)
-        constants = {f"{kind}.{k}": v for kind, v in self.fixed.items() for k in family.keys}
+        cfg, ckpts, clock, validation = self.cfg, ordered(ckpts), Timer(self.device), None
+        family = self.family(ckpts, access, clock)
+        constants = {
+            f"{kind}.{k}": v
+            for kind, v in self.default_hyperparameters.items()
+            for k in family.keys
+        }
         if Needs.VAL_LABELS in self.needs:
             heads = {task: self.heads()[task] for task in ckpts.experts}
-            validation = Validation(support, heads, self.vit, cfg.val_images)
+            validation = Validation(access, heads, self.vit, cfg.val_images)
         if cfg.trials and validation:
             experts = dict.fromkeys(validation.data, 1.0)
             if cfg.objective == "normalised":
                 experts = expert_accuracies(validation, ckpts)
-            constants, self.report = choose(
+            constants, self.report = search_hyperparameters(
                 cfg, family, validation, experts, clock,
-                seed_of(self.drawn_as, self.seed), support.journal,
+                seed_of(self.trial_seed_key, self.seed), access.journal,
             )  # fmt: skip
         self.report["constants"] = constants
-        self.keep(family, constants, validation)
+        self.store(family, constants, validation)
         self.report["seconds"] = clock.report()
 
-    def family(self, ckpts: Checkpoints, support: Support, clock: Clock) -> Family:
+    def family(self, ckpts: Checkpoints, access: DataAccess, clock: Timer) -> MergedModels:
         """All models that the constants may choose from."""
         cfg: AnchorConfig = self.cfg
         modules, rest = modules_of(ckpts.base, cfg), anchor_of(ckpts, cfg)
         with clock("anchor"):
             whole = {name: rest[name].clone() for name in rest}
-        solvers = self.regressions(ckpts, whole, modules, support, clock)
+        solvers = self.regressions(ckpts, whole, modules, access, clock)
         parts = [
-            Part(module, key, ckpts.base[module.name][module.rows].clone(), solver)
+            SolvedLayer(module, key, ckpts.base[module.name][module.rows].clone(), solver)
             for module, key, solver in zip(
                 modules, keys_of(modules, cfg.depth), solvers, strict=True
             )
         ]
         done = {module.name for module in modules}
         others = {name: tensor for name, tensor in whole.items() if name not in done}
-        return Family(parts, others, cfg.assembly if isinstance(cfg, BMMConfig) else "base")
+        return MergedModels(parts, others, cfg.assembly if isinstance(cfg, BMMConfig) else "base")
 
     def merge(self, ckpts: Checkpoints) -> Weights | Mapping[str, Weights]:
         rest = anchor_of(ckpts, self.cfg)
-        return self.unlearned(ckpts, rest) if self.learned is None else self.restored(ckpts, rest)
+        return (
+            self.merge_without_data(ckpts, rest)
+            if self.learned is None
+            else self.merge_from_state(ckpts, rest)
+        )
 
-    def restored(self, ckpts: Checkpoints, rest: Weights) -> Weights | Mapping[str, Weights]:
+    def merge_from_state(
+        self, ckpts: Checkpoints, rest: Weights
+    ) -> Weights | Mapping[str, Weights]:
         """The merged weights out of ``learned``; matrices of the anchor are not read."""
         held = self.part("matrices")()
-        return assemble(rest, modules_of(ckpts.base, self.cfg), lambda name, _: held[name])
+        return with_layers(rest, modules_of(ckpts.base, self.cfg), lambda name, _: held[name])
 
 
-def zeros(shapes: Mapping[str, tuple[int, ...]]) -> Held:
+def zeros(shapes: Mapping[str, tuple[int, ...]]) -> TensorBuffers:
     """Room for tensors."""
-    return Held({name: torch.zeros(shape) for name, shape in shapes.items()})
+    return TensorBuffers({name: torch.zeros(shape) for name, shape in shapes.items()})
 
 
-def write(held: Held, tensors: Mapping[str, Tensor]) -> None:
+def write(held: TensorBuffers, tensors: Mapping[str, Tensor]) -> None:
     """Put tensors where there is room for them."""
     room = held()
     for name, tensor in tensors.items():

@@ -15,15 +15,21 @@ from mergeshift import UserError
 from methods.base import METHODS
 from methods.bmm.config import AnchorConfig, BMMConfig
 from methods.common.checkpoints import Checkpoints
-from methods.common.linear_layers import Module, assemble, matrices_of
-from methods.common.regression import Regression, Sums, image_grams, normalised, task_vector_gram
+from methods.common.linear_layers import LinearLayer, linear_layers, with_layers
+from methods.common.regression import (
+    MatrixNormalPosterior,
+    SufficientStatistics,
+    image_grams,
+    normalised,
+    task_vector_gram,
+)
 from methods.common.vit import ViT
 from methods.common.weights import Weights
 
 ANCHORS = {"ta": "task_arithmetic", "tsv": "tsv", "wudi": "wudi"}
 THIRDS = ("early", "middle", "late")
 
-Constants = Mapping[str, float]  # "alpha.KEY" and "scale.KEY" -> value; see ``keys_of``
+Hyperparameters = Mapping[str, float]  # "alpha.KEY" and "scale.KEY" -> value; see ``keys_of``
 Images = Callable[[str], Iterable[Tensor]]  # task -> its images, in batches
 
 
@@ -43,17 +49,17 @@ def anchor_of(ckpts: Checkpoints, cfg: AnchorConfig) -> Weights:
     return merged
 
 
-def modules_of(base: Weights, cfg: AnchorConfig) -> list[Module]:
+def modules_of(base: Weights, cfg: AnchorConfig) -> list[LinearLayer]:
     """The matrices that are merged: of residual blocks, or all in a model that has none.
 
     q, k and v have the same inputs, and so the same Gram: with data alone they are solved as one
     matrix, however the anchor reads them.
     """
     shared = isinstance(cfg, BMMConfig) and cfg.gram == "data" and cfg.sees_images
-    return matrices_of(base, "blocks", split=cfg.in_proj == "split" and not shared)
+    return linear_layers(base, "blocks", split=cfg.in_proj == "split" and not shared)
 
 
-def keys_of(modules: Sequence[Module], depth: bool) -> list[str]:
+def keys_of(modules: Sequence[LinearLayer], depth: bool) -> list[str]:
     """Which constants a module shares with others: those of its group, or group and third.
 
     >>> modules = [Module("w", slice(0, 1), "w", "qkv", block) for block in range(6)]
@@ -99,11 +105,14 @@ def gram_of(cfg: BMMConfig, tau: Tensor, seen: Tensor | None = None, images: int
 
 
 def vector_sums(
-    ckpts: Checkpoints, anchor: Tensor, modules: Sequence[Module], cfg: BMMConfig
-) -> list[Sums]:
+    ckpts: Checkpoints, anchor: Tensor, modules: Sequence[LinearLayer], cfg: BMMConfig
+) -> list[SufficientStatistics]:
     """Without data: the sums of the modules of one parameter, each expert's read once."""
     name, experts = modules[0].name, ckpts.experts.values()
-    base, sums = ckpts.base[name], [Sums.start(anchor[module.rows]) for module in modules]
+    base, sums = (
+        ckpts.base[name],
+        [SufficientStatistics.start(anchor[module.rows]) for module in modules],
+    )
     for expert in experts:
         weight = expert[name]
         for module, one in zip(modules, sums, strict=True):
@@ -115,17 +124,17 @@ def vector_sums(
 def data_sums(
     ckpts: Checkpoints,
     anchor: Mapping[str, Tensor],
-    modules: Sequence[Module],
+    modules: Sequence[LinearLayer],
     cfg: BMMConfig,
     images: Images,
     vit: ViT,
-) -> list[Sums]:
+) -> list[SufficientStatistics]:
     """With the inputs of each expert on its own images: one expert in memory at a time.
 
     Raises:
         UserError: a task has no images, and nothing else is to stand in for them.
     """
-    sums = [Sums.start(anchor[module.name][module.rows]) for module in modules]
+    sums = [SufficientStatistics.start(anchor[module.name][module.rows]) for module in modules]
     base = {module.name: ckpts.base[module.name] for module in modules}
     for task, expert in ckpts.experts.items():
         weights = {name: expert[name].clone() for name in expert}
@@ -142,19 +151,21 @@ def data_sums(
 # -- merged matrices -----------------------------------------------------------------------------
 
 
-class Part(NamedTuple):
+class SolvedLayer(NamedTuple):
     """One module, ready for every alpha and scale."""
 
-    module: Module
+    module: LinearLayer
     key: str  # of its constants
     base: Tensor  # W_0, [out, in]
-    regression: Regression
+    regression: MatrixNormalPosterior
 
 
-class Family:
+class MergedModels:
     """Merged models, by their constants: one product per module makes a new one."""
 
-    def __init__(self, parts: Sequence[Part], rest: Mapping[str, Tensor], assembly: str = "base"):
+    def __init__(
+        self, parts: Sequence[SolvedLayer], rest: Mapping[str, Tensor], assembly: str = "base"
+    ):
         self.parts, self.rest, self.assembly = list(parts), dict(rest), assembly
 
     @property
@@ -162,7 +173,7 @@ class Family:
         """Which constants there are, in order of first use."""
         return list(dict.fromkeys(part.key for part in self.parts))
 
-    def matrices(self, constants: Constants) -> dict[str, Tensor]:
+    def matrices(self, constants: Hyperparameters) -> dict[str, Tensor]:
         """The merged matrices, whole parameters.  Name -> ``[out, in]``."""
         found: dict[str, list[Tensor]] = {}
         for part in self.parts:
@@ -172,7 +183,7 @@ class Family:
             found.setdefault(part.module.name, []).append(own)
         return {name: torch.cat(rows) for name, rows in found.items()}
 
-    def model(self, constants: Constants) -> dict[str, Tensor]:
+    def model(self, constants: Hyperparameters) -> dict[str, Tensor]:
         """All tensors of the merged model."""
         return {**self.rest, **self.matrices(constants)}
 
@@ -187,7 +198,7 @@ def solved_once(ckpts: Checkpoints, rest: Weights, cfg: BMMConfig) -> Weights:
     """Without data and without a search, lazily: reading a matrix reads it of every expert."""
     ckpts = ordered(ckpts)
 
-    def make(name: str, modules: list[Module]) -> Tensor:
+    def make(name: str, modules: list[LinearLayer]) -> Tensor:
         anchor, base, rows = rest[name], ckpts.base[name], []
         for module, sums in zip(modules, vector_sums(ckpts, anchor, modules, cfg), strict=True):
             own = base[module.rows].double()
@@ -195,4 +206,4 @@ def solved_once(ckpts: Checkpoints, rest: Weights, cfg: BMMConfig) -> Weights:
             rows.append(scaled(own, sums.anchor, mean, cfg.scale, cfg.assembly))
         return torch.cat(rows).to(base.dtype)
 
-    return assemble(rest, modules_of(ckpts.base, cfg), make)
+    return with_layers(rest, modules_of(ckpts.base, cfg), make)

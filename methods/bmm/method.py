@@ -14,19 +14,19 @@ from torch import Tensor, float32
 
 from mergeshift import UserError
 from methods.base import METHODS, Paper
-from methods.bmm.base import Anchored
+from methods.bmm.base import AnchoredMethod
 from methods.bmm.config import BMMConfig
 from methods.bmm.inner import data_sums, solved_once, vector_sums
 from methods.common.checkpoints import Checkpoints
-from methods.common.data_access import Needs, Support
-from methods.common.linear_layers import Module
-from methods.common.regression import EXACT, ROUNDED, Regression
-from methods.common.timer import Clock
+from methods.common.data_access import DataAccess, Needs
+from methods.common.linear_layers import LinearLayer
+from methods.common.regression import EXACT, ROUNDED, MatrixNormalPosterior
+from methods.common.timer import Timer
 from methods.common.weights import Weights
 
 
 @METHODS.register("bmm")
-class BMM(Anchored):
+class BMM(AnchoredMethod):
     """M = W_A + [sum_t beta_t (W_t - W_A) G_t] (sum_t beta_t G_t + alpha I)^-1, G_t = X_t^T X_t.
 
     X_t are the inputs that expert t gives the module on unlabelled images of its own task, and W_A
@@ -37,8 +37,8 @@ class BMM(Anchored):
 
     title = "BMM (reimpl.)"
     paper = Paper("li2026bayesian", "2605.12843", "reconstructed from public notes on it", 2026)
-    lone_expert_at = {"anchor": "ta", "anchor_scale": 1.0, "trials": 0}
-    drawn_as = "bmm"  # of all its variants: what differs between them is not luck
+    identity_config = {"anchor": "ta", "anchor_scale": 1.0, "trials": 0}
+    trial_seed_key = "bmm"  # of all its variants: what differs between them is not luck
 
     @dataclass(frozen=True, kw_only=True)
     class Config(BMMConfig):
@@ -52,31 +52,31 @@ class BMM(Anchored):
         return super().needs | images
 
     @property
-    def fixed(self) -> dict[str, float]:
-        return {"alpha": self.cfg.alpha, **super().fixed}
+    def default_hyperparameters(self) -> dict[str, float]:
+        return {"alpha": self.cfg.alpha, **super().default_hyperparameters}
 
     def regressions(
         self,
         ckpts: Checkpoints,
         anchor: Mapping[str, Tensor],
-        modules: Sequence[Module],
-        support: Support,
-        clock: Clock,
-    ) -> list[Regression]:
+        modules: Sequence[LinearLayer],
+        access: DataAccess,
+        clock: Timer,
+    ) -> list[MatrixNormalPosterior]:
         sums = []
         with clock("grams"):
             if self.cfg.sees_images:
-                sums = data_sums(ckpts, anchor, modules, self.cfg, support.images, self.vit)
+                sums = data_sums(ckpts, anchor, modules, self.cfg, access.unlabeled, self.vit)
             else:
                 for name, some in groupby(modules, lambda module: module.name):
                     sums += vector_sums(ckpts, anchor[name], list(some), self.cfg)
         found, noise = [], ROUNDED if self.cfg.sees_images else EXACT
         with clock("eigh"):
             while sums:  # one at a time: what has been decomposed is let go
-                found.append(Regression.decompose(sums.pop(), noise).to(float32))
+                found.append(MatrixNormalPosterior.decompose(sums.pop(), noise).to(float32))
         return found[::-1]
 
-    def unlearned(self, ckpts: Checkpoints, rest: Weights) -> Weights:
+    def merge_without_data(self, ckpts: Checkpoints, rest: Weights) -> Weights:
         if self.cfg.sees_images:
             raise UserError(f"{self.name} merges what it learned from images: build it first")
         return solved_once(ckpts, rest, self.cfg)

@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from methods.bmm.config import ALPHAS, SCALES, AnchorConfig, BMMConfig
-from methods.bmm.inner import Constants, Family
+from methods.bmm.inner import Hyperparameters, MergedModels
 from methods.common.checkpoints import Checkpoints
-from methods.common.data_access import Support, first
+from methods.common.data_access import DataAccess, take_images
 from methods.common.study import Space, best, search
-from methods.common.timer import Clock
+from methods.common.timer import Timer
 from methods.common.vit import ViT, encode_plain
 
 Model = Mapping[str, Tensor]
@@ -25,17 +25,17 @@ class Validation:
     """Labelled images of every task, in memory, in the order of the alphabet.
 
     Args:
-        support: where they come from; it is told of every pass.
+        access: where they come from; it is told of every pass.
         heads: of the tasks, ``[C, D]``.
         vit: the architecture.
         limit: the first so many of each task; 0: all.
     """
 
-    def __init__(self, support: Support, heads: Mapping[str, Tensor], vit: ViT, limit: int = 0):
-        self.vit, self.heads, self.passed = vit, heads, support.passed
+    def __init__(self, access: DataAccess, heads: Mapping[str, Tensor], vit: ViT, limit: int = 0):
+        self.vit, self.heads, self.count_pass = vit, heads, access.count_pass
         self.data: dict[str, tuple[Tensor, Tensor]] = {}
         for task in sorted(heads):
-            batches = first(support.labelled(task), limit or None)
+            batches = take_images(access.validation(task), limit or None)
             images, labels = zip(*batches, strict=True)
             self.data[task] = torch.cat(images), torch.cat(labels)
 
@@ -55,7 +55,7 @@ class Validation:
         """Task -> share of images that are classified right: one validation pass."""
         return {task: self.accuracy(model, task) for task in self.data}
 
-    def together(self, models: Iterable[Model]) -> tuple[float, dict[str, float]]:
+    def ensemble_nll(self, models: Iterable[Model]) -> tuple[float, dict[str, float]]:
         """What the models' mean probabilities are worth: a validation pass for each model.
 
         Returns:
@@ -66,16 +66,16 @@ class Validation:
         for model in models:
             for task, found in logits.items():
                 found.append(self.logits(model, task))
-            self.passed()
+            self.count_pass()
         losses, accuracies = [], {}
         for task, found in logits.items():
-            shares, labels = mean_share(torch.stack(found)), self.data[task][1]
+            shares, labels = mean_log_prob(torch.stack(found)), self.data[task][1]
             losses.append(F.nll_loss(shares, labels).item())
             accuracies[task] = (shares.argmax(-1) == labels).sum().item() / len(labels)
         return sum(losses) / len(losses), accuracies
 
 
-def mean_share(logits: Tensor) -> Tensor:
+def mean_log_prob(logits: Tensor) -> Tensor:
     """The logarithm of mean probabilities.  ``[S, B, C] -> [B, C]``."""
     return logits.log_softmax(-1).logsumexp(0) - log(len(logits))
 
@@ -87,11 +87,11 @@ def expert_accuracies(validation: Validation, ckpts: Checkpoints) -> dict[str, f
         expert = ckpts.experts[task]
         model = {name: expert[name].clone() for name in expert}
         found[task] = max(validation.accuracy(model, task), 1 / len(labels))
-    validation.passed()
+    validation.count_pass()
     return found
 
 
-def space_of(cfg: AnchorConfig, family: Family) -> dict[str, tuple[float, float, bool]]:
+def space_of(cfg: AnchorConfig, family: MergedModels) -> dict[str, tuple[float, float, bool]]:
     """What is searched: alpha and scale of every key, the scale alone if there is no alpha."""
     scale = (cfg.scale_low, cfg.scale_high, False)
     space: dict[str, tuple[float, float, bool]] = {}
@@ -102,7 +102,7 @@ def space_of(cfg: AnchorConfig, family: Family) -> dict[str, tuple[float, float,
     return space
 
 
-def starts_of(cfg: AnchorConfig, space: Space) -> list[dict[str, float]]:
+def initial_points(cfg: AnchorConfig, space: Space) -> list[dict[str, float]]:
     """What is tried first: the anchor, then constants that are alike for all modules."""
     if isinstance(cfg, BMMConfig):
         alphas = ALPHAS if cfg.ladder else ALPHAS[:1]
@@ -118,12 +118,12 @@ def starts_of(cfg: AnchorConfig, space: Space) -> list[dict[str, float]]:
     return [start for n, start in enumerate(starts) if start not in starts[:n]]
 
 
-def choose(
+def search_hyperparameters(
     cfg: AnchorConfig,
-    family: Family,
+    family: MergedModels,
     validation: Validation,
     experts: Mapping[str, float],
-    clock: Clock,
+    clock: Timer,
     seed: int,
     journal: Path | None,
 ) -> tuple[dict[str, float], dict[str, Any]]:
@@ -146,24 +146,24 @@ def choose(
     """
     space = space_of(cfg, family)
 
-    def accuracies(constants: Constants) -> dict[str, float]:
+    def accuracies(constants: Hyperparameters) -> dict[str, float]:
         with clock("solve"):
             model = family.model(constants)
         with clock("validation"):
             return validation.accuracies(model)
 
-    def score(constants: Constants) -> float:
+    def score(constants: Hyperparameters) -> float:
         found = accuracies(constants)
         return sum(found[task] / experts[task] for task in found) / len(found)
 
-    starts = starts_of(cfg, space)
+    starts = initial_points(cfg, space)
     trials = search(
         space, score, starts=starts, trials=cfg.trials, startup=cfg.startup, sampler=cfg.sampler,
-        seed=seed, journal=journal, watch=validation.passed,
+        seed=seed, journal=journal, watch=validation.count_pass,
     )  # fmt: skip
     chosen = best(trials)
     val = accuracies(chosen.params)
-    validation.passed()
+    validation.count_pass()
     clock.seconds["trials"] = sum(trial.seconds for trial in trials)
     number = trials.index(chosen)
     return chosen.params, {

@@ -16,31 +16,31 @@ from mergeshift import UserError
 from methods.base import METHODS
 from methods.bmm.base import write, zeros
 from methods.bmm.config import BMMConfig
-from methods.bmm.inner import Constants, Family, Part, modules_of
+from methods.bmm.inner import Hyperparameters, MergedModels, SolvedLayer, modules_of
 from methods.bmm.method import BMM
-from methods.bmm.outer import Validation, mean_share
+from methods.bmm.outer import Validation, mean_log_prob
 from methods.common.checkpoints import Checkpoints
 from methods.common.data_access import Needs
-from methods.common.linear_layers import Module, assemble
+from methods.common.linear_layers import LinearLayer, with_layers
 from methods.common.vit import encode_plain
 from methods.common.weights import Weights
 
 
-def roots_of(family: Family, constants: Constants) -> dict[str, Tensor]:
+def roots_of(family: MergedModels, constants: Hyperparameters) -> dict[str, Tensor]:
     """What noise of each module is multiplied by at kappa = 1.  Name -> ``[in, in]``."""
     return {name_of(part.module): root_of(part, constants) for part in family.parts}
 
 
-def root_of(part: Part, constants: Constants) -> Tensor:
+def root_of(part: SolvedLayer, constants: Hyperparameters) -> Tensor:
     """R = s c A^-1/2, c = ||W_A - W_0||_F / sqrt(out tr A^-1): so large is Z R^T."""
     solver, alpha = part.regression, constants[f"alpha.{part.key}"]
-    size = (solver.anchor - part.base).norm() / solver.spread(alpha)
-    return constants[f"scale.{part.key}"] * size * solver.root(alpha)
+    size = (solver.anchor - part.base).norm() / solver.rms_deviation(alpha)
+    return constants[f"scale.{part.key}"] * size * solver.covariance_sqrt(alpha)
 
 
-def drawn(
+def sample_weights(
     mean: Tensor,
-    modules: Sequence[Module],
+    modules: Sequence[LinearLayer],
     roots: Mapping[str, Tensor],
     generator: Callable[[str], Generator],
 ) -> Tensor:
@@ -60,7 +60,7 @@ def drawn(
     return found
 
 
-def answer(logits: Tensor) -> Tensor:
+def ensemble_logits(logits: Tensor) -> Tensor:
     """The logarithm of mean probabilities, on average as high as the logits.  ``[S, B, C]``.
 
     A softmax does not see by how much the logits of an image are shifted.
@@ -68,11 +68,11 @@ def answer(logits: Tensor) -> Tensor:
     Returns:
         ``[B, C]``.
     """
-    shares = mean_share(logits)
+    shares = mean_log_prob(logits)
     return shares + (logits.mean(0) - shares).mean(-1, keepdim=True)
 
 
-def name_of(module: Module) -> str:
+def name_of(module: LinearLayer) -> str:
     """A name for one module, of which a parameter may have several: q, k and v."""
     return f"{module.name}:{module.rows.start}"
 
@@ -90,7 +90,7 @@ class BMMSampled(BMM):
 
     title = "BMM, sampled (reimpl.)"
     version = 2  # trials drawn as those of bmm
-    lone_expert_at = {**BMM.lone_expert_at, "kappa": 1e-9}
+    identity_config = {**BMM.identity_config, "kappa": 1e-9}
 
     @dataclass(frozen=True, kw_only=True)
     class Config(BMMConfig):
@@ -107,9 +107,11 @@ class BMMSampled(BMM):
         return super().needs | (Needs.NOTHING if self.cfg.kappa else Needs.VAL_LABELS)
 
     @property
-    def passes(self) -> int:
+    def num_validation_passes(self) -> int:
         sizes = 1 if self.cfg.kappa else len(KAPPAS)
-        return super().passes + sizes * self.cfg.samples * (Needs.VAL_LABELS in self.needs)
+        return super().num_validation_passes + sizes * self.cfg.samples * (
+            Needs.VAL_LABELS in self.needs
+        )
 
     @property
     def stores(self) -> str:
@@ -118,21 +120,23 @@ class BMMSampled(BMM):
     def prepare(self, ckpts: Checkpoints) -> None:  # also where nothing is looked at
         self.learned = self.prepare_learned(ckpts, modules_of(ckpts.base, self.cfg))
 
-    def prepare_learned(self, ckpts: Checkpoints, modules: Sequence[Module]) -> nn.ModuleDict:
+    def prepare_learned(self, ckpts: Checkpoints, modules: Sequence[LinearLayer]) -> nn.ModuleDict:
         room = super().prepare_learned(ckpts, modules)
         widths = {name_of(module): ckpts.base.shape(module.name)[1] for module in modules}
         room["roots"] = zeros({name: (width, width) for name, width in widths.items()})
         return room
 
-    def keep(self, family: Family, constants: Constants, validation: Validation | None) -> None:
-        super().keep(family, constants, validation)
+    def store(
+        self, family: MergedModels, constants: Hyperparameters, validation: Validation | None
+    ) -> None:
+        super().store(family, constants, validation)
         cfg, roots, found = self.cfg, roots_of(family, constants), {}
         whole, modules = Weights(family.model(constants)), [part.module for part in family.parts]
         for size in (cfg.kappa,) if cfg.kappa else KAPPAS:
             self.write_roots(roots, size)
             if validation:
-                models = (dict(self.drawn(n, whole, modules)) for n in range(cfg.samples))
-                found[size] = validation.together(models)
+                models = (dict(self.sampled_models(n, whole, modules)) for n in range(cfg.samples))
+                found[size] = validation.ensemble_nll(models)
         kappa = min(found, key=lambda size: found[size][0], default=cfg.kappa)
         self.write_roots(roots, kappa)
         self.report["constants"] = {**constants, "kappa": kappa}
@@ -145,20 +149,22 @@ class BMMSampled(BMM):
         """Keep the noise at one size."""
         write(self.part("roots"), {name: kappa * root for name, root in roots.items()})
 
-    def drawn(self, number: int, rest: Weights, modules: Sequence[Module]) -> Weights:
+    def sampled_models(self, number: int, rest: Weights, modules: Sequence[LinearLayer]) -> Weights:
         """One sample, lazily: a matrix is drawn when it is read."""
         means, roots = self.part("matrices")(), self.part("roots")()
 
-        def make(name: str, own: list[Module]) -> Tensor:
-            return drawn(means[name], own, roots, partial(self.generator, "sample", number))
+        def make(name: str, own: list[LinearLayer]) -> Tensor:
+            return sample_weights(
+                means[name], own, roots, partial(self.generator, "sample", number)
+            )
 
-        return assemble(rest, modules, make)
+        return with_layers(rest, modules, make)
 
-    def restored(self, ckpts: Checkpoints, rest: Weights) -> Mapping[str, Weights]:
+    def merge_from_state(self, ckpts: Checkpoints, rest: Weights) -> Mapping[str, Weights]:
         modules = modules_of(ckpts.base, self.cfg)
-        return {str(n): self.drawn(n, rest, modules) for n in range(self.cfg.samples)}
+        return {str(n): self.sampled_models(n, rest, modules) for n in range(self.cfg.samples)}
 
-    def unlearned(self, ckpts: Checkpoints, rest: Weights) -> Weights:
+    def merge_without_data(self, ckpts: Checkpoints, rest: Weights) -> Weights:
         raise UserError(f"{self.name} keeps {self.stores}: there is no single merged model")
 
     def features(self, images: Tensor, task: str) -> Tensor:
@@ -167,7 +173,7 @@ class BMMSampled(BMM):
 
     def predict(self, images: Tensor, task: str) -> Tensor:
         """The logarithm of the samples' mean probabilities, up to a number per image."""
-        return answer(self.every(images) @ self.heads()[task].T)
+        return ensemble_logits(self.every(images) @ self.heads()[task].T)
 
     def every(self, images: Tensor) -> Tensor:
         """Unit features of every sample.  ``[B, 3, H, W] -> [S, B, D]``."""

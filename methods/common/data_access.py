@@ -37,37 +37,39 @@ _TEXT = {
 
 
 @dataclass(frozen=True)
-class Adaptation:
+class AdaptationSchedule:
     """How long a Trainer shows unlabelled images to a method."""
 
     steps: int
     batch: int  # images of every task, a step
 
 
-class Support(Protocol):
+class DataAccess(Protocol):
     """The images that a method may see before it is evaluated, normalised, in fixed order.
 
     And what lets a long learning be followed, and go on after it was killed.
     """
 
-    def images(self, task: str) -> Iterator[Tensor]:
+    def unlabeled(self, task: str) -> Iterator[Tensor]:
         """Unlabelled batches of the images kept for adapting.  ``[B, 3, H, W]``."""
 
-    def test(self, task: str) -> Iterator[Tensor]:
+    def test_stream(self, task: str) -> Iterator[Tensor]:
         """Unlabelled batches of the test images themselves.  ``[B, 3, H, W]``."""
 
-    def labelled(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
+    def validation(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of the val split with their labels.  ``[B, 3, H, W], [B]``."""
 
     @property
     def journal(self) -> Path | None:
         """A file for a record of the learning so far; ``None`` where none is to be kept."""
 
-    def passed(self) -> None:
-        """Told by a method after each of its ``passes``."""
+    def count_pass(self) -> None:
+        """Told by a method after each of its ``num_validation_passes``."""
 
 
-def first(batches: Iterable[tuple[Tensor, ...]], limit: int | None) -> Iterator[tuple[Tensor, ...]]:
+def take_images(
+    batches: Iterable[tuple[Tensor, ...]], limit: int | None
+) -> Iterator[tuple[Tensor, ...]]:
     """The first ``limit`` images of a stream of batches; ``None``: all of them.
 
     No batch is asked for beyond the one that has the last of them.
@@ -89,38 +91,38 @@ def first(batches: Iterable[tuple[Tensor, ...]], limit: int | None) -> Iterator[
 
 
 @dataclass(frozen=True)
-class Guarded:
+class CheckedDataAccess:
     """A :class:`Support` that gives what a method declared to need, and nothing else."""
 
-    support: Support | None
+    access: DataAccess | None
     needs: Needs
     method: str
 
-    def images(self, task: str) -> Iterator[Tensor]:
+    def unlabeled(self, task: str) -> Iterator[Tensor]:
         """See :class:`Support`."""
-        return self._allowed(Needs.IMAGES).images(task)
+        return self._allowed(Needs.IMAGES).unlabeled(task)
 
-    def test(self, task: str) -> Iterator[Tensor]:
+    def test_stream(self, task: str) -> Iterator[Tensor]:
         """See :class:`Support`."""
-        return self._allowed(Needs.TEST_STREAM).test(task)
+        return self._allowed(Needs.TEST_STREAM).test_stream(task)
 
-    def labelled(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
+    def validation(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
         """See :class:`Support`."""
-        return self._allowed(Needs.VAL_LABELS).labelled(task)
+        return self._allowed(Needs.VAL_LABELS).validation(task)
 
     @property
     def journal(self) -> Path | None:
         """See :class:`Support`."""
-        return self.support.journal if self.support else None
+        return self.access.journal if self.access else None
 
-    def passed(self) -> None:
+    def count_pass(self) -> None:
         """See :class:`Support`."""
-        if self.support:
-            self.support.passed()
+        if self.access:
+            self.access.count_pass()
 
-    def _allowed(self, need: Needs) -> Support:
+    def _allowed(self, need: Needs) -> DataAccess:
         if need not in self.needs:
             raise PermissionError(f"{self.method} reads {need} but declares: {self.needs}")
-        if self.support is None:
-            raise UserError(f"{self.method} needs {need}; build it with a support that has them")
-        return self.support
+        if self.access is None:
+            raise UserError(f"{self.method} needs {need}; build it with a DataAccess that has them")
+        return self.access

@@ -20,7 +20,7 @@ LINEAR = re.compile(
 )
 
 
-class Module(NamedTuple):
+class LinearLayer(NamedTuple):
     """One matrix: a whole parameter, or the rows of q, k or v in one that fuses them."""
 
     name: str  # of the parameter, "transformer.resblocks.0.attn.in_proj_weight"
@@ -30,7 +30,7 @@ class Module(NamedTuple):
     block: int  # which residual block; -1 outside
 
 
-def modules_of(base: Weights, *, split: bool) -> list[Module]:
+def modules_of(base: Weights, *, split: bool) -> list[LinearLayer]:
     """The four linear weights of every residual block, by open_clip's names, in order.
 
     Args:
@@ -46,14 +46,14 @@ def modules_of(base: Weights, *, split: bool) -> list[Module]:
     found.sort(key=lambda pair: (pair[0]["tower"], int(pair[0]["block"]),
                                  parts.index(pair[0]["part"])))  # fmt: skip
     return [
-        Module(name, rows, match["layer"], GROUPS[match["part"]], int(match["block"]))
+        LinearLayer(name, rows, match["layer"], GROUPS[match["part"]], int(match["block"]))
         for match, name in found
         if is_matrix(base, name)
         for rows in rows_of(base, name, split)
     ]
 
 
-def matrices_of(base: Weights, which: str, *, split: bool) -> list[Module]:
+def linear_layers(base: Weights, which: str, *, split: bool) -> list[LinearLayer]:
     """What is merged as a matrix in any model.
 
     Args:
@@ -67,7 +67,7 @@ def matrices_of(base: Weights, which: str, *, split: bool) -> list[Module]:
         return blocks
     done = {module.name for module in blocks} | {n for n in base if "text_projection" in n}
     return blocks + [
-        Module(name, rows, re.sub("[._]weight$", "", name), "other", -1)
+        LinearLayer(name, rows, re.sub("[._]weight$", "", name), "other", -1)
         for name in base
         if is_matrix(base, name) and name not in done
         for rows in rows_of(base, name, split)
@@ -88,8 +88,8 @@ def rows_of(base: Weights, name: str, split: bool) -> list[slice]:
     return [slice(0, rows)]
 
 
-def assemble(
-    rest: Weights, modules: Sequence[Module], make: Callable[[str, list[Module]], Tensor]
+def with_layers(
+    rest: Weights, modules: Sequence[LinearLayer], make: Callable[[str, list[LinearLayer]], Tensor]
 ) -> Weights:
     """A model whose matrices are made when they are read, one parameter at a time.
 
@@ -98,7 +98,7 @@ def assemble(
         modules: the matrices; those of one parameter cover its rows, in order.
         make: from a parameter's name and its modules to the whole parameter.
     """
-    parts: dict[str, list[Module]] = {}
+    parts: dict[str, list[LinearLayer]] = {}
     for module in modules:
         parts.setdefault(module.name, []).append(module)
 
@@ -111,7 +111,7 @@ def assemble(
 def merge_matrices(
     ckpts: Checkpoints,
     rest: Weights,
-    modules: Sequence[Module],
+    modules: Sequence[LinearLayer],
     merge: Callable[[Tensor], Tensor],
     scale: float = 1.0,
 ) -> Weights:
@@ -125,12 +125,12 @@ def merge_matrices(
         scale: of what ``merge`` gives.
     """
 
-    def make(name: str, parts: list[Module]) -> Tensor:
+    def make(name: str, parts: list[LinearLayer]) -> Tensor:
         base, taus = ckpts.base[name], task_vectors_of(ckpts, name)
         merged = torch.cat([merge(taus[:, module.rows]) for module in parts])
         return (base + scale * merged).to(base.dtype)
 
-    return assemble(rest, modules, make)
+    return with_layers(rest, modules, make)
 
 
 def task_vectors_of(ckpts: Checkpoints, name: str) -> Tensor:

@@ -18,11 +18,11 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-from methods.common.data_access import first
+from methods.common.data_access import take_images
 from methods.common.vit import TOKENS_AT_ONCE, GramOps, ViT
 
 
-class Seen(NamedTuple):
+class GramCollector(NamedTuple):
     """What the layers of a model saw."""
 
     grams: dict[str, Tensor]  # layer -> X^T X / rows of X, the mean over tokens; float64 [in, in]
@@ -31,7 +31,7 @@ class Seen(NamedTuple):
 
 def image_grams(
     weights: Mapping[str, Tensor], batches: Iterable[Tensor], vit: ViT, limit: int | None = None
-) -> Seen:
+) -> GramCollector:
     """The Grams of every linear layer's inputs, all tokens counted, also in the last block.
 
     Some images at a time: products are float32, and are added up in float64.
@@ -48,11 +48,13 @@ def image_grams(
         image no Gram.
     """
     ops, images = GramOps(weights), 0
-    for (batch,) in first(zip(batches), limit):
+    for (batch,) in take_images(zip(batches), limit):
         images += len(batch)
         for part in batch.split(max(1, TOKENS_AT_ONCE // vit.num_tokens)):
             ops.observe(part, vit)
-    return Seen({layer: gram / ops.counts[layer] for layer, gram in ops.grams.items()}, images)
+    return GramCollector(
+        {layer: gram / ops.counts[layer] for layer, gram in ops.grams.items()}, images
+    )
 
 
 def task_vector_gram(tau: Tensor, *, centre: bool = False) -> Tensor:
@@ -79,12 +81,12 @@ ROUNDED = torch.finfo(torch.float32).eps  # few thousand rows, and that of float
 
 
 @dataclass
-class Sums:
+class SufficientStatistics:
     """All that the posterior depends on, in float64; tasks are added one by one."""
 
     anchor: Tensor  # W_A, [out, in]
     gram: Tensor  # sum_t beta_t G_t, [in, in]
-    pull: Tensor  # sum_t beta_t (W_t - W_A) G_t, [out, in]
+    cross_moment: Tensor  # sum_t beta_t (W_t - W_A) G_t, [out, in]
 
     @classmethod
     def start(cls, anchor: Tensor) -> Self:
@@ -96,7 +98,7 @@ class Sums:
         """One task more."""
         part = gram.double()
         self.gram.add_(part, alpha=beta)
-        self.pull.addmm_(weight.double() - self.anchor, part, alpha=beta)
+        self.cross_moment.addmm_(weight.double() - self.anchor, part, alpha=beta)
 
     def solve(self, alpha: float) -> Tensor:
         """M at one alpha, by Cholesky: cheaper than decomposing, if it is wanted once."""
@@ -104,21 +106,21 @@ class Sums:
         precision.diagonal().add_(alpha)
         factor, failed = torch.linalg.cholesky_ex(precision)
         if failed:  # not positive definite, as alpha is no more than round-off
-            return Regression.decompose(self).solve(alpha)
-        return self.anchor + torch.cholesky_solve(self.pull.T, factor).T
+            return MatrixNormalPosterior.decompose(self).solve(alpha)
+        return self.anchor + torch.cholesky_solve(self.cross_moment.T, factor).T
 
 
 @dataclass(frozen=True)
-class Regression:
+class MatrixNormalPosterior:
     """The posterior of one module, decomposed once: every alpha is then one product."""
 
     anchor: Tensor  # W_A, [out, in]
     values: Tensor  # lam, the eigenvalues of sum_t beta_t G_t, ascending; noise set to 0.  [in]
     basis: Tensor  # Q, its eigenvectors as columns.  [in, in]
-    pull: Tensor  # B = sum_t beta_t (W_t - W_A) G_t Q; 0 where lam is.  [out, in]
+    cross_moment: Tensor  # B = sum_t beta_t (W_t - W_A) G_t Q; 0 where lam is.  [out, in]
 
     @classmethod
-    def decompose(cls, sums: Sums, noise: float = EXACT) -> Self:
+    def decompose(cls, sums: SufficientStatistics, noise: float = EXACT) -> Self:
         """sum_t beta_t G_t = Q diag(lam) Q^T.
 
         Directions that no task sees have lam = 0 up to round-off. There the pull is 0 as well, and
@@ -131,7 +133,7 @@ class Regression:
         """
         values, basis = torch.linalg.eigh(sums.gram)
         seen = values > values[-1].clamp(min=0) * noise
-        pull = torch.where(seen, sums.pull @ basis, 0.0)
+        pull = torch.where(seen, sums.cross_moment @ basis, 0.0)
         return cls(sums.anchor, torch.where(seen, values, 0.0), basis, pull)
 
     @classmethod
@@ -142,7 +144,7 @@ class Regression:
 
     def to(self, dtype: torch.dtype) -> Self:
         """The same in another precision; decompose in float64 first."""
-        parts = (self.anchor, self.values, self.basis, self.pull)
+        parts = (self.anchor, self.values, self.basis, self.cross_moment)
         return type(self)(*(part.to(dtype) for part in parts))
 
     def solve(self, alpha: float) -> Tensor:
@@ -153,9 +155,9 @@ class Regression:
                 directions that no task sees.
         """
         shares = torch.where(self.values > 0, 1 / (self.values + alpha), 0.0)
-        return torch.addmm(self.anchor, self.pull * shares, self.basis.T)
+        return torch.addmm(self.anchor, self.cross_moment * shares, self.basis.T)
 
-    def root(self, alpha: float) -> Tensor:
+    def covariance_sqrt(self, alpha: float) -> Tensor:
         """R = Q (lam + alpha)^-1/2, R R^T = A^-1: rows of Z R^T, Z ~ N(0, I), have covariance A^-1.
 
         Args:
@@ -166,7 +168,7 @@ class Regression:
         """
         return self.basis * (self.values + alpha).rsqrt()
 
-    def spread(self, alpha: float) -> float:
+    def rms_deviation(self, alpha: float) -> float:
         """The root mean square norm of a sample less its mean: sqrt(out * tr A^-1)."""
         return (len(self.anchor) * (1 / (self.values + alpha)).sum()).sqrt().item()
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def opened(journal: Path | None) -> Iterator["BaseStorage | None"]:
+def open_storage(journal: Path | None) -> Iterator["BaseStorage | None"]:
     """The storage in a file, for this process alone; ``None`` stands for one in memory."""
     if journal is None:
         yield None
@@ -43,7 +43,7 @@ def opened(journal: Path | None) -> Iterator["BaseStorage | None"]:
         lock.acquire()
     try:
         with writing(journal):
-            mend(journal)
+            drop_torn_tail(journal)
         yield JournalStorage(backend_of(journal))
     finally:
         lock.release()
@@ -70,7 +70,7 @@ def backend_of(journal: Path) -> "BaseJournalBackend":
     return Backend(str(journal), lock_obj=_NoLock())  # type: ignore[arg-type]
 
 
-def mend(journal: Path) -> None:
+def drop_torn_tail(journal: Path) -> None:
     """Cut off what a kill left half-written: from the first line that is not whole to the end."""
     if not journal.exists():
         return
@@ -93,7 +93,7 @@ def whole_lines(text: bytes) -> Iterator[bytes]:
         yield line
 
 
-def spent(journal: Path) -> float:
+def elapsed_seconds(journal: Path) -> float:
     """Seconds that the trials in a journal took; 0 if there is none."""
     if not journal.exists():
         return 0.0
@@ -166,7 +166,7 @@ def search(
     for start in starts:
         check_start(start, space)
     name = digest(sorted(space.items()), list(starts), startup, sampler, seed)
-    with opened(journal) as storage, quiet():
+    with open_storage(journal) as storage, quiet():
         study = optuna.create_study(
             storage=storage, study_name=name, direction="maximize", load_if_exists=True
         )

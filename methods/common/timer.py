@@ -10,7 +10,7 @@ import torch
 CPU = torch.device("cpu")
 
 
-def settle(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     """Wait until a device has done all that it was asked; a CPU has.
 
     A clock that is read without it tells how long the asking took.
@@ -21,7 +21,7 @@ def settle(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-class Clock:
+class Timer:
     """Seconds spent on each kind of work, and how often.
 
     Args:
@@ -36,10 +36,10 @@ class Clock:
     @contextmanager
     def __call__(self, work: str) -> Iterator[None]:
         """Count what is done in a block."""
-        settle(self.device)
+        synchronize(self.device)
         start = perf_counter()
         yield
-        settle(self.device)
+        synchronize(self.device)
         self.seconds[work] += perf_counter() - start
         self.times[work] += 1
 

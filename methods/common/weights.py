@@ -221,7 +221,7 @@ class Weights(Mapping[str, Tensor]):
         raise UserError(f"{what}: {wrong}; give checkpoints of one architecture")
 
 
-class Held(nn.Module):
+class TensorBuffers(nn.Module):
     """Tensors kept by a method, as buffers that follow it to its device. Call it to read them."""
 
     def __init__(self, tensors: Mapping[str, Tensor]):

@@ -12,7 +12,7 @@ from mergeshift import UserError
 from methods.base import MergingMethod
 from methods.common.checkpoints import Checkpoints
 from methods.common.vit import encode_plain
-from methods.common.weights import Held, Weights, total
+from methods.common.weights import TensorBuffers, Weights, total
 from methods.routing.compression import knowledge_of, num_numbers
 from methods.routing.mixing import Mixer
 
@@ -40,13 +40,17 @@ class RoutedMethod(MergingMethod):
         # mixed too, or the anchor's, or the true task's, which then has to be known
         null_route: bool = False  # one more route, v = 0
 
-    looks_through: ClassVar[Literal["pretrained", "anchor"]] = "pretrained"  # the router's encoder
+    router_encoder_weights: ClassVar[Literal["pretrained", "anchor"]] = (
+        "pretrained"  # the router's encoder
+    )
     routes: list[str]  # the tasks in the order of the suite, and "null" if there is that route
     order: list[str]  # the same in the order of the names, as the mixer and the router have them
     mixer: Mixer  # theta_a and v_1 .. v_K
     curves: dict[str, list[float]]  # what learning was like, where no Trainer was run
     sizes: tuple[int, int]  # numbers in one model, and in the knowledge
-    pretrained: Held | None  # theta_0, if the router looks through it and it is not the anchor
+    pretrained: (
+        TensorBuffers | None
+    )  # theta_0, if the router looks through it and it is not the anchor
 
     # -- what a subclass overrides -----------------------------------------------------------
 
@@ -60,13 +64,13 @@ class RoutedMethod(MergingMethod):
         A single row, ``[1, K']``, is for all images.
         """
         assert self.learned is not None
-        weights: Tensor = self.learned(self.look(images))
+        weights: Tensor = self.learned(self.router_features(images))
         return weights[..., [self.order.index(name) for name in self.routes]]
 
-    def look(self, images: Tensor) -> Tensor:
+    def router_features(self, images: Tensor) -> Tensor:
         """What the router sees, by default features, not normalised.  ``[B, ...] -> [B, d]``."""
         with torch.no_grad():
-            return encode_plain(images, self.eyes(), self.vit)
+            return encode_plain(images, self.router_encoder(), self.vit)
 
     # -- what the harness calls --------------------------------------------------------------
 
@@ -94,7 +98,7 @@ class RoutedMethod(MergingMethod):
         parts = knowledge_of(ckpts, anchor, how, self.cfg.share, others=self.cfg.others != "merged")
         self.sizes = ckpts.base.num_entries, num_numbers(parts, how)
         self.mixer = Mixer(self.vit, anchor, parts)
-        self.pretrained = Held(ckpts.base) if self.has_two_models else None
+        self.pretrained = TensorBuffers(ckpts.base) if self.has_two_models else None
         with self.seeded("router"):
             self.learned = self.new_router()
 
@@ -109,23 +113,25 @@ class RoutedMethod(MergingMethod):
         return (1 + self.has_two_models) * one_model + knowledge + learned
 
     def features(self, images: Tensor, task: str) -> Tensor:
-        return self.mixed(images, self.route(images, task), task)
+        return self.features_with(images, self.route(images, task), task)
 
-    def mixed(self, images: Tensor, weights: Tensor, task: str) -> Tensor:
+    def features_with(self, images: Tensor, weights: Tensor, task: str) -> Tensor:
         """Features through the weighted experts.  ``[B, 3, H, W], [B or 1, .., K'] -> [B, D]``."""
-        others = self.weigh(self.all_on(task)) if self.cfg.others == "task" else None
-        features: Tensor = self.mixer(images, self.weigh(weights), others)
+        others = (
+            self.to_mixer_order(self.one_hot_route(task)) if self.cfg.others == "task" else None
+        )
+        features: Tensor = self.mixer(images, self.to_mixer_order(weights), others)
         return features
 
     def predict_routed(self, images: Tensor, task: str) -> tuple[Tensor, Tensor]:
         """Logits, and the weights that led to them.  ``-> [B, C_task], [B, K'] or [B, G, K']``."""
         weights = self.route(images, task)
-        logits = self.classify(self.mixed(images, weights, task), task)
+        logits = self.classify(self.features_with(images, weights, task), task)
         return logits, weights.expand(len(images), *weights.shape[1:])
 
     def predict_oracle(self, images: Tensor, task: str) -> Tensor:
         """Logits if all weight is on the true task's knowledge.  ``-> [B, C_task]``."""
-        return self.classify(self.mixed(images, self.all_on(task), task), task)
+        return self.classify(self.features_with(images, self.one_hot_route(task), task), task)
 
     # -- parts -------------------------------------------------------------------------------
 
@@ -133,25 +139,27 @@ class RoutedMethod(MergingMethod):
         """Logits of features.  ``[B, D] -> [B, C_task]``."""
         return F.normalize(features, dim=-1) @ self.heads()[task].T
 
-    def all_on(self, task: str) -> Tensor:
+    def one_hot_route(self, task: str) -> Tensor:
         """The weights that pick one route.  ``[1, K']``."""
         picked = [float(name == task) for name in self.routes]
         return next(self.heads.buffers()).new_tensor([picked])
 
-    def weigh(self, weights: Tensor) -> Tensor:
+    def to_mixer_order(self, weights: Tensor) -> Tensor:
         """Weights of the routes as the mixer has them.  ``[.., K'] -> [.., K]``."""
         return weights[..., [self.routes.index(name) for name in self.order if name != NULL]]
 
     @property
     def has_two_models(self) -> bool:
         """Whether theta_0 is kept beside the anchor, for the router."""
-        return self.looks_through == "pretrained" and self.cfg.anchor == "shared"
+        return self.router_encoder_weights == "pretrained" and self.cfg.anchor == "shared"
 
-    def eyes(self) -> dict[str, Tensor]:
+    def router_encoder(self) -> dict[str, Tensor]:
         """The weights that the router looks through."""
         return self.mixer.base() if self.pretrained is None else self.pretrained()
 
-    def look_at_all(self, batches: Callable[[str], Iterator[Tensor]]) -> dict[str, Tensor]:
+    def collect_router_features(
+        self, batches: Callable[[str], Iterator[Tensor]]
+    ) -> dict[str, Tensor]:
         """What the router sees of the images of every task, by name.  ``[n, d]`` each.
 
         Raises:
@@ -159,7 +167,7 @@ class RoutedMethod(MergingMethod):
         """
         found = {}
         for task in [name for name in self.order if name != NULL]:
-            seen = [self.look(images.to(self.device)) for images in batches(task)]
+            seen = [self.router_features(images.to(self.device)) for images in batches(task)]
             if not seen:
                 raise UserError(f"{self.name} learns from images of every task; got none of {task}")
             found[task] = torch.cat(seen)

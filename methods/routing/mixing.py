@@ -31,7 +31,7 @@ BUILT_BYTES = 4 << 20  # of matrices built at a time: they and their part of the
 # cache (one core of 2023 has 2 MB; the pocket encoder is 1.1 x faster than at 8 MB)
 
 
-def mixed_product(x: Tensor, weights: Tensor, stack: Tensor) -> Tensor:
+def per_sample_matmul(x: Tensor, weights: Tensor, stack: Tensor) -> Tensor:
     """``y_b = x_b sum_t w_bt stack_t``, by the way that costs less.
 
     ``[B, n, in], [B, 1 + K], [1 + K, in, out] -> [B, n, out]``.
@@ -40,12 +40,12 @@ def mixed_product(x: Tensor, weights: Tensor, stack: Tensor) -> Tensor:
     if n * rows <= n + rows:  # mixing inputs costs no more operations, and builds nothing
         scaled = weights[:, None, :, None] * x[:, :, None]  # [B, n, 1 + K, in]
         return scaled.flatten(2) @ stack.flatten(0, 1)
-    found: Tensor = BuiltProduct.apply(x, weights, stack)
+    found: Tensor = PerSampleMatmul.apply(x, weights, stack)
     return found
 
 
-class BuiltProduct(torch.autograd.Function):
-    """:func:`mixed_product` by mixing weights, some images at a time; nothing built is saved."""
+class PerSampleMatmul(torch.autograd.Function):
+    """:func:`per_sample_matmul` by mixing weights, a few images at a time; none is kept."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weights: Tensor, stack: Tensor) -> Tensor:
@@ -57,14 +57,16 @@ class BuiltProduct(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         x, weights, stack = ctx.saved_tensors
         of_x = built_product(grad, weights, stack.mT)  # built turned: products run faster
-        return of_x, of_weights(x, grad, stack), None
+        return of_x, grad_of_weights(x, grad, stack), None
 
 
 def built_product(x: Tensor, weights: Tensor, stack: Tensor) -> Tensor:
     """``[B, n, in], [B, 1 + K], [1 + K, in, out] -> [B, n, out]``."""
     found = x.new_empty(*x.shape[:2], stack.shape[2])
-    images = min(len(x), 2 * len(stack) * larger())  # what is read and what is built weigh alike
-    rows, room = tile(images, stack)
+    images = min(
+        len(x), 2 * len(stack) * tile_scale()
+    )  # what is read and what is built weigh alike
+    rows, room = tile_size(images, stack)
     slabs = zip(x.split(rows, 2), stack.split(rows, 1), strict=True)
     for number, (columns, slab) in enumerate(slabs):
         flat = slab.flatten(1)  # a copy, where the stack is turned
@@ -77,13 +79,13 @@ def built_product(x: Tensor, weights: Tensor, stack: Tensor) -> Tensor:
     return found
 
 
-def of_weights(x: Tensor, grad: Tensor, stack: Tensor) -> Tensor:
+def grad_of_weights(x: Tensor, grad: Tensor, stack: Tensor) -> Tensor:
     """The gradient ``<x_b^T g_b, v_t>``.
 
     ``[B, n, in], [B, n, out], [1 + K, in, out] -> [B, 1 + K]``.
     """
     found = x.new_zeros(len(x), len(stack))
-    rows, room = tile(len(x), stack)
+    rows, room = tile_size(len(x), stack)
     for columns, slab in zip(x.split(rows, 2), stack.split(rows, 1), strict=True):
         outer = room[: len(x) * slab[0].numel()].view(len(x), *slab.shape[1:])
         torch.bmm(columns.mT, grad, out=outer)
@@ -91,17 +93,17 @@ def of_weights(x: Tensor, grad: Tensor, stack: Tensor) -> Tensor:
     return found
 
 
-def tile(images: int, stack: Tensor) -> tuple[int, Tensor]:
+def tile_size(images: int, stack: Tensor) -> tuple[int, Tensor]:
     """How many inputs of the layer are taken at a time, and one place for what is built of them.
 
     One place, used again and again, stays in the cache.
     """
-    most = BUILT_BYTES * larger()
+    most = BUILT_BYTES * tile_scale()
     rows = max(1, min(stack.shape[1], most // (images * stack[0, :1].nbytes)))
     return rows, stack.new_empty(images * rows * stack.shape[2])
 
 
-def larger() -> int:
+def tile_scale() -> int:
     """Threads share every product, and larger ones are worth it: 1.1 x faster on two cores."""
     return 4 if torch.get_num_threads() > 1 else 1
 
@@ -275,7 +277,7 @@ class MixOps:
             return x @ stack[0] + ((x @ into) * routed[:, None]) @ out
         if len(stack) == 1:
             return x @ stack[0]
-        return mixed_product(x, weights, stack)
+        return per_sample_matmul(x, weights, stack)
 
     def matrix(self, name: str) -> Tensor:
         """The matrix of the first image.  ``[in, out]``."""

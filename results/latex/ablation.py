@@ -7,7 +7,16 @@ import pandas as pd
 
 from mergeshift import UserError
 from results.latex import tabular
-from results.latex.paper_table import Head, Sheet, caption, signed, small, told, value, widest
+from results.latex.paper_table import (
+    ColumnGroup,
+    PaperTable,
+    caption,
+    signed,
+    small,
+    told,
+    value,
+    widest,
+)
 from results.tables.comparison import Table, compare
 from results.tables.entries import Entry
 from results.tables.paired import paired
@@ -19,7 +28,7 @@ DELTA = (
 )
 
 
-def ablation(rows: pd.DataFrame, order: Sequence[str] = ()) -> Sheet:
+def ablation(rows: pd.DataFrame, order: Sequence[str] = ()) -> PaperTable:
     """The full method, its variants and the difference each makes; other methods above.
 
     Raises:
@@ -58,13 +67,13 @@ def ablation(rows: pd.DataFrame, order: Sequence[str] = ()) -> Sheet:
     headers = ["Clean" if name == "clean" else tabular.escape(name) for name in table.columns]
     interval = told(table, "interval") if few else [widest(table.columns, table)]
     parts = [*told(table, "metric", "images"), *interval, DELTA]
-    return Sheet(
+    return PaperTable(
         table=table,
         name="bd-ablation",
         aligned="rr" * len(headers),
         heads=[
-            [Head(text, 2) for text in headers],
-            [Head("acc."), Head(r"$\Delta$")] * len(headers),
+            [ColumnGroup(text, 2) for text in headers],
+            [ColumnGroup("acc."), ColumnGroup(r"$\Delta$")] * len(headers),
         ],
         blocks=blocks,
         caption=caption(table, f"{full.title} without its parts, {table.setting['suite']} with "

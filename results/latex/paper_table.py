@@ -8,13 +8,13 @@ from typing import NamedTuple
 from results.latex import tabular as latex
 from results.schema import WORLDS
 from results.tables.comparison import Table
-from results.tables.entries import Entry, Listing
+from results.tables.entries import Entry, TableBase
 
 RANKED = "Best in bold, second underlined, as printed; references are not ranked."
 WIDE = 12  # from so many columns a document lies on its side
 
 
-class Head(NamedTuple):
+class ColumnGroup(NamedTuple):
     """What stands above one or more columns."""
 
     text: str  # as it is in LaTeX
@@ -22,13 +22,13 @@ class Head(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Sheet:
+class PaperTable:
     """What a preset prints. All texts are LaTeX, escaped."""
 
-    table: Listing  # whose entries, marks and papers it prints
+    table: TableBase  # whose entries, marks and papers it prints
     name: str  # of the preset; ends the label
     aligned: str  # of the columns behind the first, e.g. "rrr"
-    heads: Sequence[Sequence[Head]]  # one row, or two: groups, and what is in them
+    heads: Sequence[Sequence[ColumnGroup]]  # one row, or two: groups, and what is in them
     blocks: Sequence[Sequence[tuple[str, Sequence[str]]]]  # parted by rules: titles and cells
     caption: str
     below: str = ""
@@ -40,7 +40,7 @@ class Sheet:
         return f"tab:{self.name}"
 
 
-def tabular(sheet: Sheet) -> str:
+def tabular(sheet: PaperTable) -> str:
     r"""The ``tabular`` alone."""
     lines = [rf"\begin{{tabular}}{{@{{}}l{sheet.aligned}@{{}}}}", r"\toprule"]
     for number, heads in enumerate(sheet.heads):
@@ -53,13 +53,13 @@ def tabular(sheet: Sheet) -> str:
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
 
 
-def _head(head: Head, last: bool) -> str:
+def _head(head: ColumnGroup, last: bool) -> str:
     if head.span == 1 and last:
         return head.text
     return rf"\multicolumn{{{head.span}}}{{c}}{{{head.text}}}"
 
 
-def _rules(heads: Sequence[Head]) -> str:
+def _rules(heads: Sequence[ColumnGroup]) -> str:
     """A short rule under every group that has a name."""
     rules, column = [], 2
     for head in heads:
@@ -69,19 +69,19 @@ def _rules(heads: Sequence[Head]) -> str:
     return "".join(rules)
 
 
-def float_of(sheet: Sheet, label: str = "") -> str:
+def float_of(sheet: PaperTable, label: str = "") -> str:
     r"""A ``table`` float with caption, label and notes; needs booktabs and graphicx."""
     return latex.float_around(tabular(sheet), sheet.caption, label or sheet.label, sheet.below)
 
 
-def write(sheet: Sheet, path: Path, standalone: bool = False, label: str = "") -> list[Path]:
+def write(sheet: PaperTable, path: Path, standalone: bool = False, label: str = "") -> list[Path]:
     """Write ``path`` and the papers it cites to a ``.bib`` beside it; see ``latex.write``."""
     wide = len(sheet.aligned.replace("@{\\,}", "")) >= WIDE
     source = float_of(sheet, label)
     return latex.write_source(source, sheet.table.cited, path, standalone, wide)
 
 
-def caption(table: Listing, title: str, parts: Sequence[str], worlds: Sequence[str] = ()) -> str:
+def caption(table: TableBase, title: str, parts: Sequence[str], worlds: Sequence[str] = ()) -> str:
     """Bold title with the world, what must be said, and what the marks mean.
 
     Args:
@@ -95,7 +95,7 @@ def caption(table: Listing, title: str, parts: Sequence[str], worlds: Sequence[s
     return " ".join([head, *filter(None, parts), RANKED, *latex.marks_of(table)])
 
 
-def told(table: Listing, *keys: str) -> list[str]:
+def told(table: TableBase, *keys: str) -> list[str]:
     """Notes of a table, escaped; those that it does not have are left out."""
     return [latex.escape(table.notes[key]) for key in keys if key in table.notes]
 
@@ -121,7 +121,7 @@ def signed(share: float) -> str:
     return "-" if share != share else f"${round(100 * share, 1) + 0.0:+.1f}$"
 
 
-def title_of(table: Listing, entry: Entry) -> str:
+def title_of(table: TableBase, entry: Entry) -> str:
     """Name of a line, its mark and its citation."""
     return latex.title_of(table, entry)
 

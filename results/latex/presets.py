@@ -10,8 +10,8 @@ from mergeshift import Registry, UserError
 from results.latex import tabular
 from results.latex.ablation import ablation
 from results.latex.paper_table import (
-    Head,
-    Sheet,
+    ColumnGroup,
+    PaperTable,
     blocks_of,
     caption,
     signed,
@@ -23,7 +23,7 @@ from results.latex.paper_table import (
 )
 from results.latex.suites import suites
 from results.schema import LEVELS, PROTOCOL
-from results.tables.columns import MEAN, Span
+from results.tables.columns import MEAN, ColumnCells
 from results.tables.comparison import Table, cell_of, compare
 from results.tables.entries import Entry
 from results.tables.grid import Shift, arrange
@@ -56,10 +56,10 @@ class Preset(NamedTuple):
     """A way to print results."""
 
     help: str
-    make: Callable[[Given], Sheet]
+    make: Callable[[Given], PaperTable]
 
 
-def bd_table1(given: Given) -> Sheet:
+def bd_table1(given: Given) -> PaperTable:
     """Methods x clean L1 L2 L3, with the relative change from clean behind each number.
 
     Raises:
@@ -80,31 +80,31 @@ def bd_table1(given: Given) -> Sheet:
             found += [value(table, entry, name), rf"{{\scriptsize ({drop})}}"]
         return found
 
-    return Sheet(
+    return PaperTable(
         table=table,
         name="bd-table1",
         aligned="r" + "r@{\\,}l" * (len(names) - 1),
-        heads=[[Head("Clean"), *(Head(name, 2) for name in names[1:])]],
+        heads=[[ColumnGroup("Clean"), *(ColumnGroup(name, 2) for name in names[1:])]],
         blocks=_blocks(table, cells),
         caption=caption(table, table.title, [*told(table, "metric", "images", "interval"), DROP]),
         below=" ".join(told(table, "unseen", "levels", "shifts", "constants")),
     )
 
 
-def bd_table2(given: Given) -> Sheet:
+def bd_table2(given: Given) -> PaperTable:
     """Methods x (seen, unseen) under clean and each level: never a mean over both."""
     table = compare(given.rows, by="seen", order=given.order)
     groups: dict[str, list[str]] = {}
     for name in table.columns:
         groups.setdefault(name.rsplit(" ", 1)[0], []).append(name)
     names = [name for group in groups.values() for name in group]
-    return Sheet(
+    return PaperTable(
         table=table,
         name="bd-table2",
         aligned="r" * len(names),
         heads=[
-            [Head(_shift(name), len(group)) for name, group in groups.items()],
-            [Head(name.rsplit(" ", 1)[1].capitalize()) for name in names],
+            [ColumnGroup(_shift(name), len(group)) for name, group in groups.items()],
+            [ColumnGroup(name.rsplit(" ", 1)[1].capitalize()) for name in names],
         ],
         blocks=_blocks(table, lambda entry: [value(table, entry, name) for name in names]),
         caption=caption(table, table.title, told(table, "metric", "unseen", "images", "interval")),
@@ -112,7 +112,7 @@ def bd_table2(given: Given) -> Sheet:
     )
 
 
-def per_task(given: Given) -> Sheet:
+def per_task(given: Given) -> PaperTable:
     """A column per task and their mean, under one shift; few columns show their intervals."""
     table = compare(given.rows, by="task", shift=given.shift, order=given.order)
     titles = given.titles or {}
@@ -120,7 +120,7 @@ def per_task(given: Given) -> Sheet:
     return _with_mean(table, "per-task", heads | {MEAN: "Avg."}, given.shift)
 
 
-def robustness7(given: Given) -> Sheet:
+def robustness7(given: Given) -> PaperTable:
     """Clean, a column per corruption of the protocol, and the mean of these.
 
     Of one severity if a level is asked for (``L2``), else means over those measured.
@@ -141,7 +141,7 @@ def robustness7(given: Given) -> Sheet:
     table = compare(rows, by="corruption", order=given.order)
     grid = arrange(rows, order=given.order)
     shifted = tuple(i for i, one in enumerate(grid.shifts) if one != Shift("clean", 0))
-    every = Span(tuple(range(len(grid.tasks))), shifted)
+    every = ColumnCells(tuple(range(len(grid.tasks))), shifted)
     means = {(one.key, MEAN): cell_of(grid, e, every) for e, one in enumerate(grid.entries)}
     table = replace(table, columns=(*table.columns, MEAN), cells=table.cells | means)
     heads = {"clean": "Clean", **CORRUPTIONS, MEAN: "Avg."}
@@ -150,7 +150,7 @@ def robustness7(given: Given) -> Sheet:
 
 def _with_mean(
     table: Table, name: str, heads: Mapping[str, str], shift: str, drop: bool = False
-) -> Sheet:
+) -> PaperTable:
     """Numbers alone where columns are many; the mean, last, has its interval and its drop."""
     names = [column for column in heads if column in table.columns]
     crowded = len(names) > 6
@@ -169,11 +169,11 @@ def _with_mean(
     notes = [*metric, *told(table, "images", "interval"), widest(bare, table)]
     notes += [AVERAGE, DROP] if drop else []
     title = table.title if shift == "clean" else f"{table.title} under {shift}"
-    return Sheet(
+    return PaperTable(
         table=table,
         name=name if shift == "clean" else f"{name}-{shift.replace('@', '-')}",
         aligned="r" * len(names),
-        heads=[[Head(text) for text in spelled]],
+        heads=[[ColumnGroup(text) for text in spelled]],
         blocks=_blocks(table, cells),
         caption=caption(table, title, notes),
         below=" ".join(told(table, "unseen", "levels", "shifts", "constants")),

@@ -7,7 +7,16 @@ import pandas as pd
 
 from mergeshift import UserError
 from results.latex import tabular
-from results.latex.paper_table import Head, Sheet, blocks_of, caption, small, told, value, widest
+from results.latex.paper_table import (
+    ColumnGroup,
+    PaperTable,
+    blocks_of,
+    caption,
+    small,
+    told,
+    value,
+    widest,
+)
 from results.schema import FLOOR
 from results.tables.comparison import Table, as_percent, compare
 from results.tables.entries import Entry
@@ -17,7 +26,7 @@ FEW = 3  # so many columns show their intervals
 NORMALISED = r"In brackets: \% of the individual experts' accuracy, task by task."
 
 
-def suites(sweeps: Sequence[pd.DataFrame], order: Sequence[str] = ()) -> Sheet:
+def suites(sweeps: Sequence[pd.DataFrame], order: Sequence[str] = ()) -> PaperTable:
     """Accuracy on clean images, a column per suite, grouped by encoder.
 
     A method that was not measured somewhere has a dash there. Every column is a comparison of its
@@ -54,17 +63,17 @@ def suites(sweeps: Sequence[pd.DataFrame], order: Sequence[str] = ()) -> Sheet:
     ]
     encoders = list(dict.fromkeys(encoder for encoder, _ in keys))
     groups = [
-        Head(tabular.escape(ENCODERS.get(one, one)), sum(key[0] == one for key in keys))
+        ColumnGroup(tabular.escape(ENCODERS.get(one, one)), sum(key[0] == one for key in keys))
         for one in encoders
     ]
     worlds = list(dict.fromkeys(tables[key].setting["world"] for key in keys))
     head = r"Accuracy in \%, higher is better; clean, mean over tasks."
     interval = told(first, "interval") if few else [widest(["clean"], *tables.values())]
-    return Sheet(
+    return PaperTable(
         table=merged,
         name="bmm-main",
         aligned="r" * len(keys),
-        heads=[groups, [Head(text) for text in _heads(keys, sizes)]],
+        heads=[groups, [ColumnGroup(text) for text in _heads(keys, sizes)]],
         blocks=blocks,
         caption=caption(
             merged, "Merging more and more tasks", [head, NORMALISED, *interval], worlds

@@ -9,7 +9,7 @@ from mergeshift import atomic
 from results.latex.bibliography import bibtex, typeset
 from results.schema import WORLDS
 from results.tables.comparison import Table, as_percent
-from results.tables.entries import Entry, Listing
+from results.tables.entries import Entry, TableBase
 
 MARKS = (r"\dagger", r"\ddagger", r"\S", r"\P", r"\|")
 WRITTEN = r"% \usepackage{{{}}}; written by `python -m bench table --format latex`"
@@ -112,7 +112,7 @@ def caption(table: Table) -> str:
     return " ".join(filter(None, [head, *notes, ranked, *marks_of(table)]))
 
 
-def marks_of(table: Listing) -> list[str]:
+def marks_of(table: TableBase) -> list[str]:
     """What the marks behind names mean, a sentence each."""
     return [f"{_mark(number)}~{escape(text)}." for text, number in table.allowances.items()]
 
@@ -140,9 +140,9 @@ def _left_out(table: Table) -> set[str]:
     return {piece for limit, piece in CROWDED.items() if num_columns > limit}
 
 
-def title_of(table: Listing, entry: Entry) -> str:
+def title_of(table: TableBase, entry: Entry) -> str:
     """Name of a line, its mark and its citation."""
-    allowed = table.allowances.get(entry.allowance)
+    allowed = table.allowances.get(entry.data_access)
     name = escape(entry.title) + ("" if allowed is None else _mark(allowed))
     return rf"{name}~\cite{{{entry.cite}}}" if entry.cite else name
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from mergeshift import UserError
-from results.plots.style import empty, fields, label_ends, look_of, plain
+from results.plots.style import empty, fields, label_ends, line_style, plain
 from results.schema import WORLDS
 from results.tables.comparison import Table, compare
 
@@ -35,7 +35,7 @@ def severity(rows: pd.DataFrame, metric: str = "acc", order: Sequence[str] = ())
     x = [int(name) for name in table.columns]
     ends = {}
     for entry in table.entries:
-        look = look_of(entry)
+        look = line_style(entry)
         cells = [table.cells[entry.key, name] for name in table.columns]
         y = [cell.value * scale for cell in cells]
         band = [[cell.low * scale for cell in cells], [cell.high * scale for cell in cells]]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from mergeshift import UserError
-from results.plots.style import empty, look_of, plain, wrapped
+from results.plots.style import empty, line_style, plain, wrapped
 from results.schema import LEVELS, METRICS, WORLDS
 from results.statistics import Interval, mean_interval
 from results.tables.comparison import Table, compare
@@ -167,7 +167,7 @@ def scale(
 
 def _line(axes: Any, curve: Curve, points: Mapping[float, Interval], unit: float) -> None:
     key = curve.title if "[" in curve.title else curve.entry.method  # the same look at any scale
-    look, x = look_of(replace(curve.entry, key=key)), sorted(points)
+    look, x = line_style(replace(curve.entry, key=key)), sorted(points)
     y = [points[one].value * unit for one in x]
     band = [[getattr(points[one], side) * unit for one in x] for side in ("low", "high")]
     axes.fill_between(x, *band, color=look.colour, alpha=0.12, linewidth=0)

@@ -116,7 +116,7 @@ def save(figure: "Figure", path: Path) -> Path:
 GREY = "#666666"
 
 
-class Look(NamedTuple):
+class LineStyle(NamedTuple):
     """How a method is drawn, in every figure."""
 
     colour: str
@@ -129,43 +129,43 @@ PALETTE = ("#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#B
 
 SHAPES = "osD^vP*X"
 
-LOOKS: Mapping[str, Look] = {
-    FLOOR: Look(GREY, "s", ":"),
-    "average": Look(PALETTE[5], "o", "-"),
-    "task_arithmetic": Look(PALETTE[0], "s", "-"),
-    "ties": Look(PALETTE[2], "D", "-"),
-    "regmean": Look(PALETTE[2], "p", "--"),
-    "tsv": Look(PALETTE[1], "d", "-."),
-    "wudi": Look(PALETTE[4], "s", "-."),
-    "adamerging": Look(PALETTE[1], "^", "-"),
-    "adamerging_task": Look(PALETTE[1], "<", ":"),
-    "adamerging_pp": Look(PALETTE[1], ">", "--"),
-    "twin_merging": Look(PALETTE[4], "v", "-"),
-    "centroid_router": Look(PALETTE[4], "*", ":"),
-    "ce_router": Look(PALETTE[4], "p", "--"),
-    "entropy_router": Look(PALETTE[4], "h", "-."),
-    "logit_ensemble": Look(PALETTE[6], "d", "--"),
-    "bd_merging": Look(PALETTE[3], "P", "-"),
-    "bd_merging_task": Look(PALETTE[3], "p", "--"),
-    "anchor_scales": Look(PALETTE[3], "h", ":"),
-    "bmm": Look(PALETTE[6], "X", "-"),
-    "bmm_datafree": Look(PALETTE[6], ">", "--"),
-    "bmm_hybrid": Look(PALETTE[6], "<", "-."),
-    "bmm_sampled": Look(PALETTE[6], "h", ":"),
-    ORACLE: Look("#000000", "v", ":"),
-    CEILING: Look("#000000", "o", "--"),
+LINE_STYLES: Mapping[str, LineStyle] = {
+    FLOOR: LineStyle(GREY, "s", ":"),
+    "average": LineStyle(PALETTE[5], "o", "-"),
+    "task_arithmetic": LineStyle(PALETTE[0], "s", "-"),
+    "ties": LineStyle(PALETTE[2], "D", "-"),
+    "regmean": LineStyle(PALETTE[2], "p", "--"),
+    "tsv": LineStyle(PALETTE[1], "d", "-."),
+    "wudi": LineStyle(PALETTE[4], "s", "-."),
+    "adamerging": LineStyle(PALETTE[1], "^", "-"),
+    "adamerging_task": LineStyle(PALETTE[1], "<", ":"),
+    "adamerging_pp": LineStyle(PALETTE[1], ">", "--"),
+    "twin_merging": LineStyle(PALETTE[4], "v", "-"),
+    "centroid_router": LineStyle(PALETTE[4], "*", ":"),
+    "ce_router": LineStyle(PALETTE[4], "p", "--"),
+    "entropy_router": LineStyle(PALETTE[4], "h", "-."),
+    "logit_ensemble": LineStyle(PALETTE[6], "d", "--"),
+    "bd_merging": LineStyle(PALETTE[3], "P", "-"),
+    "bd_merging_task": LineStyle(PALETTE[3], "p", "--"),
+    "anchor_scales": LineStyle(PALETTE[3], "h", ":"),
+    "bmm": LineStyle(PALETTE[6], "X", "-"),
+    "bmm_datafree": LineStyle(PALETTE[6], ">", "--"),
+    "bmm_hybrid": LineStyle(PALETTE[6], "<", "-."),
+    "bmm_sampled": LineStyle(PALETTE[6], "h", ":"),
+    ORACLE: LineStyle("#000000", "v", ":"),
+    CEILING: LineStyle("#000000", "o", "--"),
 }
 
 
-def look_of(entry: Entry) -> Look:
+def line_style(entry: Entry) -> LineStyle:
     """Colour, marker and dash of a line: the same whatever else is in the figure.
 
     Methods that have no look of their own get one by name; a variant keeps its method's colour
     and gets a marker of its own.
     """
     seed = seed_of("look", entry.method)
-    default = Look(PALETTE[seed % len(PALETTE)], SHAPES[seed // 7 % len(SHAPES)], "-.")
-    look = LOOKS.get(entry.method, default)
+    default = LineStyle(PALETTE[seed % len(PALETTE)], SHAPES[seed // 7 % len(SHAPES)], "-.")
+    look = LINE_STYLES.get(entry.method, default)
     if entry.key == entry.method:
         return look
     return look._replace(marker=SHAPES[seed_of("look", entry.key) % len(SHAPES)])
@@ -175,7 +175,7 @@ def label_ends(axes: Any, ends: Mapping[Entry, float], x: float) -> None:
     """Name each line at its end; names keep a distance, and a hair leads to the line."""
     low, high = axes.get_ylim()
     for entry, place in zip(ends, _apart(list(ends.values()), (high - low) / 18), strict=True):
-        colour = look_of(entry).colour
+        colour = line_style(entry).colour
         axes.annotate(
             plain(entry.title),
             xy=(x, ends[entry]),

@@ -12,7 +12,7 @@ from results.published.matching import Line, Place, fitting, further, lines_of, 
 from results.published.sources import PAPER_LEVEL, Source, base_of, experts_of, within
 from results.schema import FLOOR, FULL
 from results.tables.comparison import NAN, Cell, Table, compare
-from results.tables.entries import Entry, Listing
+from results.tables.entries import Entry, TableBase
 from results.tables.layout import PLUS_MINUS, Lines, Nested
 
 BY = ("shift", "task", "seen")
@@ -26,7 +26,7 @@ VERDICT = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class PublishedPair:
     """One of our numbers and a published one; NaN where there is none."""
 
     column: str
@@ -42,10 +42,10 @@ class Pair:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Beside(Listing):
+class PublishedComparison(TableBase):
     """Methods with a line for every published number."""
 
-    pairs: Mapping[str, Sequence[Pair]]  # entry key -> lines
+    pairs: Mapping[str, Sequence[PublishedPair]]  # entry key -> lines
 
     def frame(self) -> pd.DataFrame:
         """Every pair, unrounded."""
@@ -66,7 +66,7 @@ class Beside(Listing):
         )
 
 
-def shown(table: Beside) -> Nested:
+def shown(table: PublishedComparison) -> Nested:
     """How it is printed."""
 
     def lines(entry: Entry, plus_minus: str) -> Lines:
@@ -86,7 +86,7 @@ def shown(table: Beside) -> Nested:
     )
 
 
-def _cells(pair: Pair, plus_minus: str = PLUS_MINUS) -> list[str]:
+def _cells(pair: PublishedPair, plus_minus: str = PLUS_MINUS) -> list[str]:
     margin = "" if math.isnan(pair.ours.margin) else f" {plus_minus}{points(pair.ours.margin)}"
     found = [points(pair.ours.value) + margin, points(pair.published)]
     return [*found, points(pair.difference, "+"), pair.verdict]
@@ -111,7 +111,7 @@ def beside(
     shift: str = "clean",
     order: Sequence[str] = (),
     everything: bool = False,
-) -> Beside:
+) -> PublishedComparison:
     """Put published numbers beside ours of the same suite, encoder and unseen tasks.
 
     Args:
@@ -154,7 +154,7 @@ def beside(
         )
     used = [pair.line.source for entry in kept for pair in pairs[entry.key]]
     lacking = [entry.title for entry in table.entries if entry not in kept]
-    return Beside(
+    return PublishedComparison(
         title=f"{table.title}, beside published numbers",
         entries=kept,
         columns=tuple(dict.fromkeys(p.column for e in kept for p in pairs[e.key])),
@@ -183,7 +183,7 @@ def _pairs(
     places: Sequence[Place],
     table: Table,
     tasks: Mapping[str, bool],
-) -> list[Pair]:
+) -> list[PublishedPair]:
     found = []
     for place in places:
         over = [task for task, seen in tasks.items() if seen == place.seen]
@@ -192,8 +192,11 @@ def _pairs(
             if not math.isnan(value):
                 ours = table.cells.get((entry.key, place.ours), Cell(NAN))
                 told = _verdict(ours, value, line, place, entry, table.setting)
-                found.append(Pair(column=place.column, line=line, ours=ours, published=value,
-                                  verdict=told))  # fmt: skip
+                found.append(
+                    PublishedPair(
+                        column=place.column, line=line, ours=ours, published=value, verdict=told
+                    )
+                )
     return found
 
 
@@ -223,7 +226,7 @@ def _entry(line: Line) -> Entry:
     """A method that only others measured."""
     return Entry(
         key=line.method, method=line.method, title=line.title, cite="", tuned=False, config="",
-        allowance="", adapt_on=line.adapt_on,
+        data_access="", adapt_on=line.adapt_on,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich import box
 
-from results.tables.entries import Entry, Listing
+from results.tables.entries import Entry, TableBase
 from results.tables.grid import SETTING
 from results.tables.layout import PLUS_MINUS
 
@@ -16,7 +16,7 @@ MARKS = "\u2020\u2021\u00a7\u00b6\u2016"  # dagger, double dagger, section, pilc
 RULES = box.HORIZONTALS
 
 
-def noted(table: Listing, hidden: set[str]) -> list[str]:
+def noted(table: TableBase, hidden: set[str]) -> list[str]:
     """The notes in one paragraph, without those hidden; then a line per mark."""
     lines = [" ".join(note for key, note in table.notes.items() if key not in hidden)]
     lines += [f"{mark(number)} {text}." for text, number in table.allowances.items()]
@@ -28,13 +28,13 @@ def mark(number: int) -> str:
     return MARKS[number % len(MARKS)] * (1 + number // len(MARKS))
 
 
-def entry_title(table: Listing, entry: Entry) -> str:
+def entry_title(table: TableBase, entry: Entry) -> str:
     """Name of a line, with the mark that says what the method was allowed to see."""
-    allowed = table.allowances.get(entry.allowance)
+    allowed = table.allowances.get(entry.data_access)
     return entry.title + ("" if allowed is None else mark(allowed))
 
 
-def comma_separated(table: Listing) -> str:
+def comma_separated(table: TableBase) -> str:
     """Write one line per entry and column, numbers unrounded and in natural units."""
     file = io.StringIO()
     facts = {name: table.setting[name] for name in SETTING}

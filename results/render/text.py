@@ -14,7 +14,7 @@ from rich.text import Text
 
 from results.latex import tabular
 from results.published import table as published_table
-from results.published.table import Beside
+from results.published.table import PublishedComparison
 from results.render import grouped
 from results.render.markup import RULES, comma_separated, entry_title, escape, noted, row
 from results.schema import WORLDS
@@ -26,11 +26,11 @@ from results.tables import (
 from results.tables.comparison import Table, as_percent
 from results.tables.entries import Entry
 from results.tables.layout import PLUS_MINUS, Nested
-from results.tables.routing import Breakdown
+from results.tables.routing import ErrorDecomposition
 from results.tables.tuning import Tuning
-from results.tables.uncertainty import Detection
+from results.tables.uncertainty import DetectionTable
 
-NestedTable = Breakdown | Detection | Tuning | Beside
+NestedTable = ErrorDecomposition | DetectionTable | Tuning | PublishedComparison
 AnyTable = Table | NestedTable
 
 STYLES = {"value": "", "margin": "dim", "spread": "dim", "drop": "dim"}
@@ -51,11 +51,11 @@ LAYOUTS: tuple[Layout, ...] = (
 
 def nested_of(table: NestedTable) -> Nested:
     """How a table with several lines under each method is printed."""
-    if isinstance(table, Breakdown):
+    if isinstance(table, ErrorDecomposition):
         return routing.shown(table)
     if isinstance(table, Tuning):
         return tuning.shown(table)
-    if isinstance(table, Beside):
+    if isinstance(table, PublishedComparison):
         return published_table.shown(table)
     return uncertainty.shown(table)
 

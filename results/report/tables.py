@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from mergeshift import UserError
-from results.plots.style import look_of
+from results.plots.style import line_style
 from results.render.markup import entry_title, noted
 from results.render.text import pieces_of
 from results.schema import AUROC, LEVELS, METRICS, ROUTE
@@ -60,9 +60,9 @@ def described(entry: Entry) -> dict[str, Any]:
     return {
         "key": entry.key,
         "title": entry.title,
-        "allowance": entry.allowance,
+        "allowance": entry.data_access,
         "reference": entry.is_reference,
-        **look_of(entry)._asdict(),
+        **line_style(entry)._asdict(),
     }
 
 

@@ -12,14 +12,14 @@ BY = ("shift", "seen", "task", "severity", "corruption")
 MEAN = "mean"
 
 
-class Span(NamedTuple):
+class ColumnCells(NamedTuple):
     """The cells that one column of a table averages over: positions in a grid."""
 
     tasks: tuple[int, ...]
     shifts: tuple[int, ...]
 
 
-def spans(grid: Grid, by: str, shift: str = "clean") -> dict[str, Span]:
+def spans(grid: Grid, by: str, shift: str = "clean") -> dict[str, ColumnCells]:
     """Columns by name, in the order of the table.
 
     ``shift``: clean, then L1 L2 L3 where the whole protocol was measured at that severity, then
@@ -37,12 +37,12 @@ def spans(grid: Grid, by: str, shift: str = "clean") -> dict[str, Span]:
     every = tuple(range(len(grid.tasks)))
     if by == "task":
         positions = tuple(grid.shifts.index(one) for one in _shifts_named(grid.shifts, shift))
-        columns = {task: Span((t,), positions) for t, task in enumerate(grid.tasks)}
-        return columns | {MEAN: Span(every, positions)}
+        columns = {task: ColumnCells((t,), positions) for t, task in enumerate(grid.tasks)}
+        return columns | {MEAN: ColumnCells(every, positions)}
     if by == "seen":
         return _seen_and_unseen(grid)
     groups = {"shift": _levels, "severity": _severities, "corruption": _corruptions}[by](grid)
-    return {name: Span(every, tuple(positions)) for name, positions in groups.items()}
+    return {name: ColumnCells(every, tuple(positions)) for name, positions in groups.items()}
 
 
 def _shifts_named(measured: Sequence[Shift], text: str) -> list[Shift]:
@@ -75,7 +75,7 @@ def _levels(grid: Grid) -> dict[str, list[int]]:
     return groups | {str(grid.shifts[i]): [i] for i in others}
 
 
-def _seen_and_unseen(grid: Grid) -> dict[str, Span]:
+def _seen_and_unseen(grid: Grid) -> dict[str, ColumnCells]:
     """``clean seen``, ``clean unseen``, ``L1 seen`` ...: never a mean over both."""
     if not grid.unseen:
         raise UserError("every task is seen in these results; run a sweep with --unseen TASK,TASK")
@@ -84,7 +84,7 @@ def _seen_and_unseen(grid: Grid) -> dict[str, Span]:
         "unseen": tuple(t for t, task in enumerate(grid.tasks) if task in grid.unseen),
     }
     return {
-        f"{name} {kind}": Span(tasks, tuple(positions))
+        f"{name} {kind}": ColumnCells(tasks, tuple(positions))
         for name, positions in _levels(grid).items()
         for kind, tasks in kinds.items()
         if tasks

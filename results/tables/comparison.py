@@ -10,8 +10,8 @@ import pandas as pd
 
 from results.schema import METRICS, Metric
 from results.statistics import Interval, effective_n, mean_interval
-from results.tables.columns import Span, spans
-from results.tables.entries import Listing
+from results.tables.columns import ColumnCells, spans
+from results.tables.entries import TableBase
 from results.tables.grid import Grid, arrange
 from results.tables.notes import notes_of
 
@@ -36,7 +36,7 @@ class Cell(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table(Listing):
+class Table(TableBase):
     """A comparison, ready to be printed in any format."""
 
     metric: str
@@ -154,7 +154,7 @@ def table_of(grid: Grid, by: str = "shift", shift: str = "clean") -> Table:
     )
 
 
-def cell_of(grid: Grid, e: int, span: Span) -> Cell:
+def cell_of(grid: Grid, e: int, span: ColumnCells) -> Cell:
     """What stands in one column of a table for one entry."""
     interval, spread = interval_of(grid, e, span), _spread(grid, e, span)
     if not METRICS[grid.metric].counted:
@@ -172,7 +172,7 @@ def cell_of(grid: Grid, e: int, span: Span) -> Cell:
     return Cell(*interval, drop, normalised, retention, spread)
 
 
-def _spread(grid: Grid, e: int, span: Span) -> float:
+def _spread(grid: Grid, e: int, span: ColumnCells) -> float:
     """Standard deviation over seeds of the mean over a span; nothing is seen of it in one seed."""
     means = grid.values[e][np.ix_(span.tasks, span.shifts)].mean(axis=(0, 1))  # [R]
     if not grid.entries[e].seeded:  # one number, repeated
@@ -180,7 +180,7 @@ def _spread(grid: Grid, e: int, span: Span) -> float:
     return float(means.std(ddof=1)) if len(means) > 1 else NAN
 
 
-def interval_of(grid: Grid, e: int, span: Span) -> Interval:
+def interval_of(grid: Grid, e: int, span: ColumnCells) -> Interval:
     """Mean over a span with its interval over images, if the metric counts images.
 
     Args:

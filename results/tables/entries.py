@@ -30,7 +30,7 @@ class Entry:
     cite: str
     tuned: bool
     config: str  # canonical JSON; "" if it differs between the sets of experts
-    allowance: str  # what the method saw or stores beyond the usual; "" if nothing
+    data_access: str  # what the method saw or stores beyond the usual; "" if nothing
     adapt_on: str = ""  # adapt | test | shifted; "" for methods that do not adapt
     seeded: bool = True  # whether its numbers depend on the seed
     knows_task: bool = False  # whether it is told the task of each image
@@ -43,11 +43,11 @@ class Entry:
     @property
     def searches(self) -> bool:
         """Whether it chooses its constants on val by itself, while it learns."""
-        return "validation labels" in self.allowance
+        return "validation labels" in self.data_access
 
 
 @dataclass(frozen=True, kw_only=True)
-class Listing(ABC):
+class TableBase(ABC):
     """Lines, one per entry or more, and what must be said about them."""
 
     title: str
@@ -63,7 +63,7 @@ class Listing(ABC):
     @property
     def allowances(self) -> dict[str, int]:
         """What methods saw beyond the usual -> number of the mark that says so, from 0."""
-        found = dict.fromkeys(entry.allowance for entry in self.entries if entry.allowance)
+        found = dict.fromkeys(entry.data_access for entry in self.entries if entry.data_access)
         return {text: number for number, text in enumerate(found)}
 
     @property
@@ -169,7 +169,7 @@ def _entry(key: str, group: pd.DataFrame) -> Entry:
         cite=first["cite"],
         tuned=bool(group["tuned"].any()),
         config=first["config"] if group["config"].nunique() == 1 else "",
-        allowance=_allowance(first),
+        data_access=_allowance(first),
         adapt_on=first["adapt_on"],
         seeded=bool(group["seeded"].any()),
         knows_task=bool(first["knows_task"]),

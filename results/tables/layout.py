@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from results.schema import WORLDS
-from results.tables.entries import Entry, Listing
+from results.tables.entries import Entry, TableBase
 
 PLUS_MINUS = "\u00b1"
 
@@ -18,7 +18,7 @@ Lines = Sequence[tuple[str, Sequence[str]]]  # what a line is of, and its cells
 class Nested:
     """How one kind of listing is printed."""
 
-    table: Listing
+    table: TableBase
     what: str  # what the lines under a method are of, e.g. "shift"
     headers: Sequence[str]
     lines: Callable[[Entry, str], Lines]  # of an entry, given how +- is written

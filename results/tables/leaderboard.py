@@ -67,7 +67,7 @@ def board(
         line |= {table.header(name): 100 * share[entry.key] for name, share in
                  table.summary.items()}  # fmt: skip
         line |= {title: spent.loc[entry.key, name] for name, title in TITLES.items()}
-        line |= {"runs": runs[entry.key], "tuned": entry.tuned, "allowance": entry.allowance}
+        line |= {"runs": runs[entry.key], "tuned": entry.tuned, "allowance": entry.data_access}
         lines.append(line)
     return pd.DataFrame(lines).dropna(axis="columns", how="all")
 

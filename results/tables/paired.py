@@ -5,7 +5,7 @@ import pandas as pd
 
 from mergeshift import UserError, rng_of
 from results.statistics import bootstrap_interval, paired_interval
-from results.tables.columns import Span, spans
+from results.tables.columns import ColumnCells, spans
 from results.tables.grid import Grid, arrange
 
 
@@ -45,7 +45,7 @@ def paired(
     return pd.DataFrame.from_dict(found, orient="index", columns=names).rename_axis("column")
 
 
-def differences_of(grid: Grid, first: int, second: int, span: Span) -> list[np.ndarray]:
+def differences_of(grid: Grid, first: int, second: int, span: ColumnCells) -> list[np.ndarray]:
     """Score of one entry minus that of another, image by image: ``[N]`` for each task."""
     return [
         grid.scores(first, task, span.shifts) - grid.scores(second, task, span.shifts)

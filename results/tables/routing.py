@@ -12,9 +12,9 @@ import pandas as pd
 from mergeshift import UserError
 from results.schema import CEILING
 from results.statistics import Interval, paired_interval
-from results.tables.columns import Span, spans
+from results.tables.columns import ColumnCells, spans
 from results.tables.comparison import compare, interval_of
-from results.tables.entries import Entry, Listing
+from results.tables.entries import Entry, TableBase
 from results.tables.grid import Grid, arrange
 from results.tables.layout import PLUS_MINUS, Lines, Nested
 from results.tables.notes import notes_of
@@ -26,7 +26,7 @@ NAN = math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
-class Losses:
+class ErrorParts:
     """One routed method in one column, all shares: error = expert + compression + routing."""
 
     accuracy: Interval
@@ -38,10 +38,10 @@ class Losses:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Breakdown(Listing):
+class ErrorDecomposition(TableBase):
     """The losses of every routed method, ready to be printed in any format."""
 
-    losses: dict[tuple[str, str], Losses]  # (entry key, column)
+    losses: dict[tuple[str, str], ErrorParts]  # (entry key, column)
 
     def frame(self) -> pd.DataFrame:
         """Every number, unrounded: one row per method and column."""
@@ -60,7 +60,7 @@ class Breakdown(Listing):
         return pd.DataFrame(lines)
 
 
-def breakdown(rows: pd.DataFrame, order: Sequence[str] = ()) -> Breakdown:
+def breakdown(rows: pd.DataFrame, order: Sequence[str] = ()) -> ErrorDecomposition:
     """Split the error of every routed method.
 
     The two differences are paired, image by image, after averaging over seeds.
@@ -92,7 +92,7 @@ def breakdown(rows: pd.DataFrame, order: Sequence[str] = ()) -> Breakdown:
     entries = tuple(entry for entry in grid.entries if entry.method in set(routed))
     columns = spans(grid, "shift")
     route_acc = _route_acc(rows)
-    return Breakdown(
+    return ErrorDecomposition(
         title=f"Errors of routed methods on {grid.setting['suite']} with {grid.setting['encoder']}",
         entries=entries,
         columns=tuple(columns),
@@ -106,12 +106,12 @@ def breakdown(rows: pd.DataFrame, order: Sequence[str] = ()) -> Breakdown:
     )
 
 
-def _losses(grid: Grid, entry: Entry, span: Span, route_acc: float) -> Losses:
+def _losses(grid: Grid, entry: Entry, span: ColumnCells, route_acc: float) -> ErrorParts:
     method, ceiling = scored(grid, entry.key), scored(grid, CEILING)
     suffix = entry.key.removeprefix(entry.method)
     oracle = scored(grid, f"{entry.method}{ORACLE_SUFFIX}{suffix}")
     accuracy = interval_of(grid, method, span)
-    return Losses(
+    return ErrorParts(
         accuracy=accuracy,
         error=_missed(accuracy),
         expert=_missed(interval_of(grid, ceiling, span)),
@@ -152,7 +152,7 @@ def _notes(grid: Grid, columns: Sequence[str], unseen: Sequence[str]) -> dict[st
 HEADERS = ("accuracy", "error", "expert", "compression", "routing", "routed")
 
 
-def shown(table: Breakdown) -> Nested:
+def shown(table: ErrorDecomposition) -> Nested:
     """How it is printed."""
 
     def lines(entry: Entry, plus_minus: str) -> Lines:
@@ -169,7 +169,7 @@ def shown(table: Breakdown) -> Nested:
     )
 
 
-def _cells(found: Losses, plus_minus: str = PLUS_MINUS) -> list[str]:
+def _cells(found: ErrorParts, plus_minus: str = PLUS_MINUS) -> list[str]:
     """One line, in points; the error has the margin of the accuracy."""
 
     def with_margin(part: Interval) -> str:

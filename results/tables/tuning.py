@@ -13,9 +13,9 @@ import pandas as pd
 
 from mergeshift import UserError
 from results.statistics import Interval, mean_interval
-from results.tables.columns import Span
+from results.tables.columns import ColumnCells
 from results.tables.comparison import interval_of
-from results.tables.entries import Entry, Listing, with_entries
+from results.tables.entries import Entry, TableBase, with_entries
 from results.tables.grid import Grid, arrange
 from results.tables.layout import PLUS_MINUS, Lines, Nested
 from results.tables.notes import notes_of
@@ -49,7 +49,7 @@ class Chosen:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tuning(Listing):
+class Tuning(TableBase):
     """What every method chose, ready to be printed in any format; a line per seed."""
 
     lines: dict[tuple[str, str], Chosen]  # (entry key, line) -> numbers
@@ -154,7 +154,7 @@ def _lines(
             test = mean_interval(part["value"].clip(0, 1).tolist(), part["n"].tolist())
             found[name] = _chosen([choices[str(run)]], test)
     if len(found) > 1:
-        span = Span(tuple(range(len(grid.tasks))), (0,))
+        span = ColumnCells(tuple(range(len(grid.tasks))), (0,))
         every = [choices[run] for run in rows["run_id"].unique() if run in choices]
         found[ALL] = _chosen(every, interval_of(grid, grid.position(key), span))
     return found

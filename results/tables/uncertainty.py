@@ -13,9 +13,9 @@ import pandas as pd
 
 from mergeshift import UserError
 from results.statistics import auroc
-from results.tables.columns import Span, spans
+from results.tables.columns import ColumnCells, spans
 from results.tables.comparison import as_percent
-from results.tables.entries import Entry, Listing, keys_by_run
+from results.tables.entries import Entry, TableBase, keys_by_run
 from results.tables.grid import Grid, arrange
 from results.tables.layout import Lines, Nested
 from results.tables.notes import notes_of
@@ -39,7 +39,7 @@ AGAIN = (  # for models and for predictions from elsewhere
 KINDS = ("seen", "unseen")  # as columns by seen end
 
 
-class Detects(NamedTuple):
+class Auroc(NamedTuple):
     """How well one score of one method tells something, in one column. NaN if there is none."""
 
     value: float  # area under the ROC curve, mean over tasks, shifts and seeds
@@ -47,14 +47,14 @@ class Detects(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Detection(Listing):
+class DetectionTable(TableBase):
     """The areas under the curve of every method and score, ready to be printed in any format.
 
     Columns are ``wrong clean``, ``wrong L1`` ..., ``shifted L1`` ...; where tasks are unseen, each
     is there twice, ``wrong clean seen`` and ``wrong clean unseen``.
     """
 
-    areas: dict[tuple[str, str, str], Detects]  # (entry key, score, column)
+    areas: dict[tuple[str, str, str], Auroc]  # (entry key, score, column)
     kinds: tuple[str, ...] = ()  # "seen" and "unseen" where there are both
 
     def scores_of(self, key: str) -> list[str]:
@@ -75,7 +75,7 @@ class Detection(Listing):
         )
 
 
-def suspicion(images: pd.DataFrame, score: str) -> np.ndarray:
+def uncertainty_score(images: pd.DataFrame, score: str) -> np.ndarray:
     """A score of images, such that it is larger for those to be suspected.  ``[N]``."""
     return SCORES[score][0] * images[score].to_numpy(float)
 
@@ -85,7 +85,7 @@ def detection(
     images: pd.DataFrame,
     order: Sequence[str] = (),
     left_out: Sequence[str] = (),
-) -> Detection:
+) -> DetectionTable:
     """Areas under the ROC curve, for wrong answers and for shifted images against clean ones.
 
     Each is of one task under one shift; then they are averaged. Wrong answers: over those cells
@@ -117,8 +117,8 @@ def detection(
             for column, (kind, span) in columns.items():
                 means = [_mean(one[kind, score], span, known, kind) for one in mine]
                 spread = float(np.std(means, ddof=1)) if len(means) > 1 else NAN
-                areas[entry.key, score, column] = Detects(float(np.mean(means)), spread)
-    return Detection(
+                areas[entry.key, score, column] = Auroc(float(np.mean(means)), spread)
+    return DetectionTable(
         title=f"How well doubt is placed, on {grid.setting['suite']} with "
         f"{grid.setting['encoder']}",
         entries=grid.entries,
@@ -140,15 +140,15 @@ def _areas(grid: Grid, images: pd.DataFrame) -> dict[tuple[str, str], np.ndarray
         for s, shift in enumerate(grid.shifts):
             here = cells[task, shift.corruption, shift.severity]
             for name in SCORES:
-                doubt = suspicion(here, name)
+                doubt = uncertainty_score(here, name)
                 found[WRONG, name][t, s] = auroc(doubt, ~here["right"].to_numpy(bool))
                 if shift.severity and clean is not None:
-                    both = np.concatenate([suspicion(clean, name), doubt])
+                    both = np.concatenate([uncertainty_score(clean, name), doubt])
                     found[SHIFTED, name][t, s] = auroc(both, np.arange(len(both)) >= len(clean))
     return found
 
 
-def _columns(grid: Grid) -> dict[str, tuple[str, Span]]:
+def _columns(grid: Grid) -> dict[str, tuple[str, ColumnCells]]:
     levels = spans(grid, "seen" if grid.unseen else "shift")
     wrong = {f"{WRONG} {name}": (WRONG, span) for name, span in levels.items()}
     if grid.clean is None:
@@ -157,7 +157,7 @@ def _columns(grid: Grid) -> dict[str, tuple[str, Span]]:
     return wrong | {f"{SHIFTED} {name}": (SHIFTED, span) for name, span in shifted.items()}
 
 
-def _mean(areas: np.ndarray, span: Span, known: np.ndarray, kind: str) -> float:
+def _mean(areas: np.ndarray, span: ColumnCells, known: np.ndarray, kind: str) -> float:
     """Mean over a span; of wrong answers, over what is known of every method."""
     where = np.ix_(span.tasks, span.shifts)
     values = areas[where][known[where]] if kind == WRONG else areas[where]
@@ -191,7 +191,7 @@ def _notes(
     return notes | {key: told[key] for key in kept if key in told}
 
 
-def shown(table: Detection) -> Nested:
+def shown(table: DetectionTable) -> Nested:
     """How it is printed; the spread over seeds stands in the CSV alone.
 
     Where tasks are unseen, a score has a line for each kind of tasks.

@@ -109,7 +109,7 @@ def api_key() -> str | None:
 
 
 @contextmanager
-def contained(folder: Path, mode: str) -> Iterator[None]:
+def wandb_folder(folder: Path, mode: str) -> Iterator[None]:
     """Point every folder of wandb's to ``folder``, unless the user chose one; undone afterwards.
 
     Under an agent of a W&B Sweep, wandb would take every run for the agent's one trial, whatever

@@ -10,15 +10,15 @@ from typing import Any
 import pandas as pd
 
 from mergeshift import UserError
-from results.tables.columns import MEAN
-from results.tables.entries import keys_by_run
-from results.wandb.login import contained
-from results.plots.style import look_of
+from results.plots.style import line_style
 from results.render.text import render
 from results.schema import METRICS, ROUTE
-from results.wandb.summaries import line_of, safe_id
+from results.tables.columns import MEAN
 from results.tables.comparison import Table
+from results.tables.entries import keys_by_run
+from results.wandb.login import wandb_folder
 from results.wandb.runs import BOARD, run_id
+from results.wandb.summaries import line_of, safe_id
 
 LONGEST = 128  # letters of a title
 WIDE = 24  # units across a report
@@ -78,7 +78,11 @@ def save(
     from wandb_workspaces.reports import v2
 
     try:
-        with contained(folder, "online"), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        with (
+            wandb_folder(folder, "online"),
+            redirect_stdout(StringIO()),
+            redirect_stderr(StringIO()),
+        ):
             report = v2.Report(
                 project=place.project,
                 entity=place.entity,
@@ -189,7 +193,7 @@ def _colours(table: Table, rows: pd.DataFrame) -> dict[str, str]:
     """Line -> its colour, the same as in figures."""
     runs = _runs(table, rows)
     return {
-        line_of(rows[rows["run_id"] == runs[entry.key][0]]): look_of(entry).colour
+        line_of(rows[rows["run_id"] == runs[entry.key][0]]): line_style(entry).colour
         for entry in table.entries
     }
 

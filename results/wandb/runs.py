@@ -10,13 +10,18 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
 import pandas as pd
+
 from mergeshift import UserError
-from results.wandb.login import contained, mode, settings, stop_service, unreachable
+from results.schema import ROUTE
+from results.tables.comparison import Table
+from results.wandb.login import mode, settings, stop_service, unreachable, wandb_folder
 from results.wandb.summaries import (
     best,
     by_severity,
     cells,
+    coefficient_lines,
     costs,
     line_of,
     means,
@@ -24,17 +29,13 @@ from results.wandb.summaries import (
     steps,
     wide,
 )
-from results.tables.comparison import Table
 from results.wandb.sweep import Trial, trial
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-from results.schema import ROUTE
-from results.wandb.summaries import coefficient_lines
+
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import WandbLogger
 
 
-__all__ = ["Mirror", "mode"]
+__all__ = ["WandbUploader", "mode"]
 
 PROJECT = "mergeshift"
 
@@ -45,7 +46,7 @@ BOARD = "leaderboard"  # a run's job type, and its table
 CELL_COLUMNS = ["task", "corruption", "severity", "metric", "value", "n"]
 
 
-class Mirror:
+class WandbUploader:
     """Writes the runs of one sweep, and their comparison, as runs of one W&B group.
 
     Args:
@@ -178,7 +179,7 @@ class Mirror:
         identity = tried.run if tried else safe_id(identity)
         tags = [tag[:LONGEST_TAG] for tag in tags]
         who = {"id": identity, "name": name[:LONGEST_NAME], "job_type": job, "tags": tags}
-        with contained(self.folder, self.mode):
+        with wandb_folder(self.folder, self.mode):
             if self.mode == "online" and (why := unreachable()):
                 self._go_offline(why)
             try:

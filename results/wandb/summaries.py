@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 
 from mergeshift import seed_of
-from results.tables.columns import MEAN
-from results.tables.entries import shift_text
 from results.schema import AUROC, METRICS, ROUTE
+from results.tables.columns import MEAN
 from results.tables.comparison import Table, compare
+from results.tables.entries import shift_text
 
 LONGEST_ID = 96  # letters; W&B takes 128 for an id and "run-", "-", the name of a table
 
@@ -111,7 +111,7 @@ def wide(table: Table) -> pd.DataFrame:
                 line[f"{table.header(name)} sd"] = cell.spread * scale
         for name, shares in table.summary.items():
             line[table.header(name)] = 100 * shares[entry.key]
-        lines.append(line | {"tuned": entry.tuned, "allowance": entry.allowance})
+        lines.append(line | {"tuned": entry.tuned, "allowance": entry.data_access})
     return pd.DataFrame(lines)
 
 

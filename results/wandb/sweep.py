@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mergeshift import UserError
-from results.wandb.login import AGENT, contained
+from results.wandb.login import AGENT, wandb_folder
 
 
 class Trial(NamedTuple):
@@ -62,7 +62,7 @@ def make_sweep(
     import wandb
 
     try:
-        with contained(folder, "online"), _quiet():
+        with wandb_folder(folder, "online"), _quiet():
             name = wandb.sweep(dict(config), entity=entity, project=project)
             api = wandb.Api()
             owner = entity or api.default_entity

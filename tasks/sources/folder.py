@@ -17,9 +17,9 @@ from mergeshift import UserError, read_json, rng_of
 from tasks.images import Images, Pictures
 from tasks.settings import data_dir, folders
 from tasks.sources.class_names import LOCAL, in_order, renumbered
-from tasks.sources.folder_scan import ABOUT, Survey, survey
+from tasks.sources.folder_scan import ABOUT, FolderScan, scan_folder
 from tasks.sources.hub import Hub, hashed
-from tasks.splits import OWN, Cut, by_class
+from tasks.splits import OWN, SplitScheme, by_class
 from tasks.task import SPLITS, SUITES, TASKS, Task
 
 SUITE = "vision_local"
@@ -31,19 +31,19 @@ class Folder:
     """Images of a folder: with a train and a test part, or a whole that is cut by class."""
 
     path: str
-    cut: Cut = OWN
+    cut: SplitScheme = OWN
     native: ClassVar[bool] = True
 
     @property
-    def found(self) -> Survey:
+    def found(self) -> FolderScan:
         """What lies there."""
-        return survey(self.path)
+        return scan_folder(self.path)
 
     def identity(self, task: Task) -> str:
         """16 hex digits of all that decides images, labels and prompts of a task.
 
         Of the images: names and sizes of their files, see
-        :attr:`tasks.sources.folder_scan.Survey.digest`; and
+        :attr:`tasks.sources.folder_scan.FolderScan.digest`; and
         the folder's own name, by which they are cut.
         """
         cut = self.cut.published, self.cut.most, self.cut.apart

@@ -35,11 +35,11 @@ class Part:
     """Pictures and their labels."""
 
     reader: Reader
-    labels: np.ndarray  # int64 [N], index into the names of the survey
+    labels: np.ndarray  # int64 [N], index into the names of the scan
 
 
 @dataclass(frozen=True, eq=False)
-class Survey:
+class FolderScan:
     """A folder: parts ``train`` and ``test``, or ``test``, or ``whole``: what is cut by class."""
 
     parts: dict[str, Part]
@@ -48,7 +48,7 @@ class Survey:
 
 
 @lru_cache(maxsize=256)
-def survey(path: str) -> Survey:
+def scan_folder(path: str) -> FolderScan:
     """Look through a folder: an Arrow table (``save_to_disk``), parquet, or pictures by class.
 
     Raises:
@@ -67,7 +67,7 @@ def survey(path: str) -> Survey:
     if empty := [part for part, images in parts.items() if not len(images.labels)]:
         raise UserError(f"the {empty[0]} part of {path} holds no images")
     labels = {part: sha256(images.labels.tobytes()).hexdigest() for part, images in parts.items()}
-    return Survey(parts, names, digest=hashed(inventory(root), labels, names))
+    return FolderScan(parts, names, digest=hashed(inventory(root), labels, names))
 
 
 def inventory(root: Path) -> str:

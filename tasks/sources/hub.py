@@ -15,7 +15,7 @@ from filelock import FileLock
 from mergeshift import DamagedFileError, UserError, home, read_json, write_json
 from tasks.images import Images, Pictures
 from tasks.sources.readers import Column, labels_of
-from tasks.splits import OWN, Cut
+from tasks.splits import OWN, SplitScheme
 from tasks.task import Task
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Hub:
     test: str = "test"
     image: str = "image"  # names of the columns
     label: str = "label"
-    cut: Cut = OWN
+    cut: SplitScheme = OWN
     native: ClassVar[bool] = True
 
     @property

@@ -16,7 +16,7 @@ from mergeshift import UserError
 from tasks import TASKS
 from tasks.sources import folder
 from tasks.sources.folder import SUITE
-from tasks.sources.folder_scan import survey
+from tasks.sources.folder_scan import scan_folder
 from tests.helpers.pictures import CLASSES, table, tree
 
 ABOUT = {"title": "Zoo", "classes": ["calf", "hill", "wasp"], "templates": ["a {}."]}
@@ -29,7 +29,7 @@ def run_id(monkeypatch) -> Callable[..., str]:
     monkeypatch.setattr(open_clip_models.OpenClip, "facts", lambda _: {"sha256": "0" * 64})
 
     def find(suite: str = SUITE) -> str:
-        for cached in (folder.own, folder.instead, survey):
+        for cached in (folder.own, folder.instead, scan_folder):
             cached.cache_clear()
         (run,) = resolve(Sweep(suite=suite, methods=("average",))).runs
         return run.id
@@ -68,7 +68,7 @@ def test_the_name_that_a_folder_is_cut_by_makes_another_run(data_folder):
     for name in ("MNIST", "tall_mnist"):
         path = tree(data_folder / name, CLASSES, whole=10)
         found.add(folder.Folder(str(path)).identity(TASKS["toy_two"]))
-        survey.cache_clear()
+        scan_folder.cache_clear()
     assert len(found) == 2
 
 

@@ -15,7 +15,7 @@ from corruptions.base import CLEAN, Shift, parse_shifts
 from mergeshift import UserError
 from results.store import Store
 from tasks import load, suite
-from tasks.datamodule import SuiteData, affordable, image_cache
+from tasks.datamodule import SuiteDataModule, affordable, image_cache
 from tasks.images import Streamed
 from tasks.settings import BUDGET, DATA_DIR
 from tasks.sources.folder import SUITE
@@ -33,7 +33,7 @@ def tasks(data_folder) -> list:
     return suite(SUITE)
 
 
-def cells(data: SuiteData) -> dict[tuple[str, str], np.ndarray]:
+def cells(data: SuiteDataModule) -> dict[tuple[str, str], np.ndarray]:
     """The images of each (task, shift)."""
     found: dict[tuple[str, str], list[torch.Tensor]] = {}
     for batch in data.test_dataloader():
@@ -46,7 +46,7 @@ def cells(data: SuiteData) -> dict[tuple[str, str], np.ndarray]:
 
 @pytest.mark.parametrize("settings", [{"batch": 5}, {"workers": 2}, {"limit": 9}])
 def test_pixels_depend_on_no_way_of_showing_them(tasks, settings):
-    found = cells(SuiteData(tasks, SHIFTS, **settings))
+    found = cells(SuiteDataModule(tasks, SHIFTS, **settings))
     for task in tasks:
         images = load(task, "test").first(settings.get("limit")).images[:]
         for shift in SHIFTS:
@@ -56,7 +56,7 @@ def test_pixels_depend_on_no_way_of_showing_them(tasks, settings):
 
 def test_what_methods_learn_from_is_streamed_by_workers_too(tasks):
     here, there = (
-        list(SuiteData(tasks, [], adapt_batch=4, adapt_steps=3, workers=n).train_dataloader())
+        list(SuiteDataModule(tasks, [], adapt_batch=4, adapt_steps=3, workers=n).train_dataloader())
         for n in (0, 2)
     )
     for one, other in zip(here, there, strict=True):
@@ -70,12 +70,12 @@ def test_what_methods_learn_from_is_streamed_by_workers_too(tasks):
 def test_what_is_in_the_cache_is_what_would_be_streamed(tasks):
     from corruptions.cache import precompute
 
-    data = SuiteData(tasks, SHIFTS)
+    data = SuiteDataModule(tasks, SHIFTS)
     streamed = cells(data)
     asked = [data.request(task, "test", shift) for shift in SHIFTS for task in tasks]
     precompute(asked, data_seed=0, folder=image_cache(), jobs=2)
     assert len(list(image_cache().glob("*.npy"))) == 4  # clean ones, too
-    kept = SuiteData(tasks, SHIFTS)
+    kept = SuiteDataModule(tasks, SHIFTS)
     for cell, pixels in cells(kept).items():
         np.testing.assert_array_equal(pixels, streamed[cell])
     assert isinstance(kept.pixels(tasks[0], "test", CLEAN), np.memmap)
@@ -83,7 +83,7 @@ def test_what_is_in_the_cache_is_what_would_be_streamed(tasks):
 
 
 def test_the_budget_goes_to_what_is_asked_for_first(tasks):
-    data = SuiteData(tasks, SHIFTS)
+    data = SuiteDataModule(tasks, SHIFTS)
     farm, zoo = tasks
     asked = [data.request(task, "test", shift) for shift in SHIFTS for task in (zoo, farm)]
     size = {task.name: len(load(task, "test")) * 224 * 224 * 3 for task in tasks}
@@ -138,7 +138,7 @@ def test_native_placement_is_for_pictures_with_a_size_of_their_own(tasks, small_
     native = resolve(sweep(placement="native"))
     assert [shift.placement for shift in native.shifts] == ["input", "native"]  # clean has none
     shift = Shift("contrast", 5, "imagenet-c", "native")
-    data = SuiteData(tasks, [shift])
+    data = SuiteDataModule(tasks, [shift])
     pixels = data.pixels(tasks[0], "test", shift)
     at_input = data.pixels(tasks[0], "test", replace(shift, placement="input"))
     assert (pixels[:2] != at_input[:2]).any()

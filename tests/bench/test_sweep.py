@@ -39,7 +39,7 @@ def out(smoke, tmp_path) -> Path:
 def calls(monkeypatch) -> list[tuple[str, str]]:
     """The (method, shift) cells that are measured, and the validation passes as (method, val)."""
     seen: list[tuple[str, str]] = []
-    measure, validate = sweeping.evaluate, evaluate.validate
+    measure, validate = sweeping.evaluate_runs, evaluate.validate_run
 
     def watched(runs, shift, *rest) -> None:
         seen.extend((run.method, str(shift)) for run, _ in runs)
@@ -49,8 +49,8 @@ def calls(monkeypatch) -> list[tuple[str, str]]:
         seen.append((run.method, "val"))
         return validate(run, config)
 
-    monkeypatch.setattr(sweeping, "evaluate", watched)
-    monkeypatch.setattr("bench.stages.tune.validate", tried)
+    monkeypatch.setattr(sweeping, "evaluate_runs", watched)
+    monkeypatch.setattr("bench.stages.tune.validate_run", tried)
     return seen
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from bench.config import Sweep
 from bench.plan import resolve
-from bench.reporting.sweep_index import recorded, rows_of
+from bench.reporting.sweep_index import load_sweep, rows_of
 from bench.stages.build import candidates
 from bench.sweeps import SWEEPS
-from bench.variants import Line, key, parse, spelled, split
+from bench.variants import Variant, canonical_name, normalise_name, parse, split
 from mergeshift import UserError
 from methods import METHODS
 from results.tables.comparison import compare
@@ -33,10 +33,12 @@ def test_a_comma_in_brackets_parts_nothing():
 
 
 def test_a_line_is_a_method_and_fields():
-    assert parse("ties") == Line("ties", {})
-    assert parse(" ties[keep=0.1,merge=sum] ") == Line("ties", {"keep": "0.1", "merge": "sum"})
-    assert parse("ties [ keep = 0.1 ]") == Line("ties", {"keep": "0.1"})
-    assert key("ties[keep=0.1,merge=sum]") == key("ties [keep=0.1, merge=sum]")
+    assert parse("ties") == Variant("ties", {})
+    assert parse(" ties[keep=0.1,merge=sum] ") == Variant("ties", {"keep": "0.1", "merge": "sum"})
+    assert parse("ties [ keep = 0.1 ]") == Variant("ties", {"keep": "0.1"})
+    assert normalise_name("ties[keep=0.1,merge=sum]") == normalise_name(
+        "ties [keep=0.1, merge=sum]"
+    )
 
 
 @pytest.mark.parametrize("text", [
@@ -45,7 +47,7 @@ def test_a_line_is_a_method_and_fields():
 ])  # fmt: skip
 def test_a_line_is_found_in_whatever_words(text):
     line = "ties [keep=0.1, merge=sum]"
-    assert spelled(text, ["ties", "ties [keep=0.1]", line]) == line
+    assert canonical_name(text, ["ties", "ties [keep=0.1]", line]) == line
 
 
 @pytest.mark.parametrize(("text", "lines", "found"), [
@@ -58,7 +60,7 @@ def test_a_line_is_found_in_whatever_words(text):
     ("a[x=1]", ["a[x=1]"], "a[x=1]"),
 ])  # fmt: skip
 def test_what_differs_is_not_found(text, lines, found):
-    assert spelled(text, lines) == found
+    assert canonical_name(text, lines) == found
 
 
 @pytest.mark.parametrize("text", [
@@ -156,7 +158,7 @@ def test_a_sweep_of_variants(smoke, tmp_path, command):
     """Run, stored, recorded; shown by name, by method and alone; only what is asked for."""
     sweep = replace(TOY, name="lines", methods=LINES, tune=False)
     sweep_into(tmp_path, sweep)
-    record = recorded(tmp_path, "lines")
+    record = load_sweep(tmp_path, "lines")
     table = compare(rows_of(tmp_path, record))
     assert {entry.key for entry in table.entries} == set(resolve(sweep).lines.values())
     named = [entry.key for entry in table.entries if entry.method == "ties"]
@@ -191,7 +193,7 @@ def test_a_sweep_on_the_command_line(command, tmp_path):
 
 
 def test_a_record_from_before_there_were_variants_is_read(smoke):
-    record = recorded(smoke)
+    record = load_sweep(smoke)
     assert [variant for _, variant in record["variants"]] == [""] * len(record["runs"])
     old = {name: value for name, value in record.items() if name != "variants"}
     rows = rows_of(smoke, old)

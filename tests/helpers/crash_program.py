@@ -36,7 +36,7 @@ def die_at(pattern: str, count: int) -> None:
         return move(path, target)
 
     Path.replace = replace  # type: ignore[method-assign]
-    adapt.step_done = lambda steps=1: saw("step")  # type: ignore[assignment]
+    adapt.report_progress = lambda steps=1: saw("step")  # type: ignore[assignment]
 
 
 def start(home: Path, out: Path, words: list[str], moment: str = "") -> int:

@@ -25,9 +25,9 @@ from corruptions.base import Shift
 from methods import METHODS, Checkpoints, MergingMethod, Needs
 from methods.adamerging import AdaMerging
 from methods.base import NO_PAPER
-from methods.common.data_access import Adaptation
+from methods.common.data_access import AdaptationSchedule
 from methods.common.vit import PlainOps, encode
-from methods.common.weights import Held, Weights, total
+from methods.common.weights import TensorBuffers, Weights, total
 from methods.contract import TASKS, small_checkpoints
 from results.store import Store
 
@@ -48,15 +48,15 @@ class Learner(MergingMethod):
     paper = NO_PAPER
     needs = Needs.IMAGES
     stores = "one model"
-    adaptation = Adaptation(steps=3, batch=4)
+    adaptation = AdaptationSchedule(steps=3, batch=4)
     learned: Coefficient
 
     def prepare(self, ckpts: Checkpoints) -> None:
         self.learned = Coefficient()
 
-    def learn(self, ckpts: Checkpoints, support) -> None:
-        self.shown = sum(len(batch) for task in ckpts.experts for batch in support.images(task))
-        self.base, self.sum = Held(ckpts.base), Held(total(ckpts.task_vectors))
+    def learn(self, ckpts: Checkpoints, access) -> None:
+        self.shown = sum(len(batch) for task in ckpts.experts for batch in access.unlabeled(task))
+        self.base, self.sum = TensorBuffers(ckpts.base), TensorBuffers(total(ckpts.task_vectors))
 
     def merge(self, ckpts: Checkpoints) -> Weights:
         return ckpts.base + self.learned.coef.item() * total(ckpts.task_vectors)
@@ -88,8 +88,8 @@ class OnTest(Learner):
     needs = Needs.TEST_STREAM
     adaptation = None
 
-    def learn(self, ckpts, support) -> None:
-        batches = [batch for task in ckpts.experts for batch in support.test(task)]
+    def learn(self, ckpts, access) -> None:
+        batches = [batch for task in ckpts.experts for batch in access.test(task)]
         self.learned.coef.data.fill_(torch.cat(batches).std())
 
 
@@ -104,8 +104,8 @@ class Tuned(Learner):
         grid = {"steps": (1, 4)}
 
     @property
-    def adaptation(self) -> Adaptation:
-        return Adaptation(self.cfg.steps, 4)
+    def adaptation(self) -> AdaptationSchedule:
+        return AdaptationSchedule(self.cfg.steps, 4)
 
 
 class Diverging(Learner):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from methods.common.regression import Regression, Sums, normalised
+from methods.common.regression import MatrixNormalPosterior, SufficientStatistics, normalised
 
 OUT, IN, ROWS = 4, 6, 50
 near = partial(assert_close, rtol=1e-9, atol=1e-9)
@@ -40,9 +40,9 @@ def sums_of(
     weights: Sequence[Tensor],
     anchor: Tensor,
     betas: Sequence[float] | None = None,
-) -> Sums:
+) -> SufficientStatistics:
     """Of all tasks; equal precisions that sum to 1 if none are given."""
-    sums, betas = Sums.start(anchor), betas or [1 / len(grams) for _ in grams]
+    sums, betas = SufficientStatistics.start(anchor), betas or [1 / len(grams) for _ in grams]
     for gram, weight, beta in zip(grams, weights, betas, strict=True):
         sums.add(gram, weight, beta)
     return sums
@@ -53,9 +53,9 @@ def regression(
     weights: Sequence[Tensor],
     anchor: Tensor,
     betas: Sequence[float] | None = None,
-) -> Regression:
+) -> MatrixNormalPosterior:
     """The same, decomposed."""
-    return Regression.decompose(sums_of(grams, weights, anchor, betas))
+    return MatrixNormalPosterior.decompose(sums_of(grams, weights, anchor, betas))
 
 
 def apart(a: Tensor, b: Tensor) -> float:

@@ -33,7 +33,7 @@ NASTY = 'A_b%c&d#e$f<g>"h|i~j^k\\l{m}*n[o],p \u00e9 \u4e2d'
 
 def nasty(table: Table) -> Table:
     """The same table with such a name for every method."""
-    renamed = tuple(replace(entry, title=NASTY, allowance=NASTY) for entry in table.entries)
+    renamed = tuple(replace(entry, title=NASTY, data_access=NASTY) for entry in table.entries)
     return replace(table, entries=renamed)
 
 

@@ -38,18 +38,18 @@ class Shown:
     def images(self, task: str) -> Iterator[Tensor]:
         yield from self.draw("images", task).split(5)
 
-    def labelled(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
+    def validation(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
         labels = torch.arange(self.count) % TASKS[task]
         return zip(self.draw("val", task).split(5), labels.split(5), strict=True)
 
-    def passed(self) -> None:
+    def count_pass(self) -> None:
         self.told += 1
 
 
-def make(name: str, ckpts: Checkpoints | None = None, support=None, **config) -> MergingMethod:
+def make(name: str, ckpts: Checkpoints | None = None, access=None, **config) -> MergingMethod:
     """A method built on random images."""
     cls = METHODS[name]
-    return cls(cls.Config.make(config)).build(ckpts or small_checkpoints(), support or Shown())
+    return cls(cls.Config.make(config)).build(ckpts or small_checkpoints(), access or Shown())
 
 
 def weights_of(method: MergingMethod) -> Weights:
@@ -68,12 +68,12 @@ class Recording(PlainOps):
         return super().linear(name, x)
 
 
-def inputs_of(ckpts: Checkpoints, support: Shown) -> dict[str, dict[str, np.ndarray]]:
+def inputs_of(ckpts: Checkpoints, access: Shown) -> dict[str, dict[str, np.ndarray]]:
     """Task -> layer -> what the task's expert gives it.  ``[tokens, in]``."""
     found = {}
     for task, expert in ckpts.experts.items():
         ops = Recording(expert)
-        tokens(support.draw("images", task), ops, VIT)
+        tokens(access.draw("images", task), ops, VIT)
         found[task] = ops.inputs
     return found
 

@@ -8,10 +8,10 @@ from rich.console import Console
 
 from bench.config import Sweep
 from bench.plan import resolve
-from bench.stages import build as members
+from bench.stages import build
 from bench.sweep import run_sweep
 from results.store import Store
-from tasks.sources import built
+from tasks import task
 
 KEYS = ["method", "seed", "task", "corruption", "severity", "metric"]
 
@@ -65,7 +65,7 @@ def everything(folder: Path) -> dict[str, bytes]:
 
 def forget() -> None:
     """Let this process forget what it has loaded and built, as a new one would."""
-    for cached in (members._checkpoints, members.built, members.restored, built.load):
+    for cached in (build._checkpoints, build.built, build.restored, task.load):
         cached.cache_clear()
 
 

@@ -12,7 +12,7 @@ from methods import METHODS, Checkpoints
 from methods.adamerging import AdaMerging, stack
 from methods.common.losses import entropy
 from methods.common.vit import PlainOps, encode
-from methods.common.weights import Held, Weights
+from methods.common.weights import TensorBuffers, Weights
 from methods.contract import TASKS, VIT, Recorder, small_checkpoints
 from tests.helpers.learning_methods import ADAMERGING, Curves, fit_on, random_images, ready
 
@@ -48,7 +48,7 @@ def linear(**config) -> tuple[Linear, Checkpoints]:
                (("b", TAU_B), ("a", TAU_A))}  # fmt: skip
     ckpts = Checkpoints(None, base, experts, {})
     method = Linear(Linear.Config.make({"init": 0.5, "batches": 1, **config}))
-    method.heads = Held(dict.fromkeys(experts, torch.eye(2)))
+    method.heads = TensorBuffers(dict.fromkeys(experts, torch.eye(2)))
     method.prepare(ckpts)
     method.learn(ckpts, Recorder())
     return method, ckpts

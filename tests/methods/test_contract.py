@@ -13,7 +13,7 @@ from mergeshift import UnknownNameError
 from methods import METHODS, Needs, contract
 from methods.average import Average
 from methods.common.config import BaseConfig
-from methods.common.data_access import Adaptation
+from methods.common.data_access import AdaptationSchedule
 from methods.common.weights import Weights, total
 from methods.contract import (
     EXEMPT,
@@ -144,15 +144,15 @@ def multiplies_by_what_was_kept(self, images, task):
     return Average.features(self, images, task) @ torch.diag(self.aside[0])
 
 
-def reads_images(self, ckpts, support):
-    list(support.images("two"))
+def reads_images(self, ckpts, access):
+    list(access.images("two"))
 
 
 def has_a_number(self, ckpts):
     self.learned, self.factor = nn.Linear(1, 1), 1.0
 
 
-def forgets_it(self, ckpts, support):
+def forgets_it(self, ckpts, access):
     self.factor = 2.0
     self.merge = lambda ckpts: self.factor * Average.merge(self, ckpts)
 
@@ -194,7 +194,7 @@ BREACHES = [
     breach("stores_what_it_says", stores=""),
     breach("touches_only_what_it_needs", learn=reads_images),
     breach("touches_only_what_it_needs", needs=Needs.VAL_LABELS),
-    breach("adapts_only_on_what_it_needs", adaptation=Adaptation(1, 1)),
+    breach("adapts_only_on_what_it_needs", adaptation=AdaptationSchedule(1, 1)),
     breach("need_not_learn_twice", needs=Needs.IMAGES, prepare=has_a_number, learn=forgets_it),
     breach("need_not_learn_twice", needs=Needs.IMAGES),
     breach("holds_one_tensor_of_each", merge=holds_everything),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mergeshift import UserError
 from methods import Checkpoints, Needs, merge
-from methods.common.regression import Sums
+from methods.common.regression import SufficientStatistics
 from methods.common.vit import PlainOps, tokens
 from methods.common.weights import Weights
 from methods.contract import TASKS, VIT, Recorder, build, small_checkpoints
@@ -134,7 +134,7 @@ def test_shrinking_to_nothing_weighs_every_input_by_itself():
     # G = diag(g): column j is the mean of the experts' columns, weighted by g_tj
     gram = [np.array([[1.0, 9.0], [9.0, 2.0]]), np.array([[3.0, 9.0], [9.0, 2.0]])]
     weights = [np.array([[4.0, 1.0]]), np.array([[8.0, 3.0]])]
-    sums = Sums.start(torch.tensor([[6.0, 2.0]]))
+    sums = SufficientStatistics.start(torch.tensor([[6.0, 2.0]]))
     for g, w in zip(gram, weights, strict=True):
         sums.add(shrink(torch.from_numpy(g), 0.0), torch.from_numpy(w), 1)
     # (1 * 4 + 3 * 8) / 4 = 7, (2 * 1 + 2 * 3) / 4 = 2

@@ -8,7 +8,7 @@ import torch
 from mergeshift import UserError
 from methods import METHODS, Needs
 from methods.common.vit import PlainOps, encode, tokens
-from methods.common.weights import Held, total
+from methods.common.weights import TensorBuffers, total
 from methods.contract import TASKS, VIT, Recorder, build, images, logits, small_checkpoints
 
 TWIN, ENSEMBLE = METHODS["twin_merging"], METHODS["logit_ensemble"]
@@ -65,9 +65,9 @@ class Split(Recorder):
 def test_the_epoch_is_chosen_on_what_the_settings_say():
     ckpts = small_checkpoints()
     for select_on, held in (("held_out", 1), ("test", 2)):  # of 8 images of each of three tasks
-        support = Split()
-        method = TWIN(TWIN.Config(select_on=select_on)).build(ckpts, support)
-        assert (Needs.TEST_STREAM in support.seen) == (select_on == "test")
+        access = Split()
+        method = TWIN(TWIN.Config(select_on=select_on)).build(ckpts, access)
+        assert (Needs.TEST_STREAM in access.seen) == (select_on == "test")
         curves = method.curves
         assert [len(curve) for curve in curves.values()] == [50, 50]
         thirds = [a / 100 * 3 * held for a in curves["router_acc"]]
@@ -96,7 +96,7 @@ def two_experts_by_hand(monkeypatch, **config):
     # unit features (1 0) and (0 1); under the head [2 0; 0 4] the logits are (2 0) and (0 4)
     features = torch.eye(2)[:, None]  # [K, B, D]
     monkeypatch.setattr(method, "every", lambda images: features)
-    method.heads = Held({"hand": torch.tensor([[2.0, 0.0], [0.0, 4.0]])})
+    method.heads = TensorBuffers({"hand": torch.tensor([[2.0, 0.0], [0.0, 4.0]])})
     return method
 
 

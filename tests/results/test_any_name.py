@@ -16,7 +16,7 @@ from results.report.panels import Example
 from results.store import Store
 from results.tables.comparison import compare
 from results.tables.leaderboard import board
-from results.wandb.runs import Mirror
+from results.wandb.runs import WandbUploader
 from tests.helpers.result_frames import NASTY, make_rows
 from tests.helpers.wandb_file import log_out
 from tests.helpers.wandb_server import Service, served
@@ -133,7 +133,7 @@ def test_tasks_and_classes_in_html(rows, tmp_path, reader):
 
 
 def test_tasks_in_wandb(rows, tmp_path, service):
-    table, mirror = compare(rows), Mirror(tmp_path, EVIL, "online")
+    table, mirror = compare(rows), WandbUploader(tmp_path, EVIL, "online")
     ties = rows[rows["method"] == "ties"]
     mirror.log_run({"method": "ties"}, ties)
     mirror.log_board(board(table, rows, {}), table)

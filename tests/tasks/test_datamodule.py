@@ -9,7 +9,7 @@ import torch
 
 from corruptions.base import CLEAN, Shift, parse_shifts
 from tasks import load, suite
-from tasks.datamodule import BATCH, SuiteData, draw, image_cache
+from tasks.datamodule import BATCH, SuiteDataModule, draw, image_cache
 
 SHIFTS = parse_shifts(["clean", "gaussian_noise@3", "contrast@5"])
 TASKS = suite("toy")
@@ -20,7 +20,7 @@ def _own_home(tmp_path, monkeypatch):
     monkeypatch.setenv("MERGESHIFT_HOME", str(tmp_path))
 
 
-def cells(data: SuiteData, split: str = "test") -> dict[tuple[str, str], list[dict]]:
+def cells(data: SuiteDataModule, split: str = "test") -> dict[tuple[str, str], list[dict]]:
     """The batches of each (task, shift) in the order they come."""
     found: dict[tuple[str, str], list[dict]] = {}
     loader = data.test_dataloader() if split == "test" else data.val_dataloader()
@@ -34,7 +34,7 @@ def joined(batches: list[dict], key: str) -> np.ndarray:
 
 
 def test_every_cell_comes_once_whole_and_in_order():
-    found = cells(SuiteData(TASKS, SHIFTS, batch=20))
+    found = cells(SuiteDataModule(TASKS, SHIFTS, batch=20))
     assert list(found) == [(task.name, shift.key) for shift in SHIFTS for task in TASKS]
     for (name, _), batches in found.items():
         assert [len(batch["labels"]) for batch in batches] == [20, 20, 8]
@@ -45,7 +45,7 @@ def test_every_cell_comes_once_whole_and_in_order():
 
 
 def test_the_pixels_are_those_of_each_picture_by_itself():
-    found = cells(SuiteData(TASKS, SHIFTS, batch=20, data_seed=7))
+    found = cells(SuiteDataModule(TASKS, SHIFTS, batch=20, data_seed=7))
     for task in TASKS:
         images = load(task, "test").images
         for shift in SHIFTS:
@@ -59,8 +59,8 @@ def test_the_pixels_are_those_of_each_picture_by_itself():
 
 @pytest.mark.parametrize("batch", [1, 7, 48, BATCH])
 def test_the_batch_size_does_not_change_a_pixel(batch):
-    expected = cells(SuiteData(TASKS[:2], SHIFTS[1:]))
-    found = cells(SuiteData(TASKS[:2], SHIFTS[1:], batch=batch))
+    expected = cells(SuiteDataModule(TASKS[:2], SHIFTS[1:]))
+    found = cells(SuiteDataModule(TASKS[:2], SHIFTS[1:], batch=batch))
     assert list(found) == list(expected)
     for cell, batches in found.items():
         assert len(batches) == -(-48 // batch)
@@ -69,17 +69,17 @@ def test_the_batch_size_does_not_change_a_pixel(batch):
 
 
 def test_a_limit_takes_the_first_pictures_of_the_test_split_alone():
-    everything, few = SuiteData(TASKS, SHIFTS), SuiteData(TASKS, SHIFTS, limit=10)
+    everything, few = SuiteDataModule(TASKS, SHIFTS), SuiteDataModule(TASKS, SHIFTS, limit=10)
     whole, part = cells(everything), cells(few)
     for cell, batches in part.items():
         for key in ("images", "labels"):
             np.testing.assert_array_equal(joined(batches, key), joined(whole[cell], key)[:10])
     assert [few.count(TASKS[0], split) for split in ("test", "val", "adapt")] == [10, 24, 24]
-    assert SuiteData(TASKS, SHIFTS, limit=10_000).count(TASKS[0], "test") == 48
+    assert SuiteDataModule(TASKS, SHIFTS, limit=10_000).count(TASKS[0], "test") == 48
 
 
 def test_tuning_sees_val_and_it_is_clean():
-    found = cells(SuiteData(TASKS, SHIFTS, limit=3), split="val")
+    found = cells(SuiteDataModule(TASKS, SHIFTS, limit=3), split="val")
     assert list(found) == [(task.name, "clean") for task in TASKS]
     for task in TASKS:
         val = load(task, "val")
@@ -88,7 +88,7 @@ def test_tuning_sees_val_and_it_is_clean():
 
 
 def test_the_splits_are_corrupted_each_by_its_own_chance():
-    data, noise = SuiteData(TASKS[:1], []), Shift("gaussian_noise", 3)
+    data, noise = SuiteDataModule(TASKS[:1], []), Shift("gaussian_noise", 3)
     added = [
         data.pixels(TASKS[0], split, noise).astype(int)[:24] - load(TASKS[0], split).images[:24]
         for split in ("adapt", "val", "test")
@@ -109,7 +109,7 @@ def test_a_step_shows_no_image_twice_unless_it_must(count, batch):
 
 
 def stream(**settings) -> list[dict[str, torch.Tensor]]:
-    data = SuiteData(TASKS, SHIFTS, adapt_batch=6, adapt_steps=40, **settings)
+    data = SuiteDataModule(TASKS, SHIFTS, adapt_batch=6, adapt_steps=40, **settings)
     return list(data.train_dataloader())
 
 
@@ -125,8 +125,8 @@ def test_the_stream_carries_pictures_and_nothing_else():
 
 def test_the_stream_is_decided_by_its_seed():
     first, again, other = stream(), stream(), stream(seed=1)
-    longer = SuiteData(TASKS, [], adapt_batch=6, adapt_steps=80).train_dataloader()
-    alone = SuiteData(TASKS[1:2], [], adapt_batch=6, adapt_steps=40).train_dataloader()
+    longer = SuiteDataModule(TASKS, [], adapt_batch=6, adapt_steps=80).train_dataloader()
+    alone = SuiteDataModule(TASKS[1:2], [], adapt_batch=6, adapt_steps=40).train_dataloader()
     for step, (a, b, c) in enumerate(zip(first, again, islice(longer, 40), strict=True)):
         for task in TASKS:
             torch.testing.assert_close(a[task.name], b[task.name], rtol=0, atol=0)
@@ -159,7 +159,7 @@ def test_the_stream_draws_evenly_from_the_declared_pictures(settings, split, shi
 
 
 def test_a_corrupted_split_is_kept_in_the_data_folder(tmp_path):
-    data = SuiteData(TASKS[:1], SHIFTS)
+    data = SuiteDataModule(TASKS[:1], SHIFTS)
     cells(data)
     files = sorted(path.name for path in image_cache().glob("*.npy"))
     assert len(files) == 2  # one for each shift; clean needs none

@@ -10,7 +10,7 @@ from torch.utils.data import random_split
 from mergeshift import UnknownNameError, UserError
 from tasks import SUITES, TASKS, suite, world_of
 from tasks.sources.hub import Hub
-from tasks.splits import Cut
+from tasks.splits import SplitScheme
 from tasks.vision import AS_PUBLISHED, TALL
 
 # FusionBench's names in its order, with classes and templates, and the official sizes of the data
@@ -161,7 +161,7 @@ def test_what_identifies_images_depends_on_all_that_decides_them():
     others = [
         Hub("a/c"), Hub("a/b", "c"), Hub("a/b", revision="c"), Hub("a/b", train="c"),
         Hub("a/b", test="c"), Hub("a/b", image="c"), Hub("a/b", label="c"),
-        Hub("a/b", cut=Cut(published=True)), Hub("a/b", cut=TALL),
+        Hub("a/b", cut=SplitScheme(published=True)), Hub("a/b", cut=TALL),
     ]  # fmt: skip
     found = [source.identity(224, 1), source.identity(32, 1), source.identity(224, 2)]
     found += [other.identity(224, 1) for other in others]
@@ -173,7 +173,7 @@ def test_what_identifies_images_depends_on_all_that_decides_them():
 
 
 def test_splits_of_ours_are_disjoint_and_fill_the_test_part():
-    cut = Cut()
+    cut = SplitScheme()
     rows = {split: cut.rows(split, 1880, "tanganke/dtd") for split in ("adapt", "val", "test")}
     assert [len(found) for found in rows.values()] == [188, 188, 1504]
     assert sorted(np.concatenate(list(rows.values())).tolist()) == list(range(1880))
@@ -240,6 +240,10 @@ def test_a_twin_that_is_not_there_is_one_line(name, error, message):
 
 
 def test_too_few_images_to_cut_are_refused():
-    assert [len(Cut().rows(split, 3, "x")) for split in ("adapt", "val", "test")] == [1, 1, 1]
+    assert [len(SplitScheme().rows(split, 3, "x")) for split in ("adapt", "val", "test")] == [
+        1,
+        1,
+        1,
+    ]
     with pytest.raises(UserError, match="x has 2 images to test on; 3 is the least"):
-        Cut().rows("test", 2, "x")
+        SplitScheme().rows("test", 2, "x")

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bench.cli.app import spread
+from bench.cli.app import spread_lists
 from bench.sweeps import SWEEPS
 from bench.zoo.experts import experts_of
 from corruptions.base import CORRUPTIONS
@@ -73,9 +73,9 @@ def test_list_gives_paper_needs_and_licence(command):
 
 def test_list_options_take_several_words():
     words = ["sweep", "--seeds", "0", "1", "--shifts", "clean", "L1", "--force", "--methods", "a,b"]
-    assert spread(words) == ["sweep", "--seeds", "0", "--seeds", "1", "--shifts", "clean",
+    assert spread_lists(words) == ["sweep", "--seeds", "0", "--seeds", "1", "--shifts", "clean",
                              "--shifts", "L1", "--force", "--methods", "a,b"]  # fmt: skip
-    assert spread(["table", "--paired", "a", "b", "-o", "x"]) == [
+    assert spread_lists(["table", "--paired", "a", "b", "-o", "x"]) == [
         "table", "--paired", "a", "--paired", "b", "-o", "x"]  # fmt: skip
 
 

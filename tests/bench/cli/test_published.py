@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.cli.app import spread
+from bench.cli.app import spread_lists
 from results.published import sources
 from results.schema import check
 from tests.bench.cli.test_table_and_plot import record
@@ -24,10 +24,10 @@ def out(tmp_path, monkeypatch):
 
 
 def test_the_option_takes_no_word_or_several():
-    assert spread(["table", "--published"]) == ["table", "--published", "own"]
-    assert spread(["table", "--published", "--by", "task"]) == [
+    assert spread_lists(["table", "--published"]) == ["table", "--published", "own"]
+    assert spread_lists(["table", "--published", "--by", "task"]) == [
         "table", "--published", "own", "--by", "task"]  # fmt: skip
-    assert spread(["table", "--published", "a", "b", "-o", "x"]) == [
+    assert spread_lists(["table", "--published", "a", "b", "-o", "x"]) == [
         "table", "--published", "a", "--published", "b", "-o", "x"]  # fmt: skip
 
 

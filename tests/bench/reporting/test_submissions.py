@@ -18,7 +18,7 @@ from results import predictions
 from results.predictions import Answers, Truth
 from results.store import Store
 from tasks import TASKS
-from tasks.datamodule import SuiteData
+from tasks.datamodule import SuiteDataModule
 from tests.helpers.toy_sweep import KEYS, stamps, sweep_into
 
 SMOKE = SWEEPS["smoke"]
@@ -30,7 +30,7 @@ def out(smoke, tmp_path) -> Path:
 
 
 def labels(task: str) -> np.ndarray:
-    return SuiteData([TASKS[task]], [], limit=SMOKE.limit).labels(TASKS[task], "test")
+    return SuiteDataModule([TASKS[task]], [], limit=SMOKE.limit).labels(TASKS[task], "test")
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ def test_clocks_wait_for_the_device(monkeypatch):
         with devices.using(name):
             devices.settle()
     assert waited == [torch.device("cuda:1"), "mps"]
-    watch = timer.Clock(torch.device("cuda:1"))
+    watch = timer.Timer(torch.device("cuda:1"))
     with watch("work"):
         waited.append("working")
     assert waited[2:] == [torch.device("cuda:1"), "working", torch.device("cuda:1")]
@@ -41,7 +41,7 @@ def test_predicting_is_timed_between_two_waits(smoke, monkeypatch):
 
     run = resolve(SWEEPS["smoke"]).runs[0]
     method, _ = build(run, run.config)
-    monkeypatch.setattr(devices, "settle", lambda: events.append("settled"))
+    monkeypatch.setattr(devices, "synchronize", lambda: events.append("settled"))
     monkeypatch.setattr("bench.stages.scoring.perf_counter", tick)
     predict = method.predict
     monkeypatch.setattr(method, "predict", lambda *x: events.append("asked") or predict(*x))

@@ -12,10 +12,10 @@ from torch.nn import functional as F
 
 from bench.config import Sweep
 from bench.plan import resolve
-from bench.reporting.sweep_index import recorded
+from bench.reporting.sweep_index import load_sweep
 from bench.runtime import devices
-from bench.runtime.lightning import quiet_trainer
-from bench.runtime.workers import Local
+from bench.runtime.lightning import make_trainer
+from bench.runtime.workers import ProcessExecutor
 from bench.stages.build import build
 from bench.stages.evaluate import data_of
 from bench.stages.scoring import score
@@ -101,7 +101,7 @@ def test_what_was_chosen_before_comes_back(gpus):
 
 def test_workers_know_the_device(gpus):
     with devices.using("cpu"):
-        local = Local(1)
+        local = ProcessExecutor(1)
         try:
             assert list(local.run(devices.chosen, [()])) == [((), "cpu")]
         finally:
@@ -110,8 +110,8 @@ def test_workers_know_the_device(gpus):
 
 def test_a_trainer_runs_where_it_was_told():
     with devices.using("cpu"):
-        assert quiet_trainer().strategy.root_device == torch.device("cpu")
-    assert quiet_trainer(accelerator="cpu", devices=2).num_devices == 2  # unless told otherwise
+        assert make_trainer().strategy.root_device == torch.device("cpu")
+    assert make_trainer(accelerator="cpu", devices=2).num_devices == 2  # unless told otherwise
 
 
 def test_the_command_line_knows_devices_and_precisions(command):
@@ -222,7 +222,7 @@ def test_weights_from_elsewhere_are_compared_at_one_precision(smoke, command, tm
     evaluate = ("evaluate", "--weights", base, "--sweep", "smoke")
     assert command(*evaluate, "--precision", "bf16", "--name", "half", *out).code == 0
     assert command(*evaluate, "--name", "full", *out).code == 0
-    record = recorded(tmp_path / "out", "smoke-bf16")
+    record = load_sweep(tmp_path / "out", "smoke-bf16")
     assert [record["runs"][run] for run in record["evaluated"]] == ["half"]
 
 

@@ -17,7 +17,7 @@ from methods import METHODS, MergingMethod, Needs
 from methods.bmm import outer
 from methods.bmm.outer import Validation
 from methods.common.checkpoints import Checkpoints
-from methods.common.data_access import Support
+from methods.common.data_access import DataAccess
 from methods.contract import Recorder, small_checkpoints
 from tests.helpers.learning_methods import SWEEP, Learner, register, run_of
 
@@ -50,11 +50,11 @@ class There(Recorder):
     """A support whose images are on the GPU."""
 
     def images(self, task: str) -> Iterator[Tensor]:
-        for batch in super().images(task):
+        for batch in super().unlabeled(task):
             yield batch.to(CUDA)
 
-    def labelled(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
-        for images, labels in super().labelled(task):
+    def validation(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
+        for images, labels in super().validation(task):
             yield images.to(CUDA), labels.to(CUDA)
 
 
@@ -114,10 +114,10 @@ class Spy(Learner):
     adaptation = None
     places: list[str]
 
-    def learn(self, ckpts: Checkpoints, support: Support) -> None:
+    def learn(self, ckpts: Checkpoints, access: DataAccess) -> None:
         task = next(iter(ckpts.experts))
-        images, labels = next(iter(support.labelled(task)))
-        shown = [next(iter(support.images(task))), images, labels]
+        images, labels = next(iter(access.validation(task)))
+        shown = [next(iter(access.unlabeled(task))), images, labels]
         tensors = [*shown, ckpts.base["proj"], self.learned.coef]
         type(self).places = [tensor.device.type for tensor in tensors]
 
@@ -133,7 +133,7 @@ def test_a_run_learns_where_the_command_was_told(device, place, monkeypatch, smo
     monkeypatch.setitem(METHODS._items, "learner", Spy)
     monkeypatch.setattr(Spy, "name", "learner")
     monkeypatch.setattr(devices, "device", lambda: torch.device(device))
-    monkeypatch.setattr(devices, "settle", lambda: None)
+    monkeypatch.setattr(devices, "synchronize", lambda: None)
     adapt.learn(run_of(SWEEP), "{}", None)
     assert Spy.places == [place] * 5
 
@@ -141,10 +141,10 @@ def test_a_run_learns_where_the_command_was_told(device, place, monkeypatch, smo
 def test_a_trainer_learns_there_too(monkeypatch, smoke):
     register(monkeypatch)
     told: list[dict] = []
-    trainer = adapt.quiet_trainer
-    monkeypatch.setattr(adapt, "quiet_trainer", lambda **kw: told.append(kw) or trainer(**kw))
+    trainer = adapt.make_trainer
+    monkeypatch.setattr(adapt, "make_trainer", lambda **kw: told.append(kw) or trainer(**kw))
     monkeypatch.setattr(devices, "device", lambda: torch.device("mps"))
-    monkeypatch.setattr(devices, "settle", lambda: None)
+    monkeypatch.setattr(devices, "synchronize", lambda: None)
     adapt.learn(run_of(SWEEP), "{}", None)
     assert [(one["accelerator"], one["devices"]) for one in told] == [("cpu", 1)]
 

@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.runtime.workers import Engine, Here, Local, default_jobs, engine, step_done
+from bench.runtime.workers import (
+    Executor,
+    ProcessExecutor,
+    SerialExecutor,
+    default_jobs,
+    executor,
+    report_progress,
+)
 from mergeshift import Registry, UnknownNameError, UserError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -19,15 +26,15 @@ PATIENCE = 60.0  # seconds until a test gives up; nothing waits for it to pass
 
 
 @pytest.fixture(scope="module")
-def local() -> Iterator[Local]:
-    with engine(2) as workers:
-        assert isinstance(workers, Local)
+def local() -> Iterator[ProcessExecutor]:
+    with executor(2) as workers:
+        assert isinstance(workers, ProcessExecutor)
         yield workers
 
 
 @pytest.fixture(params=["here", "local"])
-def either(request: pytest.FixtureRequest) -> Engine:
-    return Here() if request.param == "here" else request.getfixturevalue("local")
+def either(request: pytest.FixtureRequest) -> Executor:
+    return SerialExecutor() if request.param == "here" else request.getfixturevalue("local")
 
 
 # -- units of work: workers import them by name --------------------------------------------------
@@ -46,7 +53,7 @@ def threads() -> tuple[int, int]:
 
 def steps(count: int, size: float) -> int:
     for _ in range(count):
-        step_done(size)
+        report_progress(size)
     return count
 
 
@@ -65,7 +72,7 @@ def vanish() -> None:
 
 def test_both_engines_give_the_same_bytes(local):
     units = [(seed, size) for seed in range(4) for size in (3, 64)]
-    here = dict(Here().run(forward, units))
+    here = dict(SerialExecutor().run(forward, units))
     assert list(here) == units  # one after the other
     assert dict(local.run(forward, units)) == here
     assert len(set(here.values())) == len(units)
@@ -75,7 +82,7 @@ def test_every_unit_has_one_thread_and_the_caller_keeps_its_own(either):
     torch.set_num_threads(2)
     ((_, (number, process)),) = either.run(threads, [()])
     assert number == 1
-    assert (process == os.getpid()) == isinstance(either, Here)
+    assert (process == os.getpid()) == isinstance(either, SerialExecutor)
     assert torch.get_num_threads() == 2
 
 
@@ -84,8 +91,8 @@ def test_no_work_is_done_at_once(either):
 
 
 def test_the_number_of_jobs_decides_the_engine(local):
-    with engine(1) as alone:
-        assert isinstance(alone, Here)
+    with executor(1) as alone:
+        assert isinstance(alone, SerialExecutor)
         assert alone.jobs == 1
     assert local.jobs == 2
     assert 1 <= default_jobs() <= (os.cpu_count() or 1)
@@ -114,12 +121,12 @@ def test_after_an_exception_no_further_unit_begins(tmp_path):
         path.touch()
 
     with pytest.raises(UserError, match="stop"):
-        list(Here().run(touch, [(tmp_path / "a",), (None,), (tmp_path / "b",)]))
+        list(SerialExecutor().run(touch, [(tmp_path / "a",), (None,), (tmp_path / "b",)]))
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_a_worker_that_is_killed_is_one_line():
-    with engine(2) as workers, pytest.raises(UserError, match="a worker was killed") as caught:
+    with executor(2) as workers, pytest.raises(UserError, match="a worker was killed") as caught:
         list(workers.run(vanish, [()]))
     assert "\n" not in str(caught.value)
 
@@ -129,7 +136,7 @@ def test_a_worker_that_is_killed_is_one_line():
 
 def test_here_tells_of_every_step():
     told: list[float] = []
-    list(Here().run(steps, [(3, 1.0)], told.append))
+    list(SerialExecutor().run(steps, [(3, 1.0)], told.append))
     assert told == [1, 2, 3]
 
 
@@ -143,7 +150,7 @@ def test_the_watcher_hears_of_all_units_together(either):
 
 
 def test_steps_need_no_watcher(either):
-    step_done()
+    report_progress()
     assert [result for _, result in either.run(steps, [(2, 1.0)])] == [2]
 
 

@@ -28,7 +28,7 @@ def test_facts_are_those_that_were_saved(store):
     file = artifacts.path(store, "a")
     tensors, facts = artifacts.load(file)
     assert torch.equal(tensors["w"], torch.arange(1000.0))
-    assert artifacts.facts(file) == facts
+    assert artifacts.metadata(file) == facts
     assert facts.items() >= FACTS.items()
 
 
@@ -37,7 +37,7 @@ def test_who_wants_facts_reads_no_tensor(store, monkeypatch):
         raise AssertionError("tensors were read")
 
     monkeypatch.setattr(artifacts, "hash_of", refuse)
-    assert artifacts.problems(store, ["a"]) == {"a": ["it went wrong"]}
+    assert artifacts.diagnostics(store, ["a"]) == {"a": ["it went wrong"]}
     assert choice_of(store, "a").constants == {"scale.out": 1.5}
     assert costs_of(store, ["a"])["a"]["adapt_s"] == 2
     with pytest.raises(AssertionError):
@@ -51,7 +51,7 @@ def test_an_altered_tensor_is_noticed_where_it_is_used(store):
     with pytest.raises(DamagedFileError, match=r"was altered; `--force` learns it again"):
         artifacts.load(file)
     assert artifacts.damaged(store, ["a"]) == [file]
-    assert artifacts.facts(file)["seconds"] == 2
+    assert artifacts.metadata(file)["seconds"] == 2
 
 
 @pytest.mark.parametrize("how", ["cut", "empty", "head", "bare", "text"])
@@ -64,7 +64,7 @@ def test_facts_that_cannot_be_read_are_refused(store, how):
         save_file({"w": torch.ones(1)}, file, {"facts": "no JSON"})
     else:
         file.write_bytes({"cut": data[:-2], "empty": b"", "head": b"\xff" * 8 + data[8:]}[how])
-    for read in (artifacts.facts, artifacts.load):
+    for read in (artifacts.metadata, artifacts.load):
         with pytest.raises(DamagedFileError, match=f"{file} is damaged; `--force` learns it"):
             read(file)
     assert artifacts.damaged(store, ["a"]) == [file]

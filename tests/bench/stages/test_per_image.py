@@ -7,8 +7,8 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torchmetrics.functional.classification import binary_auroc
 
-from bench.stages.per_image import detects, images_of
-from bench.stages.scoring import Answer, Scorer
+from bench.stages.per_image import error_auroc, images_of
+from bench.stages.scoring import MetricsCallback, Prediction
 from corruptions.base import Shift
 from mergeshift import UserError
 from results.schema import METRICS
@@ -53,9 +53,9 @@ def test_a_score_that_is_missing_tells_nothing():
 def answers(labels: list[int], **doubts: torch.Tensor) -> pd.DataFrame:
     """The lines of three images, in two batches."""
     logits = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
-    scorer, cell = Scorer(), ("m", "a", "contrast@1")
+    scorer, cell = MetricsCallback(), ("m", "a", "contrast@1")
     for rows in (slice(0, 1), slice(1, 3)):
-        answer = Answer(logits[rows], **{name: t[rows] for name, t in doubts.items()})
+        answer = Prediction(logits[rows], **{name: t[rows] for name, t in doubts.items()})
         batch = {"task": "a", "shift": "contrast@1", "labels": torch.tensor(labels)[rows]}
         scorer.on_test_batch_end(None, None, {"m": answer}, batch, 0)
     return images_of(scorer, cell, Shift("contrast", 1))
@@ -70,24 +70,26 @@ def test_three_images_by_hand():
     np.testing.assert_allclose(found["u"], [0.5, 0.1, 0.2])
     assert found["image"].tolist() == [0, 1, 2]
     assert set(found["severity"]) == {1}
-    assert detects(found) == {f"auroc_wrong:{name}": 1.0 for name in SCORES}  # the first is wrong
+    assert error_auroc(found) == {
+        f"auroc_wrong:{name}": 1.0 for name in SCORES
+    }  # the first is wrong
 
 
 def test_a_method_without_doubts_of_its_own_has_two_scores():
     found = answers([0, 1, 1])
     assert found[["u", "ads"]].isna().all(axis=None)
-    assert detects(found) == {"auroc_wrong:max_prob": 0.0, "auroc_wrong:entropy": 0.0}
+    assert error_auroc(found) == {"auroc_wrong:max_prob": 0.0, "auroc_wrong:entropy": 0.0}
 
 
 def test_a_cell_without_a_wrong_answer_tells_nothing():
-    assert detects(answers([0, 0, 1])) == {}
+    assert error_auroc(answers([0, 0, 1])) == {}
 
 
 def test_impossible_classes_have_no_entropy():
     logits = torch.tensor([[0.0, -torch.inf], [0.0, 0.0]])
-    scorer = Scorer()
+    scorer = MetricsCallback()
     batch = {"task": "a", "shift": "clean", "labels": torch.tensor([0, 0])}
-    scorer.on_test_batch_end(None, None, {"m": Answer(logits)}, batch, 0)
+    scorer.on_test_batch_end(None, None, {"m": Prediction(logits)}, batch, 0)
     found = images_of(scorer, ("m", "a", "clean"), Shift("clean", 0))
     np.testing.assert_allclose(found["entropy"], [0, np.log(2)], atol=1e-6)
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from bench.plan import resolve
 from bench.stages import artifacts
 from bench.stages.build import build
-from bench.stages.scoring import Answer, Scorer, answered, routing
+from bench.stages.scoring import MetricsCallback, Prediction, predicted, routing
 from bench.sweeps import SWEEPS
 from methods.base import NO_PAPER
 from methods.routing.method import RoutedMethod
@@ -47,9 +47,9 @@ def test_routing_of_four_images_by_hand():
 
 
 def test_a_task_of_one_class_is_measured():
-    scorer, cell = Scorer(), ("m", "t", "clean")
+    scorer, cell = MetricsCallback(), ("m", "t", "clean")
     batch = {"task": "t", "shift": "clean", "labels": torch.zeros(3, dtype=torch.long)}
-    scorer.on_test_batch_end(None, None, {"m": Answer(torch.ones(3, 1))}, batch, 0)
+    scorer.on_test_batch_end(None, None, {"m": Prediction(torch.ones(3, 1))}, batch, 0)
     assert scorer.measure(cell) == {"acc": 1.0, "nll": 0.0, "ece": 0.0}
 
 
@@ -67,22 +67,22 @@ def test_weights_of_layers_are_averaged_first():
             return {}
 
     Layered.name, Layered.title, Layered.paper = "layered", "Layered", NO_PAPER
-    answer = answered(Layered(), torch.zeros(5, 3, 32, 32), "a")
+    answer = predicted(Layered(), torch.zeros(5, 3, 32, 32), "a")
     assert torch.equal(answer.weights, torch.full((5, 2), 0.5))
     found = routing(answer.weights, ["a", "b"], "a")
     assert (found["route_max"], found["route_entropy"]) == (0.5, pytest.approx(math.log(2)))
 
 
 def test_the_scorer_counts_batches_of_any_size_together():
-    scorer, cell = Scorer(), ("m", "a", "clean")
+    scorer, cell = MetricsCallback(), ("m", "a", "clean")
     logits = torch.tensor([[2.0, 1.0], [0.0, 1.0], [3.0, 1.0]])
     oracle = torch.tensor([[1.0, 2.0], [0.0, 1.0], [1.0, 3.0]])
     weights = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
     labels = torch.tensor([0, 1, 1])
     for rows in (slice(0, 1), slice(1, 3)):
         batch = {"task": "a", "shift": "clean", "labels": labels[rows]}
-        answers = {"m": Answer(logits[rows], weights[rows], oracle[rows]),
-                   "static": Answer(logits[rows])}  # fmt: skip
+        answers = {"m": Prediction(logits[rows], weights[rows], oracle[rows]),
+                   "static": Prediction(logits[rows])}  # fmt: skip
         scorer.on_test_batch_end(None, None, answers, batch, 0)
     hits = {name: right.tolist() for name, right in scorer.hits(cell).items()}
     assert hits == {"acc": [True, True, False], "oracle_acc": [False, True, True]}
@@ -167,7 +167,7 @@ def test_what_learns_learns_the_same_here_and_in_workers(smoke, tmp_path):
         sweep_into(tmp_path / str(jobs), sweep, jobs=jobs)
     runs = resolve(sweep).runs
     kept = [
-        [artifacts.facts(artifacts.path(Store(tmp_path / jobs), run.id)) for run in runs]
+        [artifacts.metadata(artifacts.path(Store(tmp_path / jobs), run.id)) for run in runs]
         for jobs in ("1", "2")
     ]
     for one, other in zip(*kept, strict=True):

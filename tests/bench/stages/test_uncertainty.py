@@ -121,13 +121,13 @@ def test_a_sweep_that_was_run_without_is_measured_again_and_learns_nothing_again
 
 def test_only_what_is_missing_is_measured(out, monkeypatch):
     seen = []
-    evaluate = sweep.evaluate
+    evaluate = sweep.evaluate_runs
 
     def watched(runs, shift, *rest):
         seen.extend((run.method, str(shift)) for run, _ in runs)
         evaluate(runs, shift, *rest)
 
-    monkeypatch.setattr(sweep, "evaluate", watched)
+    monkeypatch.setattr(sweep, "evaluate_runs", watched)
     Store(out).images_path(run_of("average").id, "clean").unlink()
     sweep_into(out, SWEEP)
     assert seen == [("average", "clean")]
@@ -200,10 +200,10 @@ def test_a_report_is_kept_and_a_failed_learning_is_told(tmp_path, monkeypatch, s
     assert "nothing moved [at all]" in said
     record = json.loads(next((tmp_path / "sweeps").glob("*.json")).read_text())
     (run,) = [run for run, name in record["runs"].items() if name == "learner"]
-    facts = artifacts.facts(artifacts.path(Store(tmp_path), run))
+    facts = artifacts.metadata(artifacts.path(Store(tmp_path), run))
     assert facts["report"] == {"median_u": 0.5, "problems": ["nothing moved [at all]"]}
     assert protocol([facts])["report"] == facts["report"]
-    assert artifacts.problems(Store(tmp_path), sorted(record["runs"])) == {
+    assert artifacts.diagnostics(Store(tmp_path), sorted(record["runs"])) == {
         run: ["nothing moved [at all]"]
     }
 

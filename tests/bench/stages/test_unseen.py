@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from bench.config import Run, told
+from bench.config import Run, identity_fields
 from bench.plan import inspect, resolve
 from bench.stages import artifacts
-from bench.stages.adapt import Pictures, data_of
+from bench.stages.adapt import RunDataAccess, data_of
 from bench.stages.build import build, checkpoints_of
-from bench.stages.evaluate import validate
-from bench.stages.scoring import Panel, routing
+from bench.stages.evaluate import validate_run
+from bench.stages.scoring import SharedEvaluation, routing
 from bench.sweeps import SWEEPS
 from bench.zoo.encoders import ENCODERS
 from bench.zoo.experts import checkpoints
@@ -78,8 +78,8 @@ def test_a_field_that_came_later_leaves_old_ids_alone():
     run = Run(**fields | {"tasks": ("a-1-00", "b-1-11"), "experts": ("k0", "k1")})
     text = json.dumps(fields, sort_keys=True).encode()
     assert run.id == f"toy-ties-{blake2b(text, digest_size=8).hexdigest()}"
-    assert told(run).keys() == fields.keys()
-    assert set(told(replace(run, unseen=("a",)))) - set(fields) == {"unseen"}
+    assert identity_fields(run).keys() == fields.keys()
+    assert set(identity_fields(replace(run, unseen=("a",)))) - set(fields) == {"unseen"}
 
 
 @pytest.mark.parametrize(("unseen", "said"), [
@@ -107,11 +107,12 @@ def test_nothing_of_them_is_given_to_a_method(out):
     assert [task.name for task in data.tasks] == list(SEEN)
     assert list(next(iter(data.train_dataloader()))) == list(SEEN)
     assert [
-        len(batch) for batch in Pictures(data, ENCODERS["toy-vit"].normalise).images(SEEN[0])
+        len(batch)
+        for batch in RunDataAccess(data, ENCODERS["toy-vit"].normalise).unlabeled(SEEN[0])
     ] == [24]
     ties = run_of("ties", methods=("ties",), settings=())
-    assert list(validate(ties, ties.config)) == list(SEEN)
-    facts = artifacts.facts(artifacts.path(Store(out), run.id))
+    assert list(validate_run(ties, ties.config)) == list(SEEN)
+    facts = artifacts.metadata(artifacts.path(Store(out), run.id))
     assert len(facts["experts"]) == 2
     assert {name for row in facts["coefficients"].values() for name in row} == set(SEEN)
 
@@ -175,7 +176,7 @@ def test_a_panel_without_unseen_tasks_asks_every_member_itself(out):
     run = run_of("individual")
     method, _ = build(run, run.config)
     panel, x = (
-        Panel({"m": method}, normalise=ENCODERS["toy-vit"].normalise),
+        SharedEvaluation({"m": method}, normalise=ENCODERS["toy-vit"].normalise),
         torch.zeros(1, 3, 32, 32),
     )
     assert torch.equal(panel.ask(method, x, SEEN[0]).logits, method.predict(x, SEEN[0]))

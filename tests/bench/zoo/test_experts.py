@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from bench.runtime.workers import Here
+from bench.runtime.workers import SerialExecutor
 from bench.zoo import experts as file
 from bench.zoo.encoders import ENCODERS, OF_WORLD
 from bench.zoo.experts import Expert, build, checkpoints, damaged, experts_of, make
@@ -38,7 +38,7 @@ def toy_home(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MERGESHIFT_HOME", str(home))
         torch.set_num_threads(1)
-        build("toy-vit", TOY, 0, Here())
+        build("toy-vit", TOY, 0, SerialExecutor())
     return home
 
 
@@ -144,7 +144,7 @@ def test_checkpoints_are_in_the_order_of_the_suite(made):
 
 def test_an_expert_is_decided_by_its_seed(toy_home, elsewhere):
     torch.manual_seed(99)  # neither what was drawn before nor who came first matters
-    build("toy-vit", TOY[::-1], 0, Here())
+    build("toy-vit", TOY[::-1], 0, SerialExecutor())
     for expert in experts_of("toy-vit", TOY, 0):
         there = toy_home / expert.path.relative_to(elsewhere)
         assert_same(load_file(expert.path), load_file(there))
@@ -160,7 +160,7 @@ def test_an_expert_is_decided_by_its_seed(toy_home, elsewhere):
 def test_what_is_there_is_not_made_again(made, monkeypatch):
     monkeypatch.setattr(file, "finetune", lambda *_: pytest.fail("made again"))
     told: list[float] = []
-    build("toy-vit", TOY, 0, Here(), told.append)
+    build("toy-vit", TOY, 0, SerialExecutor(), told.append)
     make(made[0])
     assert told == []
 
@@ -179,7 +179,7 @@ def test_a_killed_build_loses_the_expert_in_flight_alone(elsewhere, monkeypatch)
 
     monkeypatch.setattr(file, "write_json", killed_at_the_second)
     with pytest.raises(KeyboardInterrupt):
-        build("toy-vit", TOY, 0, Here())
+        build("toy-vit", TOY, 0, SerialExecutor())
     experts = experts_of("toy-vit", TOY, 0)
     assert [expert.exists for expert in experts] == [True, False, False]
     half = load_file(experts[1].path)
@@ -187,7 +187,7 @@ def test_a_killed_build_loses_the_expert_in_flight_alone(elsewhere, monkeypatch)
 
     monkeypatch.setattr(file, "write_json", write)
     told: list[float] = []
-    build("toy-vit", TOY, 0, Here(), told.append)
+    build("toy-vit", TOY, 0, SerialExecutor(), told.append)
     assert all(expert.exists for expert in experts)
     assert experts[0].path.stat().st_mtime_ns == first
     assert_same(load_file(experts[1].path), half)  # the same expert, made from its beginning
@@ -198,7 +198,7 @@ def test_a_damaged_expert_is_found(elsewhere, monkeypatch):
     quick = replace(ENCODER, recipe=FineTune(steps=1, batch=2))
     monkeypatch.setattr(file, "ENCODERS", {"toy-vit": quick})
     experts = experts_of("toy-vit", TOY, 0)
-    build("toy-vit", TOY, 0, Here())
+    build("toy-vit", TOY, 0, SerialExecutor())
     assert damaged(experts) == []
     experts[0].path.write_bytes(experts[0].path.read_bytes()[:-50])
     experts[2].manifest.write_text('{"task": ')

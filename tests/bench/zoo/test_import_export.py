@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bench.plan import resolve
-from bench.runtime.workers import Here
+from bench.runtime.workers import SerialExecutor
 from bench.sweeps import SWEEPS
 from bench.zoo import experts
 from bench.zoo.conversion import to_transformers
@@ -209,7 +209,7 @@ def test_nothing_is_downloaded_to_list(command, tmp_path, monkeypatch):
 
 
 def test_every_file_is_verified(theirs, command):
-    build("toy-vit", suite("toy")[:1], 0, Here())
+    build("toy-vit", suite("toy")[:1], 0, SerialExecutor())
     shown = command("zoo", "verify")
     assert shown.code == 0, shown.err
     assert shown.out.count("ok ") == 4

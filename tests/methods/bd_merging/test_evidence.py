@@ -9,11 +9,11 @@ from scipy.integrate import dblquad, quad
 from scipy.special import gammaln
 
 from methods.bd_merging.evidential_head import (
-    ambiguity,
     correlation,
-    divergence,
     entropy_of_mean,
-    inversion,
+    evidence_contrast,
+    inverse_correlation_loss,
+    kl_to_uniform,
     mean_entropy,
     opinion,
 )
@@ -43,7 +43,7 @@ def test_the_divergence_is_an_integral_over_two_classes(alpha):
         return f * math.log(f)  # the flat density is 1
 
     want, _ = quad(of, 0, 1)
-    found = divergence(torch.tensor([alpha], dtype=torch.float64)).item()
+    found = kl_to_uniform(torch.tensor([alpha], dtype=torch.float64)).item()
     assert found == pytest.approx(want, abs=1e-7)
 
 
@@ -54,18 +54,20 @@ def test_the_divergence_is_an_integral_over_three_classes(alpha):
         return f * math.log(f / 2) if f else 0  # the flat density is 2! = 2 on the triangle
 
     want, _ = dblquad(of, 0, 1, 0, lambda x: 1 - x, epsabs=1e-8)
-    found = divergence(torch.tensor([alpha], dtype=torch.float64)).item()
+    found = kl_to_uniform(torch.tensor([alpha], dtype=torch.float64)).item()
     assert found == pytest.approx(want, abs=1e-6)
 
 
 def test_the_contrast_of_evidence_by_hand():
     # alpha = (6 3 1): nu = 3 * 3 / 36 = 1/4; u = .3, p = (.6 .3 .1): u p2 / p1^2 = .09 / .36
     alpha = torch.tensor([[6.0, 3.0, 1.0], [1.0, 1.0, 1.0], [2.0, 8.0, 2.0]])
-    torch.testing.assert_close(ambiguity(alpha), torch.tensor([0.25, 3, 3 * 2 / 64]))
+    torch.testing.assert_close(evidence_contrast(alpha), torch.tensor([0.25, 3, 3 * 2 / 64]))
     found = opinion(alpha - 1)
     p = found.probability.sort(descending=True).values
-    torch.testing.assert_close(ambiguity(alpha), found.uncertainty * p[:, 1] / p[:, 0] ** 2)
-    assert ambiguity(torch.tensor([[4.0]])).item() == 1 / 16  # one class: a second would have 1
+    torch.testing.assert_close(evidence_contrast(alpha), found.uncertainty * p[:, 1] / p[:, 0] ** 2)
+    assert (
+        evidence_contrast(torch.tensor([[4.0]])).item() == 1 / 16
+    )  # one class: a second would have 1
 
 
 def test_both_entropies():
@@ -97,7 +99,7 @@ def test_the_correlation_is_pearsons():
 def test_both_inverse_losses():
     evidence = torch.rand(12, 5, generator=torch.Generator().manual_seed(0)).double() * 9
     found = opinion(evidence)
-    u, nu = found.uncertainty, ambiguity(found.alpha)
+    u, nu = found.uncertainty, evidence_contrast(found.alpha)
     for literal, y in ((False, -nu.log()), (True, nu)):
         want = 1 + np.corrcoef(u, y)[0, 1]
-        assert inversion(found, literal=literal).item() == pytest.approx(want)
+        assert inverse_correlation_loss(found, literal=literal).item() == pytest.approx(want)

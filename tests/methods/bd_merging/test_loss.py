@@ -21,7 +21,7 @@ def loss_by_hand(method, batch):
     cfg, order = method.cfg, sorted(batch)
     every = torch.cat([batch[task] for task in order])
     task_of = [task for task in order for _ in batch[task]]
-    _, h = tokens(every, PlainOps(method.eyes()), VIT)
+    _, h = tokens(every, PlainOps(method.router_encoder()), VIT)
     h = F.normalize(h, dim=-1).numpy()
     found = method.learned.head(torch.tensor(h))
     alpha, u = found.alpha.numpy(), found.uncertainty.numpy()

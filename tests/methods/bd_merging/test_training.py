@@ -9,7 +9,12 @@ import torch
 from methods import METHODS, Needs
 from methods.bd_merging.config import BDConfig
 from methods.bd_merging.evidential_head import label_space
-from methods.bd_merging.training import Step, contrast_problems, router_problems, stage_two
+from methods.bd_merging.training import (
+    RouterLosses,
+    contrast_problems,
+    router_problems,
+    summarise_router,
+)
 from methods.contract import TASKS, VIT, images, small_checkpoints
 from tests.helpers.learning_methods import Curves, fit_on, random_images
 from tests.helpers.small_bd import BOTH, IGNORED, ORDER, built
@@ -79,11 +84,11 @@ def test_failed_trainings_of_the_router_say_so():
     assert "stuck" in built().report["problems"][-1]  # two steps change nothing
 
 
-def taken(weights: list[list[float]], **numbers: float) -> Step:
+def taken(weights: list[list[float]], **numbers: float) -> RouterLosses:
     """A step of which this is known."""
     known = {name: torch.tensor(value) for name, value in numbers.items()}
-    unknown = dict.fromkeys(Step._fields, torch.zeros(()))
-    return Step(**unknown | known | {"weights": torch.tensor(weights)})
+    unknown = dict.fromkeys(RouterLosses._fields, torch.zeros(()))
+    return RouterLosses(**unknown | known | {"weights": torch.tensor(weights)})
 
 
 def test_the_last_steps_are_averaged():
@@ -92,14 +97,16 @@ def test_the_last_steps_are_averaged():
         taken([[1.0, 0, 0], [0, 1, 0]], negatives=0.2, same_task=0.5, anchors=0.0),
         taken([[0.5, 0.5, 0], [0, 0, 1]], negatives=0.4, same_task=0.7, anchors=0.5),
     ]
-    report = stage_two(method.learned, steps, method.cfg)
+    report = summarise_router(method.learned, steps, method.cfg)
     assert report["usage"] == {"four": 0.375, "three": 0.375, "two": 0.25}
     assert report["largest_weight"] == pytest.approx((1 + 0.75) / 2)
     assert report["negatives"] == pytest.approx(0.3)
     assert report["same_task"] == pytest.approx(0.6)
     assert report["anchors"] == 0.25
     assert report["problems"] == []
-    assert "taught nothing" in stage_two(method.learned, steps[:1], method.cfg)["problems"][0]
+    assert (
+        "taught nothing" in summarise_router(method.learned, steps[:1], method.cfg)["problems"][0]
+    )
 
 
 @pytest.mark.parametrize(("negatives", "config", "said"), [

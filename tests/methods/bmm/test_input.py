@@ -126,7 +126,7 @@ def test_a_task_without_images_is_refused_or_stood_in_for():
     empty = Shown()
     empty.images = lambda task: iter([] if task == "two" else [empty.draw("images", task)])
     with pytest.raises(UserError, match="images of every task; two has none"):
-        make("bmm", support=empty, **SETTINGS)
-    method = make("bmm_hybrid", support=empty, **SETTINGS)  # its task vector stands in
+        make("bmm", access=empty, **SETTINGS)
+    method = make("bmm_hybrid", access=empty, **SETTINGS)  # its task vector stands in
     assert all(values.isfinite().all() for values in logits(method).values())
     assert set(logits(method)) == set(TASKS)

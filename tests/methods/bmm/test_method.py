@@ -42,9 +42,9 @@ def apart(one: Weights, other: Weights, names=MATRICES) -> float:
 
 @pytest.mark.parametrize("in_proj", ["fused", "split"])
 def test_bmm_equals_numpy(in_proj):
-    ckpts, support = small_checkpoints(), Shown()
-    got = weights_of(make("bmm", ckpts, support, alpha=0.2, in_proj=in_proj, **SETTINGS))
-    seen = inputs_of(ckpts, support)
+    ckpts, access = small_checkpoints(), Shown()
+    got = weights_of(make("bmm", ckpts, access, alpha=0.2, in_proj=in_proj, **SETTINGS))
+    seen = inputs_of(ckpts, access)
     for name in ckpts.base:
         want = task_arithmetic(ckpts, name)
         if name in MATRICES:
@@ -74,9 +74,9 @@ def test_bmm_without_data_equals_numpy(in_proj, parts, centre):
 
 @pytest.mark.parametrize(("config", "rho"), [({"rho": 0.3}, 0.3), ({"rho_images": 4.0}, 4 / 16)])
 def test_the_hybrid_equals_numpy(config, rho):
-    ckpts, support = small_checkpoints(), Shown(12)
-    got = weights_of(make("bmm_hybrid", ckpts, support, alpha=0.2, **config, **SETTINGS))
-    seen = inputs_of(ckpts, support)
+    ckpts, access = small_checkpoints(), Shown(12)
+    got = weights_of(make("bmm_hybrid", ckpts, access, alpha=0.2, **config, **SETTINGS))
+    seen = inputs_of(ckpts, access)
     for name in MATRICES:
         data = [normal(x.T @ x) for x in (seen[task][MATRICES[name]] for task in ckpts.experts)]
         vectors = vector_grams(ckpts, name, slice(None))
@@ -121,27 +121,27 @@ def test_an_anchor_can_be_scaled_and_split():
 
 def test_alpha_to_zero_is_regmean_only_as_stated():
     # Behind a layer norm entries sum to 0: there the anchor stays, at a scale of 1/3 the mean.
-    ckpts, support = small_checkpoints(), Shown(60)
+    ckpts, access = small_checkpoints(), Shown(60)
     config = {"alpha": 1e-9, "anchor_scale": 1 / 3, **SETTINGS}
-    plain = weights_of(make("bmm", ckpts, support, normalise="none", **config))
-    trace = weights_of(make("bmm", ckpts, support, **config))
-    regmean = weights_of(make("regmean", ckpts, support, off_diagonal=1.0))
-    shrunk = weights_of(make("regmean", ckpts, support, off_diagonal=0.95))
+    plain = weights_of(make("bmm", ckpts, access, normalise="none", **config))
+    trace = weights_of(make("bmm", ckpts, access, **config))
+    regmean = weights_of(make("regmean", ckpts, access, off_diagonal=1.0))
+    shrunk = weights_of(make("regmean", ckpts, access, off_diagonal=0.95))
     assert apart(plain, regmean) < 1e-4
     assert apart(trace, regmean) > 1e-3
     assert apart(plain, shrunk) > 1e-2
     rest = [key for key in ckpts.base if key not in MATRICES]
     assert apart(plain, regmean, [key for key in rest if plain[key].any()]) < 1e-5
-    own = weights_of(make("bmm", ckpts, support, normalise="none", alpha=1e-9, **SETTINGS))
+    own = weights_of(make("bmm", ckpts, access, normalise="none", alpha=1e-9, **SETTINGS))
     assert apart(own, regmean, ["proj", "positional_embedding"]) > 0.01  # those of another anchor
 
 
 def test_one_expert_is_given_back_on_what_it_saw():
-    ckpts, support = small_checkpoints(), Shown(4)  # 20 tokens for 32 features and for 128
+    ckpts, access = small_checkpoints(), Shown(4)  # 20 tokens for 32 features and for 128
     task, expert = next(iter(ckpts.experts.items()))
     alone = replace(ckpts, experts={task: expert}, heads={task: ckpts.heads[task]})
-    seen = inputs_of(alone, support)[task]
-    sure, calm = (weights_of(make("bmm", alone, support, alpha=a, **SETTINGS)) for a in (1e-6, 1.0))
+    seen = inputs_of(alone, access)[task]
+    sure, calm = (weights_of(make("bmm", alone, access, alpha=a, **SETTINGS)) for a in (1e-6, 1.0))
     for name, layer in MATRICES.items():
         x, want = seen[layer], seen[layer] @ numpy(expert[name]).T
         gaps = [abs(x @ numpy(got[name]).T - want).max() / abs(want).max() for got in (sure, calm)]
@@ -162,7 +162,7 @@ def test_fused_and_split_agree_with_data_alone():
 
 def test_scaling_the_images_does_not_only_scale_the_inputs():
     """The class token and the positions stay, so it does not drop out in the normalisation."""
-    first, second = (weights_of(make("bmm", support=Shown(12, k), **SETTINGS)) for k in (1.0, 3.0))
+    first, second = (weights_of(make("bmm", access=Shown(12, k), **SETTINGS)) for k in (1.0, 3.0))
     assert apart(first, second) > 1e-3
 
 
@@ -184,11 +184,11 @@ def test_few_images_lean_on_the_task_vectors():
 
 
 def test_calibration_counts_images():
-    all_twelve = weights_of(make("bmm", support=Shown(12), **SETTINGS))
+    all_twelve = weights_of(make("bmm", access=Shown(12), **SETTINGS))
     limited = Shown(12)
     limited.images = lambda task: [limited.draw("images", task)[:7]]
-    first = weights_of(make("bmm", support=limited, calibration=256, **SETTINGS))
-    seven = weights_of(make("bmm", support=Shown(12), calibration=7, **SETTINGS))
+    first = weights_of(make("bmm", access=limited, calibration=256, **SETTINGS))
+    seven = weights_of(make("bmm", access=Shown(12), calibration=7, **SETTINGS))
     assert apart(seven, first) < 1e-6
     assert apart(seven, all_twelve) > 1e-3
 

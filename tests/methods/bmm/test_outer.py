@@ -7,10 +7,16 @@ import torch
 from torch import Tensor
 
 from methods import METHODS
-from methods.bmm.inner import Family, Part, keys_of, modules_of
-from methods.bmm.outer import Validation, choose, expert_accuracies, space_of, starts_of
-from methods.common.linear_layers import Module
-from methods.common.timer import Clock
+from methods.bmm.inner import MergedModels, SolvedLayer, keys_of, modules_of
+from methods.bmm.outer import (
+    Validation,
+    expert_accuracies,
+    initial_points,
+    search_hyperparameters,
+    space_of,
+)
+from methods.common.linear_layers import LinearLayer
+from methods.common.timer import Timer
 from methods.common.vit import encode_plain
 from methods.contract import TASKS, VIT, logits, small_checkpoints
 from tests.helpers.regressions import regression
@@ -23,15 +29,15 @@ def config(name: str = "bmm", **settings):
     return METHODS[name].Config(**settings)
 
 
-def family(*groups: str) -> Family:
+def family(*groups: str) -> MergedModels:
     """Matrices of one entry: M = 1 + 1 / (1 + alpha), as W_0, W_A, W_1 are 0, 1, 2 and G_1 = 1."""
     one = torch.ones(1, 1)
     parts = [
-        Part(Module(group, slice(0, 1), group, group, 0), group, torch.zeros(1, 1),
+        SolvedLayer(LinearLayer(group, slice(0, 1), group, group, 0), group, torch.zeros(1, 1),
              regression([one], [2 * one], one).to(torch.float32))
         for group in groups
     ]  # fmt: skip
-    return Family(parts, {"rest": one})
+    return MergedModels(parts, {"rest": one})
 
 
 class Stub(Validation):
@@ -40,7 +46,7 @@ class Stub(Validation):
     def __init__(self, **tasks):
         self.tasks, self.data, self.asked, self.told = tasks, dict.fromkeys(tasks), 0, 0
 
-    def passed(self) -> None:
+    def count_pass(self) -> None:
         self.told += 1
 
     def accuracies(self, model) -> dict[str, float]:
@@ -62,7 +68,7 @@ def test_a_model_is_one_product_away():
     assert {name: tensor.item() for name, tensor in found.items()} == {
         "rest": 1, "qkv": 2 * (1 + 1 / 2), "out": 1,
     }  # fmt: skip
-    anchored = Family(family("qkv").parts, {}, "anchor")
+    anchored = MergedModels(family("qkv").parts, {}, "anchor")
     assert anchored.model({"alpha.qkv": 1.0, "scale.qkv": 2.0})["qkv"].item() == 1 + 2 * (1 / 2)
 
 
@@ -71,10 +77,10 @@ def test_constants_are_those_of_a_group_or_of_its_third():
     assert list(dict.fromkeys(keys_of(modules, depth=False))) == GROUPS
     thirds = keys_of(modules, depth=True)  # two blocks
     assert thirds == [f"{group}.{third}" for third in ("early", "middle") for group in GROUPS]
-    deep = [Module("w", slice(0, 1), "w", "out", block) for block in range(12)]
+    deep = [LinearLayer("w", slice(0, 1), "w", "out", block) for block in range(12)]
     assert [keys_of(deep, depth=True).count(f"out.{third}") for third in
             ("early", "middle", "late")] == [4, 4, 4]  # fmt: skip
-    other = [Module("w", slice(0, 1), "w", "other", -1)]
+    other = [LinearLayer("w", slice(0, 1), "w", "other", -1)]
     assert keys_of(other, depth=True) == ["other"]
 
 
@@ -86,22 +92,25 @@ def test_the_range_and_the_first_points():
         "alpha.out": (0.1, 10, True), "scale.out": (0.3, 1.5, False),
     }  # fmt: skip
     space = space_of(config(), models)
-    anchor, *ladder = starts_of(config(), space)
+    anchor, *ladder = initial_points(config(), space)
     assert anchor == {"alpha.qkv": 1e6, "scale.qkv": 1, "alpha.out": 1e6, "scale.out": 1}
     assert ladder == [
         {"alpha.qkv": alpha, "scale.qkv": 1, "alpha.out": alpha, "scale.out": 1}
         for alpha in (1e-2, 1.0, 0.1, 10.0)
     ]
-    assert starts_of(config(ladder=False), space) == [anchor, ladder[0]]
+    assert initial_points(config(ladder=False), space) == [anchor, ladder[0]]
     narrow = config(alpha_low=0.5, alpha_high=5)  # what lies outside is moved to the border
-    tried = [start["alpha.out"] for start in starts_of(narrow, space_of(narrow, models))]
+    tried = [start["alpha.out"] for start in initial_points(narrow, space_of(narrow, models))]
     assert tried == [5, 0.5, 1]  # nothing twice
     alone = config("anchor_scales")
     space = space_of(alone, models)
     assert space == dict.fromkeys(("scale.qkv", "scale.out"), (0.3, 2.0, False))
     scales = (1.0, 0.7, 1.3, 0.85, 1.6)
-    assert starts_of(alone, space) == [{"scale.qkv": s, "scale.out": s} for s in scales]
-    assert starts_of(config("anchor_scales", ladder=False), space) == starts_of(alone, space)[:1]
+    assert initial_points(alone, space) == [{"scale.qkv": s, "scale.out": s} for s in scales]
+    assert (
+        initial_points(config("anchor_scales", ladder=False), space)
+        == initial_points(alone, space)[:1]
+    )
 
 
 # -- the choice ----------------------------------------------------------------------------------
@@ -109,9 +118,9 @@ def test_the_range_and_the_first_points():
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_the_best_trial_is_chosen_and_told(sampler):
-    stub, clock = Stub(a=near(1.5)), Clock()
+    stub, clock = Stub(a=near(1.5)), Timer()
     cfg = config(trials=12, startup=4, sampler=sampler, ladder=False)
-    chosen, report = choose(cfg, family("qkv"), stub, {"a": 1.0}, clock, 0, None)
+    chosen, report = search_hyperparameters(cfg, family("qkv"), stub, {"a": 1.0}, clock, 0, None)
     values = [trial["value"] for trial in report["trials"]]
     assert len(values) == report["budget"] == 12
     assert report["best"] == values.index(max(values))
@@ -127,7 +136,9 @@ def test_the_best_trial_is_chosen_and_told(sampler):
 
 def test_a_search_that_ends_at_the_anchor_says_so():
     stub = Stub(a=near(1.0))
-    chosen, report = choose(config(trials=6), family("qkv"), stub, {"a": 1.0}, Clock(), 0, None)
+    chosen, report = search_hyperparameters(
+        config(trials=6), family("qkv"), stub, {"a": 1.0}, Timer(), 0, None
+    )
     assert chosen == {"alpha.qkv": 1e6, "scale.qkv": 1.0}
     assert report["best"] == 0
     assert report["problems"] == ["no trial was better than the anchor itself"]
@@ -138,7 +149,7 @@ def test_the_objective_divides_by_what_the_experts_reach():
     stub = Stub(a=near(1.0), b=near(1.99))
     for experts, best in (({"a": 0.1, "b": 1.0}, 0), ({"a": 1.0, "b": 0.1}, 1)):
         cfg = config(trials=2)
-        report = choose(cfg, family("qkv"), stub, experts, Clock(), 0, None)[1]
+        report = search_hyperparameters(cfg, family("qkv"), stub, experts, Timer(), 0, None)[1]
         assert report["best"] == best
         value = sum(report["val"][task] / experts[task] for task in "ab") / 2
         assert report["trials"][best]["value"] == pytest.approx(value)
@@ -147,7 +158,9 @@ def test_the_objective_divides_by_what_the_experts_reach():
 def test_another_seed_looks_elsewhere():
     def points(seed: int) -> list:
         stub = Stub(a=near(1.5))
-        report = choose(config(trials=7), family("qkv"), stub, {"a": 1.0}, Clock(), seed, None)[1]
+        report = search_hyperparameters(
+            config(trials=7), family("qkv"), stub, {"a": 1.0}, Timer(), seed, None
+        )[1]
         return [(trial["params"], trial["value"]) for trial in report["trials"]]
 
     assert points(0) == points(0)
@@ -159,11 +172,11 @@ def test_another_seed_looks_elsewhere():
 
 
 def test_accuracies_count_labels():
-    ckpts, support = small_checkpoints(), Shown(11)
-    validation = Validation(support, ckpts.heads, VIT)
+    ckpts, access = small_checkpoints(), Shown(11)
+    validation = Validation(access, ckpts.heads, VIT)
     model = dict(ckpts.base)
     for task, got in validation.accuracies(model).items():
-        features = encode_plain(support.draw("val", task), model, VIT)
+        features = encode_plain(access.draw("val", task), model, VIT)
         guessed = (features @ ckpts.heads[task].T).argmax(-1)
         assert got == (guessed == torch.arange(11) % TASKS[task]).sum().item() / 11
     assert list(validation.data) == sorted(TASKS)
@@ -171,8 +184,8 @@ def test_accuracies_count_labels():
 
 @pytest.mark.parametrize(("limit", "count"), [(0, 11), (5, 5), (7, 7), (99, 11)])
 def test_the_first_images_of_each_task_are_enough(limit, count):
-    support = Shown(11)
-    for images, labels in Validation(support, small_checkpoints().heads, VIT, limit).data.values():
+    access = Shown(11)
+    for images, labels in Validation(access, small_checkpoints().heads, VIT, limit).data.values():
         assert len(images) == len(labels) == count
 
 
@@ -191,9 +204,9 @@ def test_experts_are_asked_about_their_own_task():
 @pytest.mark.parametrize("name", ["bmm", "bmm_datafree", "anchor_scales", "bmm_sampled"])
 def test_every_pass_is_announced_and_told(name):
     for settings in ({}, {"objective": "accuracy"}):
-        support = Shown()
-        method = make(name, support=support, trials=3, anchor="ta", **settings)
-        assert support.told == method.passes
+        access = Shown()
+        method = make(name, access=access, trials=3, anchor="ta", **settings)
+        assert access.told == method.num_validation_passes
         assert method.report["budget"] == 3 + (50 if name == "bmm_sampled" else 0)
 
 
@@ -226,16 +239,16 @@ class Journal(Shown):
         super().__init__()
         self.journal, self.cut = journal, cut
 
-    def passed(self) -> None:
-        super().passed()
+    def count_pass(self) -> None:
+        super().count_pass()
         if self.told >= self.cut:
             raise CutError
 
 
 @pytest.mark.parametrize("cut", [2, 5])
 def test_a_search_that_was_cut_goes_on_as_if_it_had_not_been(tmp_path, cut):
-    def build(support) -> tuple[dict[str, Tensor], list]:
-        method = make("bmm", support=support, trials=7, startup=3, ladder=False, anchor="ta")
+    def build(access) -> tuple[dict[str, Tensor], list]:
+        method = make("bmm", access=access, trials=7, startup=3, ladder=False, anchor="ta")
         told = [(trial["params"], trial["value"]) for trial in method.report["trials"]]
         return logits(method), told
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from methods import METHODS
-from methods.bmm.inner import Part
+from methods.bmm.inner import SolvedLayer
 from methods.bmm.outer import Validation
-from methods.bmm.sampled import KAPPAS, answer, drawn, root_of
-from methods.common.linear_layers import Module
+from methods.bmm.sampled import KAPPAS, ensemble_logits, root_of, sample_weights
+from methods.common.linear_layers import LinearLayer
 from methods.common.weights import Weights
 from methods.contract import TASKS, VIT, images, logits, small_checkpoints
 from tests.helpers.regressions import regression
@@ -21,10 +21,12 @@ def random(*shape: int, seed: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def a_part() -> Part:
+def a_part() -> SolvedLayer:
     x, anchor = random(9, 3, seed=1), random(4, 3, seed=2)
     found = regression([x.T @ x], [random(4, 3, seed=3)], anchor)
-    return Part(Module("w", slice(0, 4), "w", "out", 0), "out", random(4, 3, seed=4), found)
+    return SolvedLayer(
+        LinearLayer("w", slice(0, 4), "w", "out", 0), "out", random(4, 3, seed=4), found
+    )
 
 
 def test_noise_has_the_shape_of_the_posterior_and_the_size_of_what_the_anchor_changes():
@@ -38,14 +40,14 @@ def test_noise_has_the_shape_of_the_posterior_and_the_size_of_what_the_anchor_ch
 
 def test_samples_of_one_parameter():
     rows = [slice(0, 2), slice(2, 4)]
-    modules = [Module("w", some, "w", "qkv", 0) for some in rows]
+    modules = [LinearLayer("w", some, "w", "qkv", 0) for some in rows]
     roots = {"w:0": torch.eye(3), "w:2": torch.zeros(3, 3)}
     mean = torch.zeros(4, 3)
 
     def generator(name: str) -> torch.Generator:
         return torch.Generator().manual_seed(len(name))
 
-    found = drawn(mean, modules, roots, generator)
+    found = sample_weights(mean, modules, roots, generator)
     assert torch.equal(found[:2], torch.randn(2, 3, generator=generator("w:0")))
     assert not found[2:].any()
     assert not mean.any()
@@ -70,13 +72,13 @@ def test_samples_lie_around_bmm():
 
 
 def test_answers_are_averaged_as_probabilities():
-    found = answer(torch.tensor([[[0.0, 2.0, 5.0]], [[3.0, -1.0, 4.0]]]))[0]
+    found = ensemble_logits(torch.tensor([[[0.0, 2.0, 5.0]], [[3.0, -1.0, 4.0]]]))[0]
     each = np.exp([[0, 2, 5], [3, -1, 4]])
     shares = (each / each.sum(1, keepdims=True)).mean(0)
     np.testing.assert_allclose(found.softmax(-1).numpy(), shares, rtol=1e-5)
     assert found.mean().item() == pytest.approx(13 / 6)  # as high as the logits
     same = torch.tensor([[[0.5, 2.0, 5.0]]]).repeat(3, 1, 1)
-    torch.testing.assert_close(answer(same), same[0])
+    torch.testing.assert_close(ensemble_logits(same), same[0])
     assert not torch.allclose(found.softmax(-1), torch.tensor([1.5, 0.5, 4.5]).softmax(-1))
 
 
@@ -109,15 +111,17 @@ def test_the_size_of_the_noise_is_the_one_of_the_least_loss():
 
 
 def test_with_a_size_that_is_given_val_is_of_the_samples_all_the_same():
-    support, settings = Shown(), {"trials": 2, "anchor": "ta", "samples": 3, "kappa": 1.0}
-    method = make("bmm_sampled", support=support, **settings)
+    access, settings = Shown(), {"trials": 2, "anchor": "ta", "samples": 3, "kappa": 1.0}
+    method = make("bmm_sampled", access=access, **settings)
     for task, count in TASKS.items():
-        found = method.predict(support.draw("val", task), task).argmax(-1)
+        found = method.predict(access.draw("val", task), task).argmax(-1)
         right = (found == torch.arange(12) % count).double().mean().item()
         assert method.report["val"][task] == pytest.approx(right)
     assert method.report["budget"] == 2  # nothing is chosen among the samples
     assert method.report["constants"]["kappa"] == 1
-    assert support.told == method.passes == 2 + 1 + 1 + 3  # trials, the best, experts, samples
+    assert (
+        access.told == method.num_validation_passes == 2 + 1 + 1 + 3
+    )  # trials, the best, experts, samples
 
 
 def test_samples_follow_the_seed_and_nothing_else():

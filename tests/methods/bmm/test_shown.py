@@ -31,7 +31,7 @@ def out(tmp_path_factory):
 @pytest.fixture
 def report(out):
     """What the run tells of its learning."""
-    (facts,) = artifacts.lessons(Store(out), run_ids(SWEEP)["bmm_sampled"])
+    (facts,) = artifacts.adaptation_records(Store(out), run_ids(SWEEP)["bmm_sampled"])
     return facts["report"]
 
 

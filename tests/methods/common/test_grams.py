@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from methods.common.data_access import first
+from methods.common.data_access import take_images
 from methods.common.regression import image_grams, task_vector_gram
 from methods.common.vit import PlainOps, tokens
 from methods.contract import VIT, images, small_checkpoints
@@ -66,16 +66,16 @@ def test_only_the_first_images_count_and_no_batch_is_asked_for_after_them():
     assert seen.images == 3
     rows = inputs(weights, images()[:3])["proj"]
     np.testing.assert_allclose(seen.grams["proj"], rows.T @ rows / 3, atol=1e-6)
-    assert list(first(zip(stream()), 0)) == []
+    assert list(take_images(zip(stream()), 0)) == []
     assert asked == [2, 2]
-    assert sum(len(part) for (part,) in first(zip(stream()), 100)) == 8  # fewer than wanted
+    assert sum(len(part) for (part,) in take_images(zip(stream()), 100)) == 8  # fewer than wanted
 
 
 def test_labels_are_cut_with_their_images():
     pairs = [(torch.arange(4.0), torch.arange(4)), (torch.arange(4.0), torch.arange(4, 8))]
-    labels = [part.tolist() for _, part in first(pairs, 6)]
+    labels = [part.tolist() for _, part in take_images(pairs, 6)]
     assert labels == [[0, 1, 2, 3], [4, 5]]
-    assert [len(part) for part, _ in first(pairs, None)] == [4, 4]
+    assert [len(part) for part, _ in take_images(pairs, None)] == [4, 4]
 
 
 def test_of_no_image_there_is_no_gram():

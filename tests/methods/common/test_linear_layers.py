@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from methods.common.linear_layers import (
-    assemble,
-    matrices_of,
+    linear_layers,
     merge_matrices,
     modules_of,
     task_vectors_of,
+    with_layers,
 )
 from methods.common.vit import GramOps, ViT, init_weights, parameters_of
 from methods.common.weights import Weights
@@ -80,26 +80,26 @@ def test_other_names_have_no_blocks_and_then_every_tensor_of_two_axes_counts():
                     "text_projection": (4, 4), "head": (5, 2)})  # fmt: skip
     assert modules_of(base, split=False) == []
     for which in ("blocks", "all"):
-        modules = matrices_of(base, which, split=False)
+        modules = linear_layers(base, which, split=False)
         assert [(m.name, m.layer) for m in modules] == [("fc.weight", "fc"), ("head", "head")]
         assert {(m.group, m.block) for m in modules} == {("other", -1)}
 
 
 def test_all_adds_what_is_outside_the_blocks():
     base = small_checkpoints().base
-    blocks = matrices_of(base, "blocks", split=True)
+    blocks = linear_layers(base, "blocks", split=True)
     assert blocks == modules_of(base, split=True)
-    every = matrices_of(base, "all", split=True)
+    every = linear_layers(base, "all", split=True)
     assert every[: len(blocks)] == blocks
     assert [module.name for module in every[len(blocks) :]] == ["positional_embedding", "proj"]
 
 
 def test_torchs_own_attention_is_split_like_open_clips():
     layer = Weights.of(nn.TransformerEncoderLayer(4, 2, 8))
-    rows = covered(matrices_of(layer, "blocks", split=True))
+    rows = covered(linear_layers(layer, "blocks", split=True))
     assert rows["self_attn.in_proj_weight"] == [(0, 4), (4, 8), (8, 12)]
     assert rows["linear1.weight"] == [(0, 8)]
-    fused = covered(matrices_of(layer, "blocks", split=False))
+    fused = covered(linear_layers(layer, "blocks", split=False))
     assert fused["self_attn.in_proj_weight"] == [(0, 12)]
 
 
@@ -122,7 +122,7 @@ def test_a_matrix_is_made_when_it_is_read_and_the_rest_is_read_elsewhere():
         return torch.full(rest.shape(name), 7.0)
 
     modules = modules_of(rest, split=True)
-    model = assemble(rest, modules, make)
+    model = with_layers(rest, modules, make)
     assert list(model) == list(rest)
     assert made == []
     name = modules[0].name

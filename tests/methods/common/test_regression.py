@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from methods.common.regression import Regression, normalised
+from methods.common.regression import MatrixNormalPosterior, normalised
 from tests.helpers.regressions import (
     ANCHOR,
     BASE,
@@ -61,7 +61,9 @@ def test_the_mean_minimises_what_the_docstring_says():
 def test_half_precision_is_added_up_in_float64():
     xs, ws = inputs(), experts()
     found = sums_of([g.half() for g in grams(xs, "trace")], [w.bfloat16() for w in ws], ANCHOR)
-    assert {part.dtype for part in (found.anchor, found.gram, found.pull)} == {torch.float64}
+    assert {part.dtype for part in (found.anchor, found.gram, found.cross_moment)} == {
+        torch.float64
+    }
 
 
 # -- limits --------------------------------------------------------------------------------------
@@ -75,7 +77,7 @@ def test_an_infinite_alpha_gives_the_anchor_and_one_of_1_does_not():
 
 
 def test_no_data_gives_the_anchor():
-    for found in (regression([], [], ANCHOR), Regression.prior(ANCHOR)):
+    for found in (regression([], [], ANCHOR), MatrixNormalPosterior.prior(ANCHOR)):
         for alpha in (1e-4, 1.0, torch.inf):
             assert torch.equal(found.solve(alpha), ANCHOR)
 

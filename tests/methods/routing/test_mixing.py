@@ -6,7 +6,7 @@ from torch import Tensor
 
 from methods.common.vit import PlainOps, ViT, encode, group_of, num_groups
 from methods.contract import VIT, images, small_checkpoints
-from methods.routing.mixing import BuiltProduct, Factors, Mixer, matrices, mixed_product
+from methods.routing.mixing import Factors, Mixer, PerSampleMatmul, matrices, per_sample_matmul
 
 K, B = 3, 8
 KINDS = ("dense", "low rank", "matrices alone", "a few")
@@ -97,7 +97,7 @@ def test_gradients_of_a_product(n):
     x, w = random(3, n, 4).requires_grad_(), random(3, 1 + K, seed=1).requires_grad_()
     stack = random(1 + K, 4, 2, seed=2)
     want = torch.einsum("bni,bt,tio->bno", x, w, stack)
-    for product in (mixed_product, BuiltProduct.apply):
+    for product in (per_sample_matmul, PerSampleMatmul.apply):
         torch.testing.assert_close(product(x, w, stack), want)
         assert torch.autograd.gradcheck(lambda x, w, p=product: p(x, w, stack), (x, w))
 

@@ -14,7 +14,7 @@ from results.latex.ablation import ablation
 from results.latex.presets import PRESETS, Given
 from results.latex.suites import suites
 from results.published.sources import read, sources
-from results.published.table import Beside, beside
+from results.published.table import PublishedComparison, beside
 from results.render import grouped
 from results.render.text import write_latex
 from tests.helpers.published import line, publish
@@ -36,7 +36,7 @@ def compiled(path: Path) -> str:
     return said
 
 
-def published(folder: Path, lines: int, title: str = "") -> Beside:
+def published(folder: Path, lines: int, title: str = "") -> PublishedComparison:
     """Average beside so many published numbers."""
     rows = make_rows(["average"], shifts=CLEAN)
     rows = rows.assign(title=title) if title else rows

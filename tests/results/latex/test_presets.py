@@ -12,7 +12,7 @@ import pytest
 
 from mergeshift import UserError
 from results.latex import paper_table, tabular
-from results.latex.paper_table import Sheet
+from results.latex.paper_table import PaperTable
 from results.latex.presets import CORRUPTIONS, PRESETS, Given
 from results.schema import PROTOCOL
 from results.tables.columns import MEAN
@@ -53,11 +53,11 @@ def given(rows: pd.DataFrame, name: str) -> Given:
     return Given(rows=rows, order=ORDER, sweeps=sweeps if name == "bmm-main" else ())
 
 
-def made(rows: pd.DataFrame, name: str, **changes: object) -> Sheet:
+def made(rows: pd.DataFrame, name: str, **changes: object) -> PaperTable:
     return PRESETS[name].make(replace(given(rows, name), **changes))
 
 
-def lines(sheet: Sheet) -> dict[str, list[str]]:
+def lines(sheet: PaperTable) -> dict[str, list[str]]:
     """Title without mark and citation -> cells."""
     found = [line for block in sheet.blocks for line in block]
     return {re.split(r"\$|~|\\quad ", title)[0 if "quad" not in title else 1]: list(cells)

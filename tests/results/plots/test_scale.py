@@ -66,7 +66,7 @@ def test_figure_draws_the_curves_in_the_colour_of_the_method(rows, tmp_path):
         np.testing.assert_allclose(
             line.get_ydata(), [100 * points[s].value for s in sorted(points)]
         )
-        assert line.get_color() == star.get_color() == comparison.look_of(plain).colour
+        assert line.get_color() == star.get_color() == comparison.line_style(plain).colour
         assert list(star.get_xdata()) == [0.3]
     for form in style.FORMATS:
         assert style.save(figure, tmp_path / f"scale.{form}").stat().st_size > 5_000
@@ -131,4 +131,4 @@ def test_the_named_sweep_has_several_scales():
 
 
 def test_every_method_has_a_look_of_its_own():
-    assert set(METHODS) <= set(comparison.LOOKS)
+    assert set(METHODS) <= set(style.LINE_STYLES)

@@ -7,7 +7,7 @@ import pytest
 
 from mergeshift import UserError
 from results.published.sources import read, sources
-from results.published.table import Beside, beside
+from results.published.table import PublishedComparison, beside
 from results.render.text import render
 from tests.helpers.published import line, publish
 from tests.helpers.result_frames import NASTY, TASKS, make_rows
@@ -28,11 +28,11 @@ def accuracy(rows: pd.DataFrame, method: str, corruption: str = "clean", task: s
     return float(rows[wanted]["value"].mean())
 
 
-def told(rows: pd.DataFrame, folder, by="shift", **options) -> Beside:
+def told(rows: pd.DataFrame, folder, by="shift", **options) -> PublishedComparison:
     return beside(rows, read(folder=folder), sources(folder), by, **options)
 
 
-def pairs(table: Beside) -> pd.DataFrame:
+def pairs(table: PublishedComparison) -> pd.DataFrame:
     return table.frame().set_index(["method", "column"])
 
 

@@ -121,7 +121,7 @@ def test_severity_plot_draws_the_numbers_of_the_table(rows: pd.DataFrame) -> Non
     for line, entry in zip(axes.get_lines(), table.entries, strict=True):
         expected = [100 * table.cells[entry.key, name].value for name in table.columns]
         np.testing.assert_allclose(line.get_ydata(), expected)
-        assert line.get_color() == comparison.look_of(entry).colour
+        assert line.get_color() == comparison.line_style(entry).colour
     assert {label.get_text() for label in axes.texts} == {e.title for e in table.entries}
 
 
@@ -138,13 +138,13 @@ def test_heatmap_prints_every_field_and_survives_names(rows: pd.DataFrame) -> No
 
 def test_a_method_looks_the_same_in_every_figure(rows: pd.DataFrame) -> None:
     few = compare(rows[rows["method"].isin(["ties", "average"])])
-    every = {entry.key: comparison.look_of(entry) for entry in compare(rows).entries}
-    assert all(comparison.look_of(entry) == every[entry.key] for entry in few.entries)
+    every = {entry.key: comparison.line_style(entry) for entry in compare(rows).entries}
+    assert all(comparison.line_style(entry) == every[entry.key] for entry in few.entries)
     assert len(set(every.values())) == len(every)
 
 
 def test_no_two_known_methods_look_alike() -> None:
-    assert len(set(comparison.LOOKS.values())) == len(comparison.LOOKS)
+    assert len(set(style.LINE_STYLES.values())) == len(style.LINE_STYLES)
 
 
 def test_figure_mistakes(tmp_path, rows: pd.DataFrame) -> None:

@@ -14,7 +14,7 @@ from results.render.text import render, text, write_latex
 from results.schema import METRICS, check, pack
 from results.tables.comparison import compare
 from results.tables.paired import paired
-from results.tables.routing import Breakdown, breakdown
+from results.tables.routing import ErrorDecomposition, breakdown
 from tests.helpers.result_frames import TASKS, hits_of, make_rows
 from tests.helpers.routed_frames import ROUTED, routed_rows, weights_of
 
@@ -31,7 +31,7 @@ def rows() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def split(rows: pd.DataFrame) -> Breakdown:
+def split(rows: pd.DataFrame) -> ErrorDecomposition:
     return breakdown(rows)
 
 
@@ -116,7 +116,7 @@ def test_four_images_by_hand() -> None:
     )
 
 
-def test_parts_add_up_to_the_error(split: Breakdown) -> None:
+def test_parts_add_up_to_the_error(split: ErrorDecomposition) -> None:
     assert [entry.key for entry in split.entries] == list(ROUTED)
     assert split.columns == LEVELS
     for found in split.losses.values():
@@ -126,7 +126,9 @@ def test_parts_add_up_to_the_error(split: Breakdown) -> None:
     assert split.losses["centroid_router", "L2"].compression == (0, 0, 0)  # its oracle is an expert
 
 
-def test_parts_are_paired_differences_of_the_tables(rows: pd.DataFrame, split: Breakdown) -> None:
+def test_parts_are_paired_differences_of_the_tables(
+    rows: pd.DataFrame, split: ErrorDecomposition
+) -> None:
     oracle = rows[(rows["metric"] == "oracle_acc") & (rows["method"] == "twin_merging")]
     named = pd.concat([rows, oracle.assign(method="oracle", metric="acc")], ignore_index=True)
     accuracy, routed = compare(rows), compare(rows, "route_acc")
@@ -178,12 +180,12 @@ def test_what_the_split_needs(rows: pd.DataFrame) -> None:
 # -- formats
 
 
-def text_of(table: Breakdown) -> str:
+def text_of(table: ErrorDecomposition) -> str:
     return render(table, "text")
 
 
 @pytest.mark.parametrize("form", ["text", "md", "latex"])
-def test_every_format_prints_every_number(split: Breakdown, form: str) -> None:
+def test_every_format_prints_every_number(split: ErrorDecomposition, form: str) -> None:
     written = render(split, form)
     for found in split.losses.values():
         for part in (found.accuracy, found.expert, found.compression, found.routing):
@@ -195,7 +197,7 @@ def test_every_format_prints_every_number(split: Breakdown, form: str) -> None:
     assert written.count("\u00b1") == 0 if form == "latex" else "\u00b1" in written
 
 
-def test_text_fits_a_terminal(split: Breakdown) -> None:
+def test_text_fits_a_terminal(split: ErrorDecomposition) -> None:
     assert max(map(len, text_of(split).splitlines())) <= 100
     lines = text_of(split).splitlines()
     at = lines.index("Twin-Merging")  # named once, above all its columns
@@ -204,7 +206,7 @@ def test_text_fits_a_terminal(split: Breakdown) -> None:
         assert line.split()[:2] == [column, f"{100 * accuracy:.1f}"]
 
 
-def test_csv_holds_unrounded_shares(split: Breakdown) -> None:
+def test_csv_holds_unrounded_shares(split: ErrorDecomposition) -> None:
     written = render(split, "csv")
     frame = pd.read_csv(io.StringIO(written)).set_index(["entry", "column"])
     assert len(frame) == len(split.losses)
@@ -217,7 +219,7 @@ def test_csv_holds_unrounded_shares(split: Breakdown) -> None:
 
 
 @pytest.mark.parametrize("standalone", [True, False])
-def test_latex_compiles(tmp_path, split: Breakdown, standalone: bool) -> None:
+def test_latex_compiles(tmp_path, split: ErrorDecomposition, standalone: bool) -> None:
     written = write_latex(split, tmp_path / "table.tex", standalone, label="tab:acc-routing")
     assert [path.name for path in written] == ["table.tex", "table.bib"]
     source = written[0].read_text()

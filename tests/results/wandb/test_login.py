@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from mergeshift import UserError
-from results.wandb.runs import Mirror
 from results.wandb.login import mode
+from results.wandb.runs import WandbUploader
 from tests.helpers.result_frames import make_rows
 from tests.helpers.wandb_file import KEY, log_out, one, runs
 
@@ -91,7 +91,7 @@ def test_falls_back_where_nobody_answers(
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{closed.getsockname()[1]}")
         monkeypatch.setenv("WANDB_API_KEY", KEY)
         said: list[str] = []
-        mirror = Mirror(tmp_path, "main", mode("auto"), say=said.append)
+        mirror = WandbUploader(tmp_path, "main", mode("auto"), say=said.append)
         for method in ("ties", "average"):
             mirror.log_run({}, one(rows, method))
     assert mirror.mode == "offline"
@@ -110,7 +110,7 @@ def test_falls_back_where_the_key_is_refused(
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     wandb.teardown()  # a session that has started does not look at the environment again
     said: list[str] = []
-    mirror = Mirror(tmp_path, "main", mode("auto"), say=said.append)
+    mirror = WandbUploader(tmp_path, "main", mode("auto"), say=said.append)
     mirror.log_run({"method": "ties"}, one(rows, "ties"))
     assert mirror.mode == "offline"
     assert len(said) == 1

@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from results.tables.leaderboard import board
 from results.tables.comparison import compare
-from results.wandb.runs import Mirror
+from results.tables.leaderboard import board
 from results.wandb.login import mode
+from results.wandb.runs import WandbUploader
 from tests.helpers.result_frames import make_rows
 from tests.helpers.wandb_file import log_out, one
 from tests.helpers.wandb_server import ENTITY, Service, served
@@ -32,7 +32,7 @@ def rows() -> pd.DataFrame:
 
 
 def test_a_run_is_uploaded_whole(tmp_path, service: Service, rows: pd.DataFrame) -> None:
-    mirror = Mirror(tmp_path, "main", mode("auto"))
+    mirror = WandbUploader(tmp_path, "main", mode("auto"))
     facts = {"method": "ties", "merge_s": 1.5, "nested": {"choice": {"scale": 0.3}}}
     curves = {"loss": [3.0, 2.0], "search_best": [0.4, 0.7]}
     mirror.log_run(facts, one(rows, "ties"), curves)
@@ -68,7 +68,7 @@ def test_a_run_is_uploaded_whole(tmp_path, service: Service, rows: pd.DataFrame)
 
 
 def test_curves_and_their_axes_are_defined(tmp_path, service: Service, rows: pd.DataFrame) -> None:
-    Mirror(tmp_path, "main", "online").log_run({}, one(rows, "ties"))
+    WandbUploader(tmp_path, "main", "online").log_run({}, one(rows, "ties"))
     found = service.run(ID).config["_wandb"]["m"]
     names = [metric.get("1") or metric["2"] for metric in found]  # numbers of protobuf's fields
     assert set(names) >= {"adapt/step", "adapt/*", "severity", "by_severity/*"}
@@ -80,7 +80,7 @@ def test_where_corruptions_differ_there_is_no_mean(
     tmp_path, service: Service, rows: pd.DataFrame
 ) -> None:
     part = rows[(rows["corruption"] != "pixelate") | (rows["severity"] == 1)]
-    Mirror(tmp_path, "main", "online").log_run({}, one(part, "ties"))
+    WandbUploader(tmp_path, "main", "online").log_run({}, one(part, "ties"))
     names = {name for line in service.run(ID).history for name in line}
     assert "by_severity/acc/contrast" in names
     assert "by_severity/acc/mean" not in names
@@ -89,7 +89,7 @@ def test_where_corruptions_differ_there_is_no_mean(
 def test_a_run_that_is_there_is_written_over(
     tmp_path, service: Service, rows: pd.DataFrame
 ) -> None:
-    mirror = Mirror(tmp_path, "main", "online")
+    mirror = WandbUploader(tmp_path, "main", "online")
     for value in (3.0, 4.0):
         mirror.log_run({"value": value}, one(rows, "ties"), {"loss": [value]})
     run = service.run(ID)
@@ -100,7 +100,7 @@ def test_a_run_that_is_there_is_written_over(
 def test_an_offline_run_is_uploaded_by_the_command_that_is_told(
     tmp_path, service: Service, rows: pd.DataFrame
 ) -> None:
-    mirror = Mirror(tmp_path, "main", "offline", "elsewhere")
+    mirror = WandbUploader(tmp_path, "main", "offline", "elsewhere")
     mirror.log_run({"value": 3}, one(rows, "ties"), {"loss": [3.0, 2.0]})
     assert not service.runs
     told = mirror.advice().partition("; upload: ")[2]
@@ -123,7 +123,7 @@ def test_the_board_has_a_line_per_method(tmp_path, service: Service, rows: pd.Da
     costs = {"pocket8-ties-0": {"merge_s": 1.5, "adapt_s": 0.0, "parameters": 7},
              "pocket8-average-0": {"merge_s": 0.5, "adapt_s": 2.0, "parameters": 9}}  # fmt: skip
     table = compare(rows)
-    Mirror(tmp_path, "main", "online").log_board(board(table, rows, costs), table)
+    WandbUploader(tmp_path, "main", "online").log_board(board(table, rows, costs), table)
     run = service.run("main-leaderboard")
     assert run.about["jobType"] == "leaderboard"
     shown = run.table("leaderboard").set_index("method")

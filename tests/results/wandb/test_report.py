@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from wandb_workspaces.reports.v2 import Report
 
-from mergeshift import UserError
 from bench.reporting.leaderboard import method_order
-from results.plots.style import LOOKS
+from mergeshift import UserError
+from results.plots.style import LINE_STYLES
 from results.render.text import render
 from results.store import Store
 from results.tables.comparison import compare
@@ -108,9 +108,9 @@ def test_a_line_has_the_colour_that_it_has_in_figures(tmp_path, service, rows) -
     assert grid["runSets"][0]["grouping"] == [{"section": "config", "name": "line.value"}]
     colours = {key.partition("line")[2]: value for key, value in grid["customRunColors"].items()}
     assert sorted(colours.values()) == sorted(
-        LOOKS[name].colour for name in ("ties", "individual", "twin_merging"))  # fmt: skip
+        LINE_STYLES[name].colour for name in ("ties", "individual", "twin_merging"))  # fmt: skip
     (ties,) = [value for key, value in colours.items() if "TIES" in key]
-    assert ties == LOOKS["ties"].colour
+    assert ties == LINE_STYLES["ties"].colour
 
 
 def test_what_there_is_nothing_of_is_left_out(tmp_path, service) -> None:

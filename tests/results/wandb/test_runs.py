@@ -10,8 +10,8 @@ from PIL import Image
 
 from mergeshift import UserError
 from results.tables.comparison import compare
-from results.wandb.runs import Mirror
 from results.wandb.login import mode
+from results.wandb.runs import WandbUploader
 from tests.helpers.result_frames import make_rows
 from tests.helpers.routed_frames import routed_rows
 from tests.helpers.wandb_file import Run, log_out, one, runs
@@ -38,7 +38,7 @@ def rows() -> pd.DataFrame:
 
 
 def test_a_run_is_logged_whole(tmp_path, rows: pd.DataFrame) -> None:
-    mirror = Mirror(tmp_path, "main", mode("auto"))
+    mirror = WandbUploader(tmp_path, "main", mode("auto"))
     facts = {"method": "ties", "tuning": {"choice": {"scale": 0.3}}, "merge_s": 1.5, "params": 123}
     mirror.log_run(facts, one(rows, "ties"), {"loss": [3.0, 2.0, 1.0], "lr": [0.1]})
     (run,) = runs(tmp_path).values()
@@ -62,7 +62,7 @@ def test_a_run_is_logged_whole(tmp_path, rows: pd.DataFrame) -> None:
 
 
 def test_a_variant_is_named_as_one(tmp_path, rows: pd.DataFrame) -> None:
-    mirror = Mirror(tmp_path, "main", "offline")
+    mirror = WandbUploader(tmp_path, "main", "offline")
     mirror.log_run({}, one(rows, "ties").assign(variant="keep=0.1"))
     (run,) = runs(tmp_path).values()
     assert run.run.display_name == "ties [keep=0.1] seed 0 experts 0"
@@ -70,7 +70,7 @@ def test_a_variant_is_named_as_one(tmp_path, rows: pd.DataFrame) -> None:
 
 
 def test_curves_have_their_own_axes(tmp_path, rows: pd.DataFrame) -> None:
-    mirror = Mirror(tmp_path, "main", "offline")
+    mirror = WandbUploader(tmp_path, "main", "offline")
     mirror.log_run({}, one(rows, "ties"), {"loss": [3.0, 2.0], "lr": [0.1]})
     (run,) = runs(tmp_path).values()
     steps = {metric.glob_name or metric.name: metric.step_metric for metric in run.metrics}
@@ -91,7 +91,7 @@ def test_coefficients_are_a_table_and_a_picture(tmp_path, rows: pd.DataFrame) ->
         "contrast@1": {"proj": {"mnist": 0.2, "letters": 0.4}},
     }
     curves = {"loss": [3.0], "contrast@1/loss": [2.0, 1.0]}
-    Mirror(tmp_path, "main", "offline").log_run({}, one(rows, "ties"), curves, coefficients)
+    WandbUploader(tmp_path, "main", "offline").log_run({}, one(rows, "ties"), curves, coefficients)
     (run,) = runs(tmp_path).values()
     found = run.table("coefficients").set_index(["shift", "layer"])
     assert found.to_dict("index") == {
@@ -105,7 +105,7 @@ def test_coefficients_are_a_table_and_a_picture(tmp_path, rows: pd.DataFrame) ->
 
 def test_routing_weights_are_a_table_and_a_picture(tmp_path) -> None:
     routed = routed_rows(["twin_merging"], ["mnist", "letters"], [("clean", 0), ("contrast", 1)])
-    Mirror(tmp_path, "main", "offline").log_run({}, routed)
+    WandbUploader(tmp_path, "main", "offline").log_run({}, routed)
     (run,) = runs(tmp_path).values()
     table = run.table("routing").set_index(["shift", "task", "route"])["weight"]
     for (shift, task, route), weight in table.items():
@@ -125,7 +125,7 @@ def picture_of(run: Run, name: str) -> Image.Image:
 
 
 def test_the_table_of_cells_is_the_rows(tmp_path, rows: pd.DataFrame) -> None:
-    Mirror(tmp_path, "main", "offline").log_run({}, one(rows, "average"))
+    WandbUploader(tmp_path, "main", "offline").log_run({}, one(rows, "average"))
     (run,) = runs(tmp_path).values()
     expected = one(rows, "average")[["task", "corruption", "severity", "metric", "value", "n"]]
     pd.testing.assert_frame_equal(
@@ -134,7 +134,7 @@ def test_the_table_of_cells_is_the_rows(tmp_path, rows: pd.DataFrame) -> None:
 
 
 def test_a_sweep_ends_in_a_comparison(tmp_path, rows: pd.DataFrame) -> None:
-    mirror = Mirror(tmp_path, "main sweep/1", "offline")
+    mirror = WandbUploader(tmp_path, "main sweep/1", "offline")
     for method in ("ties", "individual"):
         mirror.log_run({}, one(rows, method))
     table = compare(rows)
@@ -173,7 +173,7 @@ def test_nothing_is_written_elsewhere_and_nothing_printed(
     monkeypatch.chdir(work)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     before = settings_in_environment()
-    Mirror(tmp_path / "out", "main", "offline").log_run({}, one(rows, "ties"))
+    WandbUploader(tmp_path / "out", "main", "offline").log_run({}, one(rows, "ties"))
     assert settings_in_environment() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "work"]  # no home, no netrc
     assert not list(work.iterdir())
@@ -183,7 +183,7 @@ def test_nothing_is_written_elsewhere_and_nothing_printed(
 
 
 def test_off_does_nothing(tmp_path, rows: pd.DataFrame) -> None:
-    mirror = Mirror(tmp_path / "out", "main", "off")
+    mirror = WandbUploader(tmp_path / "out", "main", "off")
     mirror.log_run({}, one(rows, "ties"))
     mirror.log_comparison(compare(rows))
     assert not (tmp_path / "out").exists()
@@ -193,4 +193,4 @@ def test_off_does_nothing(tmp_path, rows: pd.DataFrame) -> None:
 def test_a_folder_that_cannot_be_made_is_a_user_error(tmp_path, rows: pd.DataFrame) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
-        Mirror(tmp_path / "file" / "out", "main", "offline").log_run({}, one(rows, "ties"))
+        WandbUploader(tmp_path / "file" / "out", "main", "offline").log_run({}, one(rows, "ties"))

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from bench.cli.app import spread
+from bench.cli.app import spread_lists
+from bench.cli.wandb import configuration
 from bench.sweeps import SWEEPS
 from mergeshift import UserError
-from bench.cli.wandb import configuration
 from results.store import Store
 from results.tables.comparison import compare
 from results.wandb.sweep import Trial, trial
@@ -103,7 +103,7 @@ def test_a_mistake_in_a_file_is_one_line(written, text: str, message: str) -> No
 
 def test_an_agents_words_are_options() -> None:
     words = ["sweep", "smoke", "--methods=ties", "--ties.keep=0.1", "--bd_merging.x=a=b"]
-    assert spread(words) == [
+    assert spread_lists(words) == [
         *words[:3], "--set", "ties.keep=0.1", "--set", "bd_merging.x=a=b"]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from mergeshift import DamagedFileError, UserError
 from tasks import Task, load
 from tasks.images import Pictures, fit
 from tasks.sources.hub import Hub, hub_task
-from tasks.splits import Cut
+from tasks.splits import SplitScheme
 from tests.helpers.pictures import cell, random
 
 CLASSES = ("cat", "dog", "owl")
@@ -136,13 +136,13 @@ def test_identities_of_splits_differ(task):
 
 
 def test_published_splits(task, shelf):
-    twin = entry(replace(task.source, cut=Cut(published=True)))
+    twin = entry(replace(task.source, cut=SplitScheme(published=True)))
     assert twin.sizes == (30, 50, 3, 50)
     twin.source.prepare(twin)
     assert sorted(shelf.taken) == ["test", "train"]  # val comes from train
     assert sorted(rows_of(twin, "test")) == sorted(rows_of(twin, "adapt")) == list(range(50))
     assert set(rows_of(twin, "val")) <= set(rows_of(twin, "train")) == set(range(30))
-    apart = entry(replace(task.source, cut=Cut(published=True, apart=True)))
+    apart = entry(replace(task.source, cut=SplitScheme(published=True, apart=True)))
     assert apart.sizes == (27, 50, 3, 50)
     assert sorted([*rows_of(apart, "train"), *rows_of(apart, "val")]) == list(range(30))
     copy = entry(replace(twin.source, test="contrast"))

@@ -9,12 +9,12 @@ import torch
 
 from bench.plan import resolve
 from bench.stages import artifacts
-from bench.stages.adapt import Pictures, Stream, data_of
+from bench.stages.adapt import AdaptationData, RunDataAccess, data_of
 from bench.zoo.encoders import ENCODERS
 from bench.zoo.experts import checkpoints
 from corruptions.base import Shift
 from mergeshift import UserError
-from methods.common.data_access import Adaptation
+from methods.common.data_access import AdaptationSchedule
 from methods.common.vit import encode_plain
 from results.schema import unpack
 from results.store import Store
@@ -42,10 +42,10 @@ def joined(batches) -> np.ndarray:
 
 @pytest.mark.parametrize("task", suite("toy"), ids=lambda task: task.name)
 def test_the_adapt_split_is_shown_in_order(task):
-    pictures = Pictures(data_of(run_of(SWEEP), None, None), TOY_PIXELS)
-    seen, split = joined(pictures.images(task.name)), load(task, "adapt")
+    pictures = RunDataAccess(data_of(run_of(SWEEP), None, None), TOY_PIXELS)
+    seen, split = joined(pictures.unlabeled(task.name)), load(task, "adapt")
     np.testing.assert_allclose(seen, by_hand(split.images), atol=1e-6)
-    images, labels = zip(*pictures.labelled(task.name), strict=True)
+    images, labels = zip(*pictures.validation(task.name), strict=True)
     val = load(task, "val")
     np.testing.assert_allclose(joined(images), by_hand(val.images), atol=1e-6)
     np.testing.assert_array_equal(joined(labels), val.labels)
@@ -59,20 +59,22 @@ def test_the_test_images_of_the_run_are_shown_where_the_protocol_says_so(adapt_o
     if shift:
         images = np.stack([shift.apply(x, 0, task.name, i) for i, x in enumerate(images)])
     for seen in (
-        Pictures(data, TOY_PIXELS).images(task.name),
-        Pictures(data, TOY_PIXELS).test(task.name),
+        RunDataAccess(data, TOY_PIXELS).unlabeled(task.name),
+        RunDataAccess(data, TOY_PIXELS).test_stream(task.name),
     ):
         np.testing.assert_allclose(joined(seen), by_hand(images), atol=1e-6)
 
 
 def test_who_looks_at_the_test_stream_sees_it_whatever_the_protocol():
     task = suite("toy")[0]
-    seen = Pictures(data_of(run_of(SWEEP), None, None), TOY_PIXELS).test(task.name)
+    seen = RunDataAccess(data_of(run_of(SWEEP), None, None), TOY_PIXELS).test_stream(task.name)
     np.testing.assert_allclose(joined(seen), by_hand(load(task, "test").images[:24]), atol=1e-6)
 
 
 def test_the_trainer_shows_images_of_the_split_and_nothing_else():
-    stream = Stream(data_of(run_of(SWEEP), None, Adaptation(steps=2, batch=5)), TOY_PIXELS)
+    stream = AdaptationData(
+        data_of(run_of(SWEEP), None, AdaptationSchedule(steps=2, batch=5)), TOY_PIXELS
+    )
     batches = [stream.on_after_batch_transfer(b, 0) for b in stream.train_dataloader()]
     assert [list(batch) for batch in batches] == [list(TASKS)] * 2
     for task in suite("toy"):
@@ -91,7 +93,7 @@ def test_the_trainer_shows_images_of_the_split_and_nothing_else():
 def test_what_was_learned_is_kept_with_facts_about_it(tmp_path):
     sweep_into(tmp_path, replace(SWEEP, methods=("learner", "average")))
     store, run = Store(tmp_path), run_of(SWEEP)
-    facts = artifacts.facts(artifacts.path(store, run.id))
+    facts = artifacts.metadata(artifacts.path(store, run.id))
     assert (facts["steps"], facts["adapt_on"], facts["shift"]) == (3, "adapt", "")
     assert len(facts["curves"]["loss"]) == 3
     assert facts["coefficients"] == {}
@@ -124,7 +126,7 @@ def test_the_loss_of_the_first_step_is_that_of_the_images_it_saw(tmp_path):
         features /= features.norm(dim=1, keepdim=True)
         p = torch.softmax(features @ ckpts.heads[task].double().T, -1).numpy()
         loss -= (p * np.log(p)).sum(1).mean()
-    first = artifacts.facts(artifacts.path(Store(tmp_path), run.id))["curves"]["loss"][0]
+    first = artifacts.metadata(artifacts.path(Store(tmp_path), run.id))["curves"]["loss"][0]
     assert first == pytest.approx(loss, rel=1e-4)
 
 

@@ -30,22 +30,22 @@ def run_of(sweep: Sweep):
 def counted(monkeypatch, smoke) -> list[float]:
     """The steps that a learning tells of."""
     told: list[float] = []
-    monkeypatch.setattr(adapt, "step_done", lambda steps=1: told.append(steps))
+    monkeypatch.setattr(adapt, "report_progress", lambda steps=1: told.append(steps))
     return told
 
 
 def test_a_method_tells_of_every_pass(counted, tmp_path):
     run = run_of(SWEEP)
-    adapt.adapt(run, run.config, None, Store(tmp_path))
+    adapt.adapt_run(run, run.config, None, Store(tmp_path))
     assert passes_of(run) >= 5  # the trials, and what else it looks at all of val for
     assert counted == [1] * passes_of(run)
     assert steps_of(run) == passes_of(run)
 
 
 def test_the_bar_fills_up_also_where_a_method_does_not_tell(counted, monkeypatch, tmp_path):
-    monkeypatch.setattr(METHODS["anchor_scales"], "passes", 40)
+    monkeypatch.setattr(METHODS["anchor_scales"], "num_validation_passes", 40)
     run = run_of(SWEEP)
-    adapt.adapt(run, run.config, None, Store(tmp_path))
+    adapt.adapt_run(run, run.config, None, Store(tmp_path))
     assert sum(counted) == 40
     assert counted[-1] > 1
 
@@ -109,9 +109,9 @@ def test_a_store_with_journals_is_read_as_before(tmp_path, smoke):
 
 def test_a_build_without_a_journal_keeps_none(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    cls, support = METHODS["anchor_scales"], Recorder()
-    cls(cls.Config.make({"trials": 3})).build(small_checkpoints(), support, few_steps)
-    assert support.passes == cls(cls.Config.make({"trials": 3})).passes
+    cls, access = METHODS["anchor_scales"], Recorder()
+    cls(cls.Config.make({"trials": 3})).build(small_checkpoints(), access, few_steps)
+    assert access.num_validation_passes == cls(cls.Config.make({"trials": 3})).num_validation_passes
     assert list(tmp_path.iterdir()) == []
 
 

@@ -45,7 +45,7 @@ def test_under_each_shift_it_learns_once_per_shift(tmp_path, trained):
     assert names == ["learned-clean.safetensors", f"learned-{CONTRAST.key}.safetensors"]
     clean, contrast = (coefficient(tmp_path, sweep, shift) for shift in (CLEAN, CONTRAST))
     assert clean != contrast
-    assert artifacts.facts(artifacts.path(store, run.id, CONTRAST))["shift"] == CONTRAST.key
+    assert artifacts.metadata(artifacts.path(store, run.id, CONTRAST))["shift"] == CONTRAST.key
     sweep_into(tmp_path, replace(sweep, shifts=("contrast@1", *sweep.shifts)))
     assert trained[2:] == [("learner", "contrast@1")]
 
@@ -83,7 +83,7 @@ def test_a_method_without_a_trainer_learns_too(tmp_path):
     images = [by_hand(load(task, "test").images[:24]) for task in suite("toy")]
     expected = np.concatenate(images).std(ddof=1)
     assert coefficient(tmp_path, sweep) == pytest.approx(expected, rel=1e-5)
-    assert artifacts.facts(artifacts.path(Store(tmp_path), run_of(sweep).id))["curves"] == {}
+    assert artifacts.metadata(artifacts.path(Store(tmp_path), run_of(sweep).id))["curves"] == {}
 
 
 def test_tuning_learns_for_every_candidate_and_never_from_test_images(tmp_path, monkeypatch):
@@ -103,7 +103,7 @@ def test_tuning_learns_for_every_candidate_and_never_from_test_images(tmp_path, 
     tuning = Store(tmp_path).run(run.id)["tuning"]
     assert [json.loads(trial["config"])["steps"] for trial in tuning["trials"]] == [1, 4]
     chosen = json.loads(tuning["config"])["steps"]
-    assert artifacts.facts(artifacts.path(Store(tmp_path), run.id))["steps"] == chosen
+    assert artifacts.metadata(artifacts.path(Store(tmp_path), run.id))["steps"] == chosen
     assert set(Store(tmp_path).read()["config"]) == {tuning["config"]}
 
 
@@ -155,7 +155,7 @@ def test_a_full_disk_is_one_line_and_then_it_goes_on(tmp_path, fill):
 
 def test_what_was_never_learned_is_one_line(tmp_path):
     with pytest.raises(UserError, match="no checkpoint at"):
-        artifacts.facts(artifacts.path(Store(tmp_path), "toy-average-0"))
+        artifacts.metadata(artifacts.path(Store(tmp_path), "toy-average-0"))
 
 
 def test_learning_here_gives_what_the_sweep_keeps(tmp_path):
@@ -163,7 +163,7 @@ def test_learning_here_gives_what_the_sweep_keeps(tmp_path):
     sweep_into(tmp_path, SWEEP)
     run = run_of(SWEEP)
     method, facts = learn(run, run.config, None)
-    stored = artifacts.facts(artifacts.path(Store(tmp_path), run.id))
+    stored = artifacts.metadata(artifacts.path(Store(tmp_path), run.id))
     assert float(method.learned.coef) == coefficient(tmp_path)
     assert facts["curves"] == stored["curves"]
 

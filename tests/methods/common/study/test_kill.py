@@ -12,7 +12,7 @@ from bench.config import Run
 from bench.plan import resolve
 from bench.stages import artifacts
 from bench.sweeps import SWEEPS
-from methods.common.study import spent
+from methods.common.study import elapsed_seconds
 from results.store import Store
 from tests.helpers.crash import killed
 from tests.helpers.toy_sweep import measured, sweep_into
@@ -99,9 +99,9 @@ def test_time_spent_before_a_kill_counts(sweeps, folder):
     for run in runs():
         journal = journal_of(folder / "out", run)
         trials = facts_of(folder / "out", run)["report"]["trials"]
-        assert spent(journal) == pytest.approx(sum(trial["seconds"] for trial in trials))
-        assert facts_of(folder / "out", run)["seconds"] > spent(journal)
-    assert spent(folder / "none") == 0
+        assert elapsed_seconds(journal) == pytest.approx(sum(trial["seconds"] for trial in trials))
+        assert facts_of(folder / "out", run)["seconds"] > elapsed_seconds(journal)
+    assert elapsed_seconds(folder / "none") == 0
 
 
 def test_force_searches_anew(undisturbed):
