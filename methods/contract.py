@@ -136,7 +136,10 @@ def of_weights(ckpts: Checkpoints, weights: Weights) -> dict[str, Tensor]:
 def check_says_where_it_comes_from(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
     """The formula in the docstring, a title, a paper and the place in it; named as its file."""
     assert "=" in (cls.__doc__ or ""), f"{cls.__name__}: the docstring's first line is the formula"
-    assert cls.name == cls.__module__.rpartition(".")[2], "the registered name is the file's name"
+    entry = cls.__module__.removeprefix("methods.").split(".")[0]
+    assert cls.name.startswith(entry), (
+        f"{cls.name} lies in {entry}: its name begins with the file's"
+    )
     assert cls.title
     paper = cls.paper
     assert paper == NO_PAPER or all((paper.cite, paper.arxiv, paper.where, paper.year)), paper

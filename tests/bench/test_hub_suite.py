@@ -68,7 +68,7 @@ def test_by_the_environment_alone(local_hub, tmp_path):
     tiny.publish(local_hub)
     local_hub.interrupt("models", tiny.CLIP, "open_clip_model.safetensors", 1000)
     command = [
-        sys.executable, "-m", "tests.helpers.fake_hub_program", "sweep", "smoke",
+        sys.executable, "-m", "tests.helpers.fake_hub_run", "sweep", "smoke",
         "--suite", tiny.SUITE,
         "--encoder", tiny.NAME, "--methods", "average", "--shifts", "clean", "--no-tune",
         "--jobs", "1", "--wandb", "off", "--out", str(tmp_path / "out"),

@@ -1,7 +1,12 @@
-"""Lead this process to a hub of :mod:`tests.helpers.fake_hub`, and what such a hub serves."""
+"""Lead this process to a hub of :mod:`tests.helpers.fake_hub`, and what such a hub serves.
+
+As a program, ``python -m tests.helpers.fake_hub_run sweep ...``, it is ``python -m bench`` where the
+tiny suite and its encoder are registered; which hub they come from is said by the environment.
+"""
 
 import io
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -112,3 +117,11 @@ def data_set(card: str = "", **splits: bytes) -> Files:
     """The files of a data set: its card, and one parquet file for each split."""
     files = {f"data/{name}-00000-of-00001.parquet": data for name, data in splits.items()}
     return {"README.md": card.encode(), **files} if card else files
+
+
+if __name__ == "__main__":
+    from bench.cli.app import main
+    from tests.helpers import tiny_vision_suite
+
+    with tiny_vision_suite.registered():
+        sys.exit(main(sys.argv[1:]))

@@ -101,21 +101,21 @@ ELSEWHERE = {  # methods that need more than weights: the file that has their nu
     "adamerging": "test_adamerging.py",
     "adamerging_pp": "test_adamerging.py",
     "adamerging_task": "test_adamerging.py",
-    "bd_merging": "test_bd_merging_loss.py",
-    "bd_merging_task": "test_bd_merging_loss.py",
-    "bmm": "test_bmm.py",
-    "bmm_hybrid": "test_bmm.py",
-    "bmm_sampled": "test_bmm_sampled.py",
-    "ce_router": "test_routers.py",
-    "centroid_router": "test_routers.py",
-    "entropy_router": "test_routers.py",
+    "bd_merging": "bd_merging/test_loss.py",
+    "bd_merging_task": "bd_merging/test_loss.py",
+    "bmm": "bmm/test_method.py",
+    "bmm_hybrid": "bmm/test_method.py",
+    "bmm_sampled": "bmm/test_sampled.py",
+    "ce_router": "routing/test_routers.py",
+    "centroid_router": "routing/test_routers.py",
+    "entropy_router": "routing/test_routers.py",
     "regmean": "test_regmean.py",
 }
 
 
 def test_every_method_has_a_golden_case():
     assert {case.values[0] for case in GOLDEN} | set(ELSEWHERE) == set(METHODS)
-    assert all(Path(__file__).with_name(name).exists() for name in ELSEWHERE.values())
+    assert all((Path(__file__).parent / name).exists() for name in ELSEWHERE.values())
 
 
 def models(base: dict[str, Sequence], experts: Sequence[dict[str, Sequence]]) -> Checkpoints:

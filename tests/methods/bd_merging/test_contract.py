@@ -4,7 +4,7 @@ import pytest
 
 from methods import METHODS, contract
 from methods.contract import small_checkpoints
-from tests.helpers.small_bd import IGNORED
+from tests.helpers.bd_merging_parts import IGNORED
 
 CHECKS = [
     getattr(contract, f"check_{name}") for name in (

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from methods.common.losses import entropy
 from methods.common.vit import PlainOps, tokens
 from methods.contract import VIT
+from tests.helpers.bd_merging_parts import BOTH, IGNORED, before_training, built
 from tests.helpers.learning_methods import random_images
-from tests.helpers.small_bd import BOTH, IGNORED, before_training, built
 
 pytestmark = pytest.mark.filterwarnings(IGNORED)
 

@@ -15,8 +15,8 @@ from methods.bd_merging.router import TokenRouter, gated
 from methods.common.vit import PlainOps, encode, group_of, num_groups, tokens
 from methods.common.weights import Weights
 from methods.contract import VIT, images, logits, small_checkpoints
+from tests.helpers.bd_merging_parts import BOTH, IGNORED, ORDER, before_training, built
 from tests.helpers.learning_methods import fit_on, random_images
-from tests.helpers.small_bd import BOTH, IGNORED, ORDER, before_training, built
 
 pytestmark = pytest.mark.filterwarnings(IGNORED)
 

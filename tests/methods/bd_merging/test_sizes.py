@@ -15,8 +15,8 @@ from methods.contract import VIT, images
 from results.store import Store
 from tasks import SUITES, TASKS
 from tasks.sources import built as build
+from tests.helpers.bd_merging_parts import BOTH, IGNORED, built, many_checkpoints
 from tests.helpers.learning_methods import fit_on, random_images
-from tests.helpers.small_bd import BOTH, IGNORED, built, many_checkpoints
 from tests.helpers.toy_sweep import sweep_into
 
 ABLATIONS = [line.fields for line in SWEEPS["bd-ablation"].lines if line.fields]

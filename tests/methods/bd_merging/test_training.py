@@ -16,8 +16,8 @@ from methods.bd_merging.training import (
     summarise_router,
 )
 from methods.contract import TASKS, VIT, images, small_checkpoints
+from tests.helpers.bd_merging_parts import BOTH, IGNORED, ORDER, built
 from tests.helpers.learning_methods import Curves, fit_on, random_images
-from tests.helpers.small_bd import BOTH, IGNORED, ORDER, built
 
 pytestmark = pytest.mark.filterwarnings(IGNORED)
 

@@ -11,7 +11,7 @@ from methods import METHODS, Checkpoints, Needs, merge
 from methods.bmm.inner import anchor_of
 from methods.common.weights import Weights
 from methods.contract import TASKS, logits, small_checkpoints
-from tests.helpers.small_bmm import (
+from tests.helpers.bmm_parts import (
     MATRICES,
     PAIRS,
     SETTINGS,

@@ -11,7 +11,7 @@ from methods import METHODS, Needs
 from methods.bmm.inner import anchor_of, share_of_vectors
 from methods.common.weights import Weights
 from methods.contract import small_checkpoints
-from tests.helpers.small_bmm import (
+from tests.helpers.bmm_parts import (
     MATRICES,
     PAIRS,
     SETTINGS,

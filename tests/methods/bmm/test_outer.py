@@ -19,8 +19,8 @@ from methods.common.linear_layers import LinearLayer
 from methods.common.timer import Timer
 from methods.common.vit import encode_plain
 from methods.contract import TASKS, VIT, logits, small_checkpoints
+from tests.helpers.bmm_parts import Shown, make, weights_of
 from tests.helpers.regressions import regression
-from tests.helpers.small_bmm import Shown, make, weights_of
 
 GROUPS = ["qkv", "out", "fc1", "fc2"]
 

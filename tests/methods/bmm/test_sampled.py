@@ -11,8 +11,8 @@ from methods.bmm.sampled import KAPPAS, ensemble_logits, root_of, sample_weights
 from methods.common.linear_layers import LinearLayer
 from methods.common.weights import Weights
 from methods.contract import TASKS, VIT, images, logits, small_checkpoints
+from tests.helpers.bmm_parts import MATRICES, Shown, make, weights_of
 from tests.helpers.regressions import regression
-from tests.helpers.small_bmm import MATRICES, Shown, make, weights_of
 
 SETTINGS = {"trials": 0, "anchor": "ta"}
 
