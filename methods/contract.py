@@ -136,9 +136,10 @@ def of_weights(ckpts: Checkpoints, weights: Weights) -> dict[str, Tensor]:
 def check_says_where_it_comes_from(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
     """The formula in the docstring, a title, a paper and the place in it; named as its file."""
     assert "=" in (cls.__doc__ or ""), f"{cls.__name__}: the docstring's first line is the formula"
-    entry = cls.__module__.removeprefix("methods.").split(".")[0]
-    assert cls.name.startswith(entry), (
-        f"{cls.name} lies in {entry}: its name begins with the file's"
+    package, _, entry = cls.__module__.partition(".")
+    file = entry.split(".")[0]
+    assert package != "methods" or cls.name.startswith(file), (
+        f"{cls.name} lies in {file}: its name has to begin with the file's"
     )
     assert cls.title
     paper = cls.paper

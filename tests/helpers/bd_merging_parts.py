@@ -22,7 +22,7 @@ class Varied(Recorder):
         super().__init__()
         self.shown = random_images(24, tasks)
 
-    def images(self, task):
+    def unlabeled(self, task):
         self.seen |= Needs.IMAGES
         yield self.shown[task]
 

@@ -35,7 +35,7 @@ class Shown:
         random = torch.Generator().manual_seed(seed)
         return self.scale * torch.randn(self.count, 3, 32, 32, generator=random)
 
-    def images(self, task: str) -> Iterator[Tensor]:
+    def unlabeled(self, task: str) -> Iterator[Tensor]:
         yield from self.draw("images", task).split(5)
 
     def validation(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:

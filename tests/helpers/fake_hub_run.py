@@ -1,7 +1,7 @@
 """Lead this process to a hub of :mod:`tests.helpers.fake_hub`, and what such a hub serves.
 
-As a program, ``python -m tests.helpers.fake_hub_run sweep ...``, it is ``python -m bench`` where the
-tiny suite and its encoder are registered; which hub they come from is said by the environment.
+As a program, ``python -m tests.helpers.fake_hub_run sweep ...``, it is ``python -m bench`` where
+the tiny suite and its encoder are registered; the environment says which hub they come from.
 """
 
 import io

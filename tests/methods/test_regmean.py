@@ -33,7 +33,7 @@ class Own(Recorder):
         super().__init__()
         self.count, self.given = count, dict.fromkeys(TASKS, 0)
 
-    def images(self, task: str) -> Iterator[Tensor]:
+    def unlabeled(self, task: str) -> Iterator[Tensor]:
         for batch in pictures(task, self.count).split(10):
             self.given[task] += len(batch)
             yield batch
@@ -155,7 +155,7 @@ def test_so_many_images_of_each_task_are_seen_and_no_more():
 
 def test_a_task_without_images_is_refused():
     class Nothing(Recorder):
-        def images(self, task: str) -> Iterator[Tensor]:
+        def unlabeled(self, task: str) -> Iterator[Tensor]:
             yield from ()
 
     with pytest.raises(UserError, match="regmean learns from images of every task; four has none"):

@@ -57,7 +57,7 @@ def test_the_defaults_are_the_published_ones_and_the_leaks_have_a_name():
 class Split(Recorder):
     """Test images that are not those to learn from."""
 
-    def test(self, task):
+    def test_stream(self, task):
         self.seen |= Needs.TEST_STREAM
         yield -images()[:2]
 
@@ -76,7 +76,7 @@ def test_the_epoch_is_chosen_on_what_the_settings_say():
 
 
 class One(Recorder):
-    def images(self, task):
+    def unlabeled(self, task):
         yield images()[:1]
 
 

@@ -49,7 +49,7 @@ class Pretence(FakeTensorMode):
 class There(Recorder):
     """A support whose images are on the GPU."""
 
-    def images(self, task: str) -> Iterator[Tensor]:
+    def unlabeled(self, task: str) -> Iterator[Tensor]:
         for batch in super().unlabeled(task):
             yield batch.to(CUDA)
 

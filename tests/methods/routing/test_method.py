@@ -27,7 +27,7 @@ CONFIGS = [
 class Varied(Recorder):
     """Images that tell their tasks."""
 
-    def images(self, task):
+    def unlabeled(self, task):
         self.seen |= Needs.IMAGES
         number = [*TASKS].index(task)
         yield images() + torch.eye(3)[number, :, None, None] * 3
@@ -163,7 +163,7 @@ def test_a_null_route_between_one_task_is_refused():
 
 
 class Empty(Recorder):
-    def images(self, task):
+    def unlabeled(self, task):
         yield from ()
 
 
