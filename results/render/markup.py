@@ -40,13 +40,16 @@ def comma_separated(table: TableBase) -> str:
     facts = {name: table.setting[name] for name in SETTING}
     lines = table.frame().to_dict("records")
     entries = {entry.key: entry for entry in table.entries}
-    extra = ("tuned", "config", "adapt_on", "allowance")
+    extra = {"tuned": "tuned", "config": "config", "adapt_on": "adapt_on",
+             "allowance": "data_access"}  # column -> field of an entry  # fmt: skip
     writer = csv.DictWriter(file, [*facts, *lines[0], *extra], lineterminator="\n")
     writer.writeheader()
     for line in lines:
         entry = entries[str(line["entry"])]
         known = {k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in line.items()}
-        writer.writerow(facts | known | {name: getattr(entry, name) for name in extra})
+        writer.writerow(
+            facts | known | {column: getattr(entry, field) for column, field in extra.items()}
+        )
     return file.getvalue()
 
 

@@ -145,7 +145,7 @@ def multiplies_by_what_was_kept(self, images, task):
 
 
 def reads_images(self, ckpts, access):
-    list(access.images("two"))
+    list(access.unlabeled("two"))
 
 
 def has_a_number(self, ckpts):

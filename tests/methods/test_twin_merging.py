@@ -26,8 +26,8 @@ def test_with_whole_knowledge_the_shared_expert_cancels():
     shared = build(TWIN, ckpts, knowledge="dense")
     plain = build(METHODS["ce_router"], ckpts, knowledge="dense")
     with torch.no_grad():
-        found, same = (method.mixed(images(), weights, "two") for method in (shared, plain))
-        svd = build(TWIN, ckpts).mixed(images(), weights, "two")
+        found, same = (method.features_with(images(), weights, "two") for method in (shared, plain))
+        svd = build(TWIN, ckpts).features_with(images(), weights, "two")
     torch.testing.assert_close(found, same, rtol=0, atol=1e-5)
     assert (svd - same).abs().max() > 0.01  # compressed it does not
 
@@ -36,8 +36,8 @@ def test_the_router_looks_through_the_shared_expert():
     ckpts = small_checkpoints()
     ops = PlainOps(shared_expert(ckpts))
     pooled, mean = build(TWIN, ckpts), build(TWIN, ckpts, feature="tokens")
-    torch.testing.assert_close(pooled.look(images()), encode(images(), ops, VIT))
-    torch.testing.assert_close(mean.look(images()), tokens(images(), ops, VIT)[0].mean(1))
+    torch.testing.assert_close(pooled.router_features(images()), encode(images(), ops, VIT))
+    torch.testing.assert_close(mean.router_features(images()), tokens(images(), ops, VIT)[0].mean(1))
     with torch.no_grad():
         want = pooled.learned(encode(images(), ops, VIT))
     assert torch.allclose(pooled.route(images(), "two"), want[:, [2, 1, 0]])  # four, three, two

@@ -146,7 +146,7 @@ def test_a_routed_method_by_hand(out):
     with torch.no_grad():
         weights = torch.cat([method.route(image[None], task.name) for image in x])
         features = torch.cat(
-            [method.mixed(image[None], w[None], task.name)
+            [method.features_with(image[None], w[None], task.name)
              for image, w in zip(x, weights, strict=True)]
         )  # fmt: skip
     logits = F.normalize(features, dim=-1) @ method.heads()[task.name].T

@@ -124,7 +124,7 @@ def test_one_task_and_fewer_images_than_features(name):
 
 def test_a_task_without_images_is_refused_or_stood_in_for():
     empty = Shown()
-    empty.images = lambda task: iter([] if task == "two" else [empty.draw("images", task)])
+    empty.unlabeled = lambda task: iter([] if task == "two" else [empty.draw("images", task)])
     with pytest.raises(UserError, match="images of every task; two has none"):
         make("bmm", access=empty, **SETTINGS)
     method = make("bmm_hybrid", access=empty, **SETTINGS)  # its task vector stands in

@@ -186,7 +186,7 @@ def test_few_images_lean_on_the_task_vectors():
 def test_calibration_counts_images():
     all_twelve = weights_of(make("bmm", access=Shown(12), **SETTINGS))
     limited = Shown(12)
-    limited.images = lambda task: [limited.draw("images", task)[:7]]
+    limited.unlabeled = lambda task: [limited.draw("images", task)[:7]]
     first = weights_of(make("bmm", access=limited, calibration=256, **SETTINGS))
     seven = weights_of(make("bmm", access=Shown(12), calibration=7, **SETTINGS))
     assert apart(seven, first) < 1e-6

@@ -70,7 +70,7 @@ def test_any_router_mixes_any_knowledge(name, config):
     method = built(name, ckpts, **config)
     assert method.routes == [*TASKS] + ["null"] * config["null_route"]
     assert method.knows_task == (config["others"] == "task" or name == "oracle_router")
-    shown = torch.stack([next(Varied().images(task))[0] for task in TASKS])
+    shown = torch.stack([next(Varied().unlabeled(task))[0] for task in TASKS])
     with torch.no_grad():
         for task, head in ckpts.heads.items():
             got, weights = method.predict_routed(shown, task)
@@ -131,7 +131,7 @@ def test_the_weights_do_not_depend_on_the_order_of_the_suite(name):
     back = replace(ckpts, experts=dict(reversed(ckpts.experts.items())))
     first, second = built(name, ckpts), built(name, back)
     assert second.routes == first.routes[::-1]
-    shown = torch.cat([next(Varied().images(task)) for task in TASKS])
+    shown = torch.cat([next(Varied().unlabeled(task)) for task in TASKS])
     with torch.no_grad():
         weights, turned = (method.route(shown, "two") for method in (first, second))
     assert torch.equal(weights, turned.flip(-1))
