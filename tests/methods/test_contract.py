@@ -171,7 +171,7 @@ class Doubled(BaseConfig):
 
 BREACHES = [
     breach("says_where_it_comes_from", __doc__="Averages."),
-    breach("says_where_it_comes_from", name="mean"),
+    breach("says_where_it_comes_from", name="mean", __module__="methods.average"),
     breach("says_where_it_comes_from", paper=replace(Average.paper, where="")),
     breach("grid_is_within_the_budget", Config=Big),
     breach("grid_is_within_the_budget", Config=Doubled),

@@ -37,7 +37,8 @@ def test_the_router_looks_through_the_shared_expert():
     ops = PlainOps(shared_expert(ckpts))
     pooled, mean = build(TWIN, ckpts), build(TWIN, ckpts, feature="tokens")
     torch.testing.assert_close(pooled.router_features(images()), encode(images(), ops, VIT))
-    torch.testing.assert_close(mean.router_features(images()), tokens(images(), ops, VIT)[0].mean(1))
+    mean_token = tokens(images(), ops, VIT)[0].mean(1)
+    torch.testing.assert_close(mean.router_features(images()), mean_token)
     with torch.no_grad():
         want = pooled.learned(encode(images(), ops, VIT))
     assert torch.allclose(pooled.route(images(), "two"), want[:, [2, 1, 0]])  # four, three, two
