@@ -1,12 +1,16 @@
-"""Mistakes of a user or of their data: reported as one line, never as a traceback.
+"""What every part of MergeShift stands on, and the door for a notebook.
 
-One registry class; its instances hold methods, tasks, suites and corruptions.
+Mistakes of a user or of their data, reported as one line and never as a traceback; one registry
+class, whose instances hold methods, tasks, suites and corruptions; seeds that depend on *what* is
+drawn, never on *when* it is drawn; files that are either whole or absent; the data folder.
 
-Seeds that depend on *what* is drawn, never on *when* it is drawn.
-
-Files that are either whole or absent.
+It imports nothing of ours. ``mergeshift.sweep``, ``merge``, ``load`` and ``check`` are those of
+``bench.api``, which is imported when one of them is first asked for.
 """
 
+from __future__ import annotations
+
+import importlib
 import json
 import os
 import tempfile
@@ -15,9 +19,32 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from hashlib import blake2b, sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
+
+API = ("sweep", "merge", "load", "check")  # of bench.api
+
+
+def __getattr__(name: str) -> Any:
+    """What ``bench.api`` offers, imported when it is asked for."""
+    if name in API:
+        return getattr(importlib.import_module("bench.api"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def version() -> str:
+    """The version of the installed distribution; of a checkout alone what pyproject.toml says."""
+    from importlib import metadata
+
+    try:
+        return metadata.version("mergeshift")
+    except metadata.PackageNotFoundError:
+        import tomllib
+
+        with Path(__file__).with_name("pyproject.toml").open("rb") as file:
+            return str(tomllib.load(file)["project"]["version"])
 
 
 class UserError(Exception):
@@ -94,6 +121,8 @@ def seed_of(*parts: object) -> int:
 
 def rng_of(*parts: object) -> np.random.Generator:
     """A NumPy generator seeded with :func:`seed_of`."""
+    import numpy as np  # a tenth of a second that help and completion need not wait for
+
     return np.random.default_rng(seed_of(*parts))
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from bench.cli.list import markdown, methods, published, shifts, suites, tasks
 from bench.cli.options import OUT
-from bench.reporting.leaderboard import method_order
+from bench.index import method_order
 from bench.reporting.sweep_index import load_sweep, rows_of
 from results.render.text import render
 from results.store import Store

@@ -4,7 +4,7 @@ import pytest
 
 from bench import docs
 from bench.docs import ROOT, filled, reference
-from bench.reporting.leaderboard import method_order
+from bench.index import method_order
 from bench.reporting.sweep_index import load_sweep, rows_of
 from bench.sweeps import SWEEPS
 from corruptions import base

@@ -1,58 +1,132 @@
-"""Command line: ``python -m bench COMMAND``. A user's mistake is one line and exit code 2."""
+"""Command line: ``python -m bench COMMAND``. A user's mistake is one line and exit code 2.
+
+The module of a command is imported when the command is run, or its own help is asked for: the list
+of commands, completion and a mistake in a word must not wait for torch.
+"""
 
 import errno
+import os
 import re
+import shlex
 import sys
 from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from bench.cli import list as listing
-from bench.cli import (
-    merge,
-    plot,
-    profile,
-    report,
-    reproduce,
-    results,
-    sanity,
-    sweep,
-    table,
-    wandb,
-    zoo,
-)
-from bench.cli.table import OWN
-from mergeshift import UserError
+from mergeshift import UserError, version
 
-app = typer.Typer(
-    name="python -m bench",
-    help="MergeShift: model merging under distribution shift, measured.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-)
-app.command("list")(listing.list_)
-app.command("sweep")(sweep.sweep)
-app.command("speed")(sweep.speed)
-app.command("time")(profile.time)
-app.command("table")(table.table)
-app.command("plot")(plot.plot)
-app.command("report")(report.report)
-app.command("sanity")(sanity.sanity)
-app.command("reproduce")(reproduce.reproduce)
-app.command("leaderboard")(wandb.leaderboard)
-app.command("wandb-sweep")(wandb.wandb_sweep)
-app.command("merge")(merge.merge)
-app.command("evaluate")(merge.evaluate)
-app.command("check")(merge.check)
-app.add_typer(results.app, name="results")
-app.add_typer(zoo.app, name="zoo")
+
+class Command(NamedTuple):
+    """Where a command lives."""
+
+    place: str  # MODULE:FUNCTION, or MODULE:app of a group of commands; modules of bench.cli
+    help: str  # its first line, in the list of commands
+
+
+COMMANDS = {
+    "sweep": Command("sweep:sweep", "Run a comparison; what is finished is not run again."),
+    "table": Command("table:table", "Print a comparison as text, Markdown, CSV or LaTeX."),
+    "plot": Command("plot:plot", "Draw accuracy by severity, heatmaps, and what methods learned."),
+    "report": Command("report:report", "Write one HTML page about a sweep; it needs no network."),
+    "leaderboard": Command("wandb:leaderboard", "Upload a sweep's leaderboard and report to W&B."),
+    "list": Command("list:list_", "Show methods, tasks, suites, shifts and published numbers."),
+    "merge": Command("merge:merge", "Merge checkpoints of your own into one."),
+    "evaluate": Command("merge:evaluate", "Put a merged model of your own into a sweep's tables."),
+    "results": Command("results:app", "Put external predictions into a sweep's tables."),
+    "reproduce": Command("reproduce:reproduce", "Run a published result again and compare."),
+    "sanity": Command("sanity:sanity", "Check a sweep against what must hold in any."),
+    "check": Command("merge:check", "Run the contract on a method, a corruption or a task."),
+    "zoo": Command("zoo:app", "Make, import, export, list and verify encoders and experts."),
+    "profile": Command("profile:profile", "Time a fast way against the plain ones, in one run."),
+    "wandb-sweep": Command("wandb:wandb_sweep", "Make a W&B Sweep that agents on machines run."),
+}
+FORMER = {  # words of the version before -> those of now
+    ("time",): ("profile",),
+    ("speed",): ("profile", "sweep"),
+    ("plot", "search"): ("plot", "tuning"),
+}
+FORMER_OPTIONS = {
+    "--val": "--splits",
+    "--constants": "--corruption-constants",
+    "--placement": "--corrupt-at",
+}
+FORMER_VALUES = {("--splits", "as-published"): "published"}
 
 REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 LISTS = ("--methods", "--shifts", "--seeds", "--set", "--expert", "--paired", "--unseen",
          "--published")  # fmt: skip
-BARE = {"--published": OWN}  # what such an option means when no word follows
+BARE = {"--published": "own"}  # what such an option means when no word follows
+COMPLETING = "_TYPER_COMPLETE_ARGS"  # holds the line that a shell wants completed
+
+
+class LazyGroup(TyperGroup):
+    """The commands by name and first line; one is imported when it is resolved."""
+
+    def __init__(self, **attrs: Any) -> None:
+        """Stand-ins with the first line of the help: enough for a list, and for suggestions."""
+        first_lines = {name: command.help for name, command in COMMANDS.items()}
+        stand_ins = {
+            name: TyperCommand(name, help=text, rich_markup_mode="rich")
+            for name, text in first_lines.items()
+        }
+        super().__init__(**attrs | {"commands": stand_ins})
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command and load(str(name)), rest
+
+
+def load(name: str) -> Any:
+    """The command itself: its module is imported."""
+    module, _, attribute = COMMANDS[name].place.partition(":")
+    found = getattr(import_module(f"bench.cli.{module}"), attribute)
+    if not isinstance(found, typer.Typer):
+        one = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False)
+        one.command(name)(found)
+        found = one
+    command = typer.main.get_command(found)
+    command.name = name
+    return command
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mergeshift {version()}")
+        raise typer.Exit
+
+
+def made(program: str) -> typer.Typer:
+    """The whole command line.
+
+    Args:
+        program: ``mergeshift`` can be completed by a shell; ``python -m bench`` is no word of one.
+    """
+    app = typer.Typer(
+        name=program,
+        cls=LazyGroup,
+        help="MergeShift: a benchmark for model merging under distribution shift.",
+        no_args_is_help=True,
+        add_completion=program == "mergeshift",
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+    )
+
+    @app.callback()
+    def options(
+        version: Annotated[
+            bool,
+            typer.Option(
+                "--version", callback=_show_version, is_eager=True, help="Print the version."
+            ),
+        ] = False,
+    ) -> None:
+        """MergeShift: a benchmark for model merging under distribution shift."""
+
+    return app
 
 
 def spread_lists(arguments: Sequence[str]) -> list[str]:
@@ -61,7 +135,7 @@ def spread_lists(arguments: Sequence[str]) -> list[str]:
     Those in ``BARE`` may also take none. What agents of W&B write, ``--ties.keep=0.1``, sets a
     field.
 
-    >>> spread(["sweep", "--shifts", "clean", "L1", "--limit", "9", "--ties.keep=0.1"])
+    >>> spread_lists(["sweep", "--shifts", "clean", "L1", "--limit", "9", "--ties.keep=0.1"])
     ['sweep', '--shifts', 'clean', '--shifts', 'L1', '--limit', '9', '--set', 'ties.keep=0.1']
     """
     found: list[str] = []
@@ -82,11 +156,58 @@ def spread_lists(arguments: Sequence[str]) -> list[str]:
     return found
 
 
+def renamed(arguments: Sequence[str]) -> list[str]:
+    """The words of now for those of the version before, which are still understood.
+
+    >>> renamed(["sweep", "--val", "as-published", "--placement=native"])
+    ['sweep', '--splits', 'published', '--corrupt-at=native']
+    >>> renamed(["speed", "smoke"]), renamed(["plot", "search"])
+    (['profile', 'sweep', 'smoke'], ['plot', 'tuning'])
+    """
+    words = list(arguments)
+    for former, now in FORMER.items():
+        if tuple(words[: len(former)]) == former:
+            words[: len(former)] = now
+    found: list[str] = []
+    for word in words:
+        option, equals, value = word.partition("=")
+        option = FORMER_OPTIONS.get(option, option)
+        if equals:
+            found.append(f"{option}={FORMER_VALUES.get((option, value), value)}")
+        else:
+            found.append(FORMER_VALUES.get((found[-1] if found else "", word), option))
+    return found
+
+
+def completing(line: str) -> str:
+    """A line that a shell wants completed, with its list options spread.
+
+    >>> completing("mergeshift sweep --methods ties ave")
+    'mergeshift sweep --methods ties --methods ave'
+    >>> completing("mergeshift table --methods ties ")
+    'mergeshift table --methods ties --methods '
+    """
+    open_word = "" if line.endswith(" ") else "x"
+    words = shlex.split(line + ("" if open_word else "x"))
+    last = words.pop()
+    spread = spread_lists([*words[1:], last])
+    text = shlex.join([words[0] if words else "", *spread]) if words else line
+    return text if open_word else text.removesuffix("x")
+
+
+def program() -> str:
+    """How the program was called."""
+    return "mergeshift" if Path(sys.argv[0]).stem == "mergeshift" else "python -m bench"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    words = spread_lists(sys.argv[1:] if arguments is None else arguments)
+    words = spread_lists(renamed(sys.argv[1:] if arguments is None else arguments))
+    if line := os.environ.get(COMPLETING):
+        os.environ[COMPLETING] = completing(line)
+    name = program()
     try:
-        app(words, prog_name="python -m bench", standalone_mode=True)
+        made(name)(words, prog_name=name, standalone_mode=True)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

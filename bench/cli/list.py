@@ -1,22 +1,19 @@
 """``python -m bench list``: what is there."""
 
+from __future__ import annotations
+
 import json
 from enum import StrEnum
 from math import fsum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from bench.reporting.leaderboard import method_order
-from bench.reproduce import REPRODUCTIONS
-from corruptions.base import CORRUPTIONS, LEVELS, PROTOCOL
-from methods import METHODS
-from results.published import sources
-from tasks import SUITES, TASKS, suite
-from tasks.sources.wheels import WHEELS
+from bench.index import method_order
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 class What(StrEnum):
@@ -31,6 +28,8 @@ class What(StrEnum):
 
 def methods() -> list[dict[str, Any]]:
     """Every method with its paper and what it may see."""
+    from methods import METHODS
+
     found = []
     for name in method_order():
         cls, method = METHODS[name], METHODS[name]()
@@ -52,6 +51,8 @@ def methods() -> list[dict[str, Any]]:
 
 def tasks() -> list[dict[str, Any]]:
     """Every task with its sizes and licence."""
+    from tasks import SUITES, TASKS
+
     return [
         {
             "name": task.name,
@@ -67,6 +68,9 @@ def tasks() -> list[dict[str, Any]]:
 
 def suites() -> list[dict[str, Any]]:
     """Every suite with its tasks and the size of its downloads."""
+    from tasks import SUITES, suite
+    from tasks.sources.wheels import WHEELS
+
     found = []
     for name in SUITES:
         wheels = {wheel for task in suite(name) for wheel in task.wheels}
@@ -79,6 +83,8 @@ def suites() -> list[dict[str, Any]]:
 
 def shifts() -> list[dict[str, Any]]:
     """Every corruption, then the levels."""
+    from corruptions.base import CORRUPTIONS, LEVELS, PROTOCOL
+
     found = [
         {
             "name": name,
@@ -96,6 +102,9 @@ def shifts() -> list[dict[str, Any]]:
 
 def published() -> list[dict[str, Any]]:
     """Every source of published numbers with what it tells."""
+    from bench.reproduce import REPRODUCTIONS
+    from results.published import sources
+
     rows, found = sources.read(), []
     for name, source in sources.sources().items():
         own = rows[rows["source"] == name]
@@ -133,6 +142,8 @@ def list_(
     as_markdown: Annotated[bool, typer.Option("--markdown", help="for documents")] = False,
 ) -> None:
     """Show what is there: methods, tasks, suites, shifts, published numbers, and what they need."""
+    from rich.console import Console
+
     rows = LISTED[what]()
     if as_json:
         print(json.dumps(rows, indent=1))
@@ -145,6 +156,8 @@ def list_(
 
 def grid(rows: list[dict[str, Any]]) -> Table:
     """Names on the left, what is known of each on the right."""
+    from rich.table import Table
+
     shown = Table.grid(padding=(0, 2, 1, 0))
     shown.add_column(style="bold", no_wrap=True)
     shown.add_column(overflow="fold")

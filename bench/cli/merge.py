@@ -1,13 +1,14 @@
 """``python -m bench merge``, ``evaluate`` and ``check``."""
 
+from __future__ import annotations
+
 import json
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from bench.cli.options import (
     OUT,
@@ -21,16 +22,12 @@ from bench.cli.options import (
     Suite,
     Uncertainty,
     Unseen,
+    Wandb,
 )
-from bench.cli.sweep import Wandb, chosen_sweep
-from bench.reporting.leaderboard import leaderboard
-from bench.runtime import devices
-from bench.sweep import run_weights
 from mergeshift import UserError
-from methods import METHODS
-from methods import merge as merge_states
-from methods.common.config import BaseConfig
-from methods.common.weights import load_checkpoint, save_checkpoint
+
+if TYPE_CHECKING:
+    from methods.common.config import BaseConfig
 
 
 def merge(
@@ -41,6 +38,12 @@ def merge(
     settings: Annotated[list[str], typer.Option("--set", help="FIELD=VALUE")] = [],  # noqa: B006
 ) -> None:
     """Merge checkpoints of your own: safetensors, or torch files that hold tensors alone."""
+    from rich.console import Console
+
+    from methods import METHODS
+    from methods import merge as merge_states
+    from methods.common.weights import load_checkpoint, save_checkpoint
+
     if output.suffix != ".safetensors":
         raise UserError(f"the merged weights are written as safetensors; got {output.name!r}")
     start = perf_counter()
@@ -79,6 +82,13 @@ def evaluate(
 
     Of a sweep with --unseen or --uncertainty, give the same here.
     """
+    from rich.console import Console
+
+    from bench.cli.sweep import chosen_sweep
+    from bench.reporting.leaderboard import leaderboard
+    from bench.runtime import devices
+    from bench.sweep import run_weights
+
     changed = chosen_sweep(
         sweep, suite, None, shifts, None, limit, unseen=unseen, uncertainty=uncertainty or None,
         encoder=encoder, precision=precision,
@@ -98,6 +108,9 @@ def evaluate(
 
 def check(method: Annotated[str, typer.Argument(help="see: list methods")]) -> None:
     """Run the contract that every method must satisfy on one method."""
+    from rich.console import Console
+
+    from methods import METHODS
     from methods.contract import all_checks, small_checkpoints
 
     cls, failed = METHODS[method], 0

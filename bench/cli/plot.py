@@ -1,26 +1,22 @@
 """``python -m bench table`` and ``plot``: read results, never measure."""
 
+from __future__ import annotations
+
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
 import typer
-from rich.console import Console
 
-from bench.cli.options import OUT, Methods, Out
-from bench.cli.table import (
-    Metric,
-    SweepName,
-    selected,
-)
-from bench.reporting.leaderboard import method_order
-from bench.reporting.wandb import short
-from bench.stages import artifacts
+from bench.cli.options import OUT, Methods, Metric, Out, SweepName, selected
+from bench.index import method_order
 from bench.variants import display_name
 from mergeshift import UserError
-from results.schema import WORLDS
-from results.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from results.store import Store
 
 
 class Kind(StrEnum):
@@ -30,7 +26,7 @@ class Kind(StrEnum):
     heatmap = "heatmap"
     routing = "routing"
     coefficients = "coefficients"
-    search = "search"
+    tuning = "tuning"
     scale = "scale"
 
 
@@ -44,10 +40,12 @@ def plot(
 ) -> None:
     """Draw accuracy against severity, methods against corruptions, or what a method learned.
 
-    Routing: where the images of each task are sent. Coefficients: those of the first seed. Search:
+    Routing: where the images of each task are sent. Coefficients: those of the first seed. Tuning:
     what was tried on val, and which constants mattered. Each of one method: see --methods. Scale:
     accuracy against the scale of methods, on val from their tuning, on test from a sweep over it.
     """
+    from rich.console import Console
+
     from bench.reporting.tuning_history import history_of, trials_of
     from results.plots import (
         comparison,
@@ -62,11 +60,12 @@ def plot(
     from results.plots import (
         search as search_plot,
     )
+    from results.store import Store
 
     rows = selected(out, sweep, methods)
     if kind is Kind.routing:
         figure, name = heatmaps.routing(rows), kind.value
-    elif kind is Kind.search:
+    elif kind is Kind.tuning:
         figure, name = search_plot.history(history_of(rows, Store(out))), kind.value
     elif kind is Kind.scale:
         trials = trials_of(rows, Store(out))
@@ -85,7 +84,10 @@ def plot(
 
 def _coefficients(rows: pd.DataFrame, store: Store) -> tuple[dict[str, dict[str, float]], str]:
     """What the first run of the one method with coefficients learned, and what to call it."""
+    from bench.reporting.wandb import short
+    from bench.stages import artifacts
     from results.plots.learned import only
+    from results.schema import WORLDS
 
     found = {}
     for (method, variant, run), part in rows.groupby(["method", "variant", "run_id"], sort=False):

@@ -4,7 +4,6 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from bench.cli.options import Methods, words
 
@@ -36,6 +35,8 @@ def time(
     layers: Annotated[int, typer.Option(min=0, help="bmm, memory: so many alone; 0 = all")] = 0,
 ) -> None:
     """Time a fast way against the plain ones, in one run; prints ratios with their spread."""
+    from rich.console import Console
+
     if what is What.mixing:
         from bench.profiling.mixing import compare
 

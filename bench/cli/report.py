@@ -4,10 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from bench.cli.options import OUT, Device, Methods, Out, words
-from bench.runtime import devices
 from mergeshift import UserError
 
 
@@ -28,7 +26,10 @@ def report(
 
     Reliability diagrams are in it after a sweep with --uncertainty.
     """
+    from rich.console import Console
+
     from bench.reporting.html import page_of
+    from bench.runtime import devices
     from results.report.page import write
 
     if output.suffix.lower() not in (".html", ".htm"):

@@ -1,20 +1,19 @@
 """``python -m bench table --published`` and ``reproduce``: ours against what others published."""
 
-from typing import Annotated
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from bench.cli.options import OUT, Device, Jobs, Limit, Out
-from bench.reproduce import REPRODUCTIONS, Finding, Reproduction, summary, tolerances
-from bench.reproduce import reproduce as run_again
-from bench.runtime import devices
 from mergeshift import UserError
-from results.published import sources
-from results.published.table import points
-from results.tables.columns import MEAN
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from bench.reproduce import Finding, Reproduction
 
 
 def reproduce(
@@ -30,6 +29,12 @@ def reproduce(
     With --limit, on the first test images alone, the tolerances grow by our interval over images.
     Exit code 1 if a number lies outside its tolerance, or was not published.
     """
+    from rich.console import Console
+
+    from bench.reproduce import REPRODUCTIONS, summary, tolerances
+    from bench.reproduce import reproduce as run_again
+    from bench.runtime import devices
+
     console = Console()
     if not name:
         console.print(listed())
@@ -58,6 +63,10 @@ def reproduce(
 
 def listed() -> Table:
     """Every row that can be run again."""
+    from rich.table import Table
+
+    from bench.reproduce import REPRODUCTIONS
+
     shown = Table(box=None, show_header=False)
     shown.add_column(style="bold", no_wrap=True)
     shown.add_column(overflow="fold")
@@ -70,6 +79,12 @@ def listed() -> Table:
 
 def comparison(wanted: Reproduction, found: list[Finding]) -> Table:
     """Ours, published, difference, tolerance, verdict; of many copies, means and what is off."""
+    from rich.table import Table
+
+    from results.published import sources
+    from results.published.table import points
+    from results.tables.columns import MEAN
+
     title = sources.sources()[wanted.source].title
     head = ("ours", "published", "difference", "tolerance")
     shown = Table(f"{wanted.name}, against {title}", box=None)

@@ -4,22 +4,19 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from bench.cli.options import OUT, Out
+from bench.cli.options import OUT, Out, SweepName
 from bench.config import ADAPT_ON
-from bench.reporting import submissions
-from bench.reporting.submissions import Origin
 from mergeshift import UserError
-from results.predictions import OPTIONAL, WANTED
 
 app = typer.Typer(help="Put predictions that were made elsewhere into the tables.",
                   no_args_is_help=True, rich_markup_mode="rich")  # fmt: skip
-SweepName = Annotated[str, typer.Option("--sweep", help="which sweep; default: the latest")]
 
 
 def columns() -> str:
     """What a file of predictions holds, a line per column."""
+    from results.predictions import OPTIONAL, WANTED
+
     lines = [f"{name}: {text}" for name, text in WANTED.items()]
     return "\n\n".join([*lines, *(f"{name} (optional): {text}" for name, text in OPTIONAL.items())])
 
@@ -47,6 +44,11 @@ def add(
     out: Out = OUT,
 ) -> None:
     """Put predictions into the tables of a sweep."""
+    from rich.console import Console
+
+    from bench.reporting import submissions
+    from bench.reporting.submissions import Origin
+
     if adapt_on not in ("", *ADAPT_ON):
         raise UserError(f"--adapt-on is one of {', '.join(ADAPT_ON)}; got {adapt_on!r}")
     origin = Origin(needs=needs, stores=stores, knows_task=knows_task, adapt_on=adapt_on, cite=cite)
@@ -64,5 +66,9 @@ def template(
     out: Out = OUT,
 ) -> None:
     """Write a file with a row for every prediction that a sweep asks for, to be filled in."""
+    from rich.console import Console
+
+    from bench.reporting import submissions
+
     count = submissions.template(out, sweep, output)
     Console().print(f"wrote {output}: {count:,} predictions to fill in", highlight=False)

@@ -1,12 +1,9 @@
 """``python -m bench sanity``: what must hold in any sweep."""
 
 import typer
-from rich.console import Console
 
-from bench.cli.options import OUT, Out
-from bench.cli.table import SweepName, selected
+from bench.cli.options import OUT, Out, SweepName, selected
 from mergeshift import UserError
-from results.tables.paired import monotone, null_cells, paired
 
 
 def sanity(sweep: SweepName = "", out: Out = OUT) -> None:
@@ -15,6 +12,10 @@ def sanity(sweep: SweepName = "", out: Out = OUT) -> None:
     The order on clean images is pretrained < average < the best of the other merges < individual,
     each step with a paired 95 % interval. Exit code 1 if a step does not hold.
     """
+    from rich.console import Console
+
+    from results.tables.paired import monotone, null_cells, paired
+
     rows, console = selected(out, sweep, []), Console()
     rows = rows[rows["variant"] == ""]  # of methods as they are
     clean = rows[(rows["corruption"] == "clean") & (rows["metric"] == "acc")]

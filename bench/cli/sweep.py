@@ -1,16 +1,14 @@
-"""``python -m bench sweep`` and ``speed``."""
+"""``python -m bench sweep``: run a comparison, and end in a leaderboard."""
 
 from collections.abc import Sequence
 from dataclasses import replace
-from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from bench.cli.options import (
     OUT,
+    SWEEP,
     DataDir,
     Device,
     EncoderName,
@@ -23,42 +21,21 @@ from bench.cli.options import (
     Precision,
     Settings,
     Shifts,
+    Splits,
     Suite,
     Uncertainty,
     Unseen,
-    Val,
+    Wandb,
     Workers,
     words,
 )
 from bench.config import Sweep, digest, identity_fields
-from bench.reporting.leaderboard import leaderboard
-from bench.runtime import devices
-from bench.runtime.devices import device
-from bench.runtime.workers import default_jobs
-from bench.sweep import run_sweep
-from bench.sweeps import find_sweep, with_fields
-from bench.zoo.encoders import ENCODERS, OF_WORLD
+from bench.sweeps import SWEEPS, find_sweep, with_fields
 from mergeshift import UserError
-from results.wandb.login import mode
-from tasks import world_of
-from tasks.settings import using
-from tasks.vision import PUBLISHED
-
-
-class Wandb(StrEnum):
-    """Where runs are logged."""
-
-    auto = "auto"  # online if logged in, else offline
-    online = "online"
-    offline = "offline"
-    off = "off"
-
 
 Name = Annotated[
     str,
-    typer.Argument(
-        help="main, routed, bd, bd-ablation, bd-unseen, severity, smoke; or a TOML file"
-    ),
+    typer.Argument(help=f"{', '.join(SWEEPS)}; or a TOML file.", autocompletion=SWEEP),
 ]
 
 ADAPT_ON = "adapt | test | shifted: images that methods learn from"
@@ -73,11 +50,13 @@ def chosen_sweep(
     limit: int = -1,
     settings: list[str] | None = None,
     unseen: list[str] | None = None,
-    val: str = "",
+    splits: str = "",
     experts: str = "",
     **more: Any,
 ) -> Sweep:
     """A named sweep with what the command line changes."""
+    from tasks.vision import PUBLISHED
+
     changes: dict[str, Any] = {k: v for k, v in more.items() if v not in (None, "")}
     if suite:
         changes["suite"] = suite
@@ -94,9 +73,9 @@ def chosen_sweep(
     }
     changes |= {field: tuple(values) for field, values in lists.items() if values}
     found = find_sweep(name)
-    if val not in ("", "own", "as-published"):
-        raise UserError(f"--val is own or as-published; got {val!r}")
-    if val == "as-published":
+    if splits not in ("", "own", "published"):
+        raise UserError(f"--splits is own or published; got {splits!r}")
+    if splits == "published":
         changes["suite"] = f"{suite or found.suite}@{PUBLISHED}"
     changed = with_experts(with_fields(found, changes), experts)
     return changed if changed == found else replace(changed, name=name_of(found, changed))
@@ -104,6 +83,9 @@ def chosen_sweep(
 
 def with_experts(sweep: Sweep, family: str) -> Sweep:
     """The sweep with the experts of a family; those of its encoder, if no family is named."""
+    from bench.zoo.encoders import ENCODERS, OF_WORLD
+    from tasks import world_of
+
     if not family:
         return sweep
     own = OF_WORLD[world_of(sweep.suite)]
@@ -147,13 +129,22 @@ def sweep(
     limit: Limit = -1,
     settings: Settings = [],  # noqa: B006
     tune: Annotated[bool, typer.Option(help="search declared grids on val")] = True,
-    constants: Annotated[str, typer.Option(help="imagenet-c | cifar10-c")] = "",
-    placement: Annotated[str, typer.Option(help="input | native")] = "",
+    constants: Annotated[
+        str,
+        typer.Option("--corruption-constants", help="imagenet-c | cifar10-c: of the corruptions."),
+    ] = "",
+    placement: Annotated[
+        str,
+        typer.Option(
+            "--corrupt-at",
+            help="input | native: corrupt at the model's input size, or before resizing.",
+        ),
+    ] = "",
     adapt_on: Annotated[str, typer.Option(help=ADAPT_ON)] = "",
     unseen: Unseen = [],  # noqa: B006
     uncertainty: Uncertainty = False,
     data_dir: DataDir = None,
-    val: Val = "",
+    splits: Splits = "",
     image_budget: ImageBudget = None,
     workers: Workers = -1,
     device: Device = "auto",
@@ -165,8 +156,16 @@ def sweep(
     wandb: Annotated[Wandb, typer.Option(help="log runs")] = Wandb.auto,
 ) -> None:
     """Run a comparison; what is finished is not run again. Ends in a leaderboard."""
+    from rich.console import Console
+
+    from bench.reporting.leaderboard import leaderboard
+    from bench.runtime import devices
+    from bench.sweep import run_sweep
+    from results.wandb.login import mode
+    from tasks.settings import using
+
     changed = chosen_sweep(
-        name, suite, methods, shifts, seeds, limit, settings, unseen, val, experts,
+        name, suite, methods, shifts, seeds, limit, settings, unseen, splits, experts,
         encoder=encoder, precision=precision,
         constants=constants, placement=placement, adapt_on=adapt_on,
         expert_seed=expert_seed if expert_seed >= 0 else None,
@@ -185,22 +184,9 @@ def sweep(
 
 def decoders(workers: int) -> int:
     """Processes that decode images: what was said; else one for each core that a GPU leaves."""
+    from bench.runtime.devices import device
+    from bench.runtime.workers import default_jobs
+
     if workers >= 0:
         return workers
     return 0 if device().type == "cpu" else default_jobs() - 1
-
-
-def speed(
-    name: Name = "main",
-    suite: Suite = "",
-    limit: Limit = -1,
-    out: Annotated[
-        Path | None, typer.Option(help="kept results; default: a temporary folder")
-    ] = None,
-    jobs: Jobs = 0,
-) -> None:
-    """Time `sweep --force --no-tune` against the bare forward passes it makes, in one run."""
-    from bench.profiling.sweep import compare
-
-    changed = chosen_sweep(name, suite, limit=limit, tune=False)
-    compare(name, changed, out, jobs or default_jobs(), Console())

@@ -3,38 +3,30 @@
 ``python -m bench table`` and ``plot``: read results, never measure.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import pandas as pd
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table as RichTable
 
-from bench.cli.options import OUT, Methods, Out, words
-from bench.reporting.leaderboard import method_order
-from bench.reporting.sweep_index import images_of, load_sweep, rows_of
-from bench.reporting.tuning_history import choices_of
+from bench.cli.options import OUT, Methods, Metric, Out, SweepName, selected, words
+from bench.index import method_order
 from bench.variants import canonical_name, display_name, methods_of
 from mergeshift import UserError, atomic, read_json
-from results.latex import paper_table
-from results.latex.paper_table import PaperTable
-from results.latex.presets import PRESETS, Given
-from results.published import sources as published
-from results.published.table import PublishedComparison, beside
-from results.render.text import AnyTable, render, renderable, write_latex
-from results.schema import CEILING, METRICS
-from results.store import Store
-from results.tables.comparison import compare
-from results.tables.paired import paired
-from results.tables.routing import breakdown
-from results.tables.tuning import tuning
-from results.tables.uncertainty import detection
-from tasks import TASKS
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table as RichTable
+
+    from results.latex.paper_table import PaperTable
+    from results.published.table import PublishedComparison
+    from results.render.text import AnyTable
+
+PRESET_NAMES = "bd-table1 | bd-table2 | bd-ablation | bmm-main | per-task | robustness7"
 SUITES = "bmm-main"  # compares sweeps; the others print one
 
 WITH_SHIFT = ("per-task", "robustness7")
@@ -44,7 +36,7 @@ OWN_COLUMNS = (
     "--paired and --published"
 )
 
-Preset = Annotated[str, typer.Option(help=f"LaTeX as papers print it: {' | '.join(PRESETS)}")]
+Preset = Annotated[str, typer.Option(help=f"LaTeX as papers print it: {PRESET_NAMES}")]
 
 Label = Annotated[str, typer.Option(help="LaTeX: what references call the table")]
 
@@ -78,6 +70,10 @@ def sheet(
     Raises:
         UserError: no such preset, or the results are not what it prints.
     """
+    from bench.reporting.sweep_index import load_sweep, rows_of
+    from results.latex.presets import PRESETS, Given
+    from tasks import TASKS
+
     preset = PRESETS[name]
     if metric != "acc":
         raise UserError(f"presets print accuracy; leave out --metric {metric}")
@@ -98,6 +94,10 @@ def sheet(
 
 def put(source: PaperTable, output: Path | None, standalone: bool, label: str) -> None:
     """Print the float, or write a file with a ``.bib`` beside it."""
+    from rich.console import Console
+
+    from results.latex import paper_table
+
     if output is None:
         print(paper_table.float_of(source, label), end="")
         return
@@ -114,6 +114,8 @@ def suites_of(out: Path, name: str = "", methods: Sequence[str] = ()) -> list[pd
             ``main-pocket14``; empty for any.
         methods: some of them; a sweep that has none of these is left out.
     """
+    from bench.reporting.sweep_index import load_sweep, rows_of
+
     latest: dict[tuple[str, str], dict[str, Any]] = {}
     records = [read_json(path) for path in sorted((out / "sweeps").glob("[!.]*.json"))]
     for record in sorted(records, key=lambda record: record["started"]):
@@ -151,23 +153,6 @@ class Format(StrEnum):
     latex = "latex"
 
 
-SweepName = Annotated[str, typer.Option("--sweep", help="which sweep; default: the latest")]
-
-Metric = Annotated[str, typer.Option(help=" | ".join(METRICS))]
-
-
-def selected(out: Path, sweep: str, methods: list[str]) -> pd.DataFrame:
-    """The rows of a sweep, of all methods or of some."""
-    record = load_sweep(out, sweep)
-    if record["left_out"]:
-        typer.echo(
-            f"not shown, as sweep {record['name']} has shifts or data that they did not see: "
-            f"{', '.join(record['left_out'])}; `evaluate` or `results add` them again",
-            err=True,
-        )
-    return rows_of(out, record, words(methods))
-
-
 def table(
     metric: Metric = "acc",
     by: By = By.shift,
@@ -195,6 +180,10 @@ def table(
     at what cost, and its val score less its test score. Published: numbers of papers and
     repositories beside ours. Preset: LaTeX laid out as in the papers.
     """
+    from rich.console import Console
+
+    from results.schema import CEILING
+
     _check_latex(format, output, standalone, label)
     if preset:
         alone = not (paired_ or published) and by is By.shift
@@ -230,6 +219,10 @@ def _put(
     result: AnyTable, format: Format, output: Path | None, standalone: bool, label: str
 ) -> None:
     """Print a table, or write it to a file."""
+    from rich.console import Console
+
+    from results.render.text import render, renderable, write_latex
+
     if output is not None and format is Format.latex:
         written = write_latex(result, output, standalone, label)
         Console().print(f"wrote {', '.join(map(str, written))}", highlight=False)
@@ -250,6 +243,13 @@ def _put(
 def _compared(
     rows: pd.DataFrame, metric: str, by: By, shift: str, out: Path, sweep: str
 ) -> AnyTable:
+    from bench.reporting.sweep_index import images_of, load_sweep
+    from bench.reporting.tuning_history import choices_of
+    from results.store import Store
+    from results.tables.comparison import compare
+    from results.tables.routing import breakdown
+    from results.tables.uncertainty import detection
+
     if by not in (By.routing, By.uncertainty, By.tuning):
         return compare(rows, metric, by.value, shift=shift, order=method_order())
     if metric != "acc":
@@ -257,6 +257,8 @@ def _compared(
     if by is By.routing:
         return breakdown(rows, order=method_order())
     if by is By.tuning:
+        from results.tables.tuning import tuning
+
         return tuning(rows, choices_of(Store(out), rows["run_id"].unique()), order=method_order())
     images, left_out = images_of(out, load_sweep(out, sweep), rows)
     return detection(rows, images, order=method_order(), left_out=left_out)
@@ -264,6 +266,10 @@ def _compared(
 
 def _paired(rows: pd.DataFrame, a: str, b: str, by: str, shift: str) -> RichTable:
     """Differences in points with their 95 % limits."""
+    from rich.table import Table as RichTable
+
+    from results.tables.paired import paired
+
     lines = [
         display_name(*one) for one in rows[["method", "variant"]].drop_duplicates().values.tolist()
     ]
@@ -292,6 +298,9 @@ def put_beside(
     Raises:
         UserError: there is nothing to put beside ours.
     """
+    from results.published import sources as published
+    from results.published.table import beside
+
     if metric != "acc":
         raise UserError(f"what is published is accuracy; leave out --metric {metric}")
     own = names == [OWN]

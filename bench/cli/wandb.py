@@ -1,7 +1,4 @@
-"""A file that says what to try -> the configuration of a W&B Sweep that tries it.
-
-``python -m bench leaderboard`` and ``wandb-sweep``: what W&B is asked to show, and to search.
-"""
+"""``python -m bench leaderboard`` and ``wandb-sweep``: what W&B is asked to show, and to search."""
 
 import os
 import tomllib
@@ -11,24 +8,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from bench.cli.options import OUT, Methods, Out, words
 from bench.config import Sweep
-from bench.reporting.leaderboard import method_order
-from bench.reporting.sweep_index import load_sweep, rows_of
-from bench.runtime.progress import Stages
+from bench.index import method_order
 from bench.sweeps import SWEEPS, find_sweep
 from mergeshift import Registry, UserError
-from methods import METHODS
-from results.tables.comparison import compare
-from results.wandb.login import NO_KEY, api_key, mode, unreachable, wandb_folder
-from results.wandb.runs import PROJECT, WandbUploader
 
+PROJECT = "mergeshift"
 OPTIONS: Registry[str] = Registry("option of `python -m bench sweep` that a W&B Sweep can vary")
 
 for _name in ("suite", "encoder", "experts", "methods", "shifts", "seeds", "expert-seed", "limit",
-              "constants", "placement", "adapt-on", "unseen", "val", "precision"):  # fmt: skip
+              "corruption-constants", "corrupt-at", "adapt-on", "unseen", "splits", "precision",
+              "constants", "placement", "val"):  # fmt: skip
     OPTIONS.add(_name, f"--{_name}")
 
 SEARCHES = ("grid", "random", "bayes")
@@ -81,6 +73,8 @@ def _whole(file: str) -> dict[str, Any]:
 
 def _check(name: str, choice: Any) -> None:
     """Refuse a parameter that a trial could not take."""
+    from methods import METHODS
+
     method, dot, field = name.partition(".")
     if not dot:
         OPTIONS[name]
@@ -139,8 +133,15 @@ def leaderboard(
     ] = Upload.online,
 ) -> None:
     """Upload a sweep's leaderboard to W&B, with a report; both are replaced by the next call."""
+    from rich.console import Console
+
+    from bench.reporting.sweep_index import load_sweep, rows_of
     from bench.reporting.wandb import upload_leaderboard
+    from bench.runtime.progress import Stages
+    from results.tables.comparison import compare
+    from results.wandb.login import mode
     from results.wandb.report import require_workspaces
+    from results.wandb.runs import WandbUploader
 
     record = load_sweep(out, sweep)
     rows = rows_of(out, record, words(methods))
@@ -177,6 +178,7 @@ def wandb_sweep(
     The trial's run is the comparison of its sweep: rank by e.g. best/acc/L2 or acc/ties/clean.
     """
     import yaml
+    from rich.console import Console
 
     from results.wandb.sweep import make_sweep
 
@@ -199,6 +201,8 @@ def _require_service(out: Path, advice: str) -> None:
     Raises:
         UserError: either is; one line.
     """
+    from results.wandb.login import NO_KEY, api_key, unreachable, wandb_folder
+
     if os.environ.get("WANDB_MODE", "online") not in ("online", "run", "shared"):
         said = os.environ["WANDB_MODE"]
         raise UserError(f"WANDB_MODE is {said}; unset it, {advice}")

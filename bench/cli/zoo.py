@@ -1,25 +1,20 @@
 """``python -m bench zoo``: the pretrained encoders and their experts."""
 
+from __future__ import annotations
+
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from bench.cli.options import Device, EncoderName, Experts, Jobs
 from bench.config import digest
-from bench.runtime import devices
-from bench.runtime.progress import Stages
-from bench.runtime.workers import executor
-from bench.zoo.encoders import ENCODERS, OF_WORLD, Encoder
-from bench.zoo.experts import Expert, damaged_files, experts_of
-from bench.zoo.experts import build as build_experts
-from bench.zoo.finetune import Spread
 from mergeshift import DamagedFileError, UserError, home
-from methods.common.weights import Weights
-from tasks import TASKS, suite, world_of
+
+if TYPE_CHECKING:
+    from bench.zoo.encoders import Encoder
+    from bench.zoo.experts import Expert
 
 app = typer.Typer(help="The pretrained encoders and their experts.", no_args_is_help=True)
 
@@ -30,6 +25,9 @@ Seed = Annotated[int, typer.Option("--expert-seed", help="which set of experts")
 
 def chosen(suite_name: str, encoder: str, experts: str) -> Encoder:
     """The encoder of a suite, or another; with the family of experts that is asked for."""
+    from bench.zoo.encoders import ENCODERS, OF_WORLD
+    from tasks import world_of
+
     found = ENCODERS[encoder or OF_WORLD[world_of(suite_name)]]
     return found.of(experts) if experts else found
 
@@ -49,7 +47,16 @@ def build(
     workers: Annotated[int, typer.Option(min=0, help="that make batches, in a fine-tuning")] = 0,
 ) -> None:
     """Fine-tune or download the experts that are missing; a killed build goes on with the next."""
+    from rich.console import Console
+
+    from bench.runtime import devices
+    from bench.runtime.progress import Stages
+    from bench.runtime.workers import executor
     from bench.sweep import build_data
+    from bench.zoo.experts import build as build_experts
+    from bench.zoo.experts import experts_of
+    from bench.zoo.finetune import Spread
+    from tasks import suite
 
     console, tasks = Console(), suite(suite_name)
     spread = Spread(num_devices, strategy, workers)
@@ -78,6 +85,12 @@ def show(
     expert_seed: Seed = 0,
 ) -> None:
     """Show what is there of a suite: encoder and experts, accuracy on val, size, file."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from bench.zoo.experts import Expert
+    from tasks import suite
+
     found, console = chosen(suite_name, encoder, experts), Console()
     here = found.base_hash if found.is_ready() else "not here yet: it is downloaded when needed"
     console.print(f"{found.name}: {found.title}, {here}; experts: {found.experts}", highlight=False)
@@ -91,6 +104,8 @@ def show(
 
 def described(expert: Expert) -> tuple[str, ...]:
     """What is known of an expert, for a line of a table."""
+    from bench.zoo.encoders import ENCODERS
+
     try:
         path = expert.path
         missing = "not made" if ENCODERS[expert.encoder].experts == "finetuned" else "not here"
@@ -108,6 +123,10 @@ def described(expert: Expert) -> tuple[str, ...]:
 @app.command("verify")
 def verify() -> None:
     """Compare every encoder and expert on this machine with the hash in its manifest."""
+    from rich.console import Console
+
+    from bench.zoo.experts import damaged_files
+
     files, wrong = damaged_files(home())
     for path, size in files:
         Console().print(
@@ -131,7 +150,11 @@ def bring_in(
     force: Annotated[bool, typer.Option("--force", help="replace one that is there")] = False,
 ) -> None:
     """Take an expert of your own, of open_clip or transformers; use it with --experts imported."""
+    from rich.console import Console
+
+    from bench.zoo.encoders import ENCODERS
     from bench.zoo.import_export import bring_in as convert
+    from tasks import TASKS
 
     expert = convert(file, ENCODERS[encoder], TASKS[task], expert_seed, again=force)
     Console().print(f"imported {file} as {expert.path}", highlight=False, soft_wrap=True)
@@ -147,7 +170,12 @@ def export(
     expert_seed: Seed = 0,
 ) -> None:
     """Write an image tower as transformers reads it: CLIPVisionModel, with its projection."""
+    from rich.console import Console
+
+    from bench.zoo.experts import Expert
     from bench.zoo.import_export import tower, write_out
+    from methods.common.weights import Weights
+    from tasks import TASKS
 
     found = chosen("", encoder, experts)
     if bool(task) == bool(weights):
@@ -169,6 +197,8 @@ def pretrain(
     seed: int = 0,
 ) -> None:
     """Pretrain the pocket encoder anew (about half an hour on 2 cores; resumes)."""
+    from rich.console import Console
+
     from bench.zoo.pretrain import Recipe, pretrain
 
     recipe = Recipe(steps=steps, seed=seed)

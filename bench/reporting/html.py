@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from bench.config import Run
-from bench.reporting.leaderboard import method_order
+from bench.index import method_order
 from bench.reporting.sweep_index import images_of, load_sweep, rows_of
 from bench.reporting.wandb import costs_of
 from bench.runtime.devices import device

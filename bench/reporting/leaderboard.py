@@ -4,23 +4,14 @@ from pathlib import Path
 
 from rich.console import Console
 
+from bench.index import method_order
 from bench.plan import Plan
 from bench.reporting.sweep_index import load_sweep, rows_of
 from bench.runtime.progress import Stages
 from bench.stages import artifacts
-from methods import METHODS
 from results.render.text import renderable
-from results.schema import CEILING, FLOOR, ORACLE
 from results.store import Store
 from results.tables.comparison import compare
-
-
-def method_order() -> list[str]:
-    """Methods as tables list them: by the year of the paper, references around them."""
-    named = sorted(METHODS, key=lambda name: (METHODS[name].paper.year or 9999, name))
-    first = [name for name in (FLOOR, "average") if name in named]
-    last = [name for name in (ORACLE, CEILING) if name in named]
-    return first + [name for name in named if name not in (*first, *last)] + last
 
 
 def leaderboard(plan: Plan, stages: Stages, out: Path, console: Console, wandb: str) -> None:

@@ -4,19 +4,21 @@ from collections.abc import Collection
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from bench.config import digest, identity_fields
-from bench.plan import Plan
 from bench.variants import canonical_name, display_name
 from mergeshift import UserError, read_json, write_json
 from results.store import Store
 from results.tables.uncertainty import AGAIN
 
+if TYPE_CHECKING:
+    from bench.plan import Plan
 
-def save_sweep(plan: Plan, out: Path, seconds: dict[str, float]) -> None:
+
+def save_sweep(plan: "Plan", out: Path, seconds: dict[str, float]) -> None:
     """Write what the sweep consists of, and the time that its stages took so far."""
     sweep, weights = asdict(plan.sweep), plan.runs[0].weights
     path = (

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from wandb_workspaces.reports.v2 import Report
 
-from bench.reporting.leaderboard import method_order
+from bench.index import method_order
 from mergeshift import UserError
 from results.plots.style import LINE_STYLES
 from results.render.text import render
