@@ -16,6 +16,7 @@ from corruptions.base import CORRUPTIONS, LEVELS, PROTOCOL
 from methods import METHODS
 from results.published import sources
 from tasks import SUITES, TASKS, suite
+from tasks.sources.built import Built
 from tasks.sources.wheels import WHEELS
 
 
@@ -69,7 +70,8 @@ def suites() -> list[dict[str, Any]]:
     """Every suite with its tasks and the size of its downloads."""
     found = []
     for name in SUITES:
-        wheels = {wheel for task in suite(name) for wheel in task.wheels}
+        built = [task.source for task in suite(name) if isinstance(task.source, Built)]
+        wheels = {wheel for source in built for wheel in source.wheels}
         megabytes = fsum(WHEELS[wheel].megabytes for wheel in wheels)  # in any order the same
         members, of_hub = ", ".join(SUITES[name]), any(t.source.native for t in suite(name))
         size = "" if of_hub else round(megabytes)

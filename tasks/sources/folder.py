@@ -33,6 +33,7 @@ class Folder:
     path: str
     cut: SplitScheme = OWN
     native: ClassVar[bool] = True
+    licence: ClassVar[str] = "yours"
 
     @property
     def found(self) -> FolderScan:
@@ -116,7 +117,7 @@ def from_folder(task: Task, source: Folder, **facts: Any) -> Task:
 @lru_cache(maxsize=256)
 def instead(task: Task, path: str) -> Task:
     """A task of the hub with the images of a folder."""
-    return from_folder(task, Folder(path), rights="yours", note=f"from {path}")
+    return from_folder(task, Folder(path), note=f"from {path}")
 
 
 @lru_cache(maxsize=256)
@@ -133,17 +134,17 @@ def own(path: str) -> Task:
     facts = about(Path(path) / ABOUT)
     classes = [name.replace("_", " ") for name in in_order(source.found.names)]
     task = Task(
+        source=source,
         name=LOCAL + name,
         title=facts.get("title", name),
         kind="photograph",
         noun="a photo",
         classes=tuple(facts.get("classes", classes)),
         templates=tuple(facts.get("templates", ["a photo of a {}."])),
-        sizes=(0, 0, 0, 0),  # of no source yet
+        sizes=(0, 0, 0, 0),  # these and the pixels follow from the source
         pixels="",
         size=224,
         checkpoint=name if name in published_names() else "",
-        rights="yours",
         note=f"from {path}",
     )
     return from_folder(task, source)
