@@ -15,7 +15,7 @@ from corruptions.cache import Request, missing
 from mergeshift import UserError
 from methods import METHODS, MergingMethod, Needs
 from results.store import Store
-from tasks import Task, suite, world_of
+from tasks import SUITES, Task
 from tasks.datamodule import SuiteDataModule, affordable, image_cache
 from tasks.settings import image_budget
 
@@ -39,8 +39,9 @@ class Plan:
     @property
     def data(self) -> SuiteDataModule:
         """Every cell of the sweep."""
-        return SuiteDataModule(
-            self.tasks, self.shifts, limit=self.sweep.limit, data_seed=self.sweep.data_seed
+        sweep = self.sweep
+        return SUITES[sweep.suite].datamodule(
+            self.shifts, limit=sweep.limit, data_seed=sweep.data_seed
         )
 
     @property
@@ -101,8 +102,9 @@ def resolve(sweep: Sweep) -> Plan:
     Raises:
         UserError: a method, suite, task, encoder, shift, severity or setting does not exist.
     """
-    tasks = suite(sweep.suite)
-    encoder = ENCODERS[sweep.encoder or OF_WORLD[world_of(sweep.suite)]]
+    suite = SUITES[sweep.suite]
+    tasks = suite.tasks
+    encoder = ENCODERS[sweep.encoder or OF_WORLD[suite.world]]
     small = encoder.vit.image_size <= 32
     constants = sweep.constants or ("cifar10-c" if small else "imagenet-c")
     shifts = parse_shifts(sweep.shifts, constants, sweep.placement)

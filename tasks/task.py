@@ -1,6 +1,5 @@
-"""What a task is, and the registries of tasks and suites."""
+"""What a task is, where its images come from, and the registry of tasks."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -106,22 +105,6 @@ class RuleRegistry(Registry[T]):
 
 
 TASKS: RuleRegistry[Task] = RuleRegistry("task")
-
-SUITES: RuleRegistry[tuple[str, ...]] = RuleRegistry("suite")
-
-
-def suite(name: str) -> list[Task]:
-    """The tasks of a suite, in the order that every table and every method uses."""
-    return [TASKS[task] for task in SUITES[name]]
-
-
-def world_of(suite_name: str) -> str:
-    """``toy``, ``pocket`` or ``vision``: printed with every number.
-
-    >>> world_of("pocket8"), world_of("vision14_tall@published")
-    ('pocket', 'vision')
-    """
-    return re.split(r"[^a-z]", suite_name, maxsplit=1)[0]
 
 
 @lru_cache(maxsize=256)

@@ -15,7 +15,7 @@ from bench.reproduce import REPRODUCTIONS
 from corruptions.base import CORRUPTIONS, LEVELS, PROTOCOL
 from methods import METHODS
 from results.published import sources
-from tasks import SUITES, TASKS, suite
+from tasks import SUITES, TASKS
 from tasks.sources.built import Built
 from tasks.sources.wheels import WHEELS
 
@@ -62,20 +62,19 @@ def tasks() -> list[dict[str, Any]]:
             "licence": task.licence,
             "note": task.note,
         }
-        for task in map(TASKS.__getitem__, dict.fromkeys([*SUITES["pocket20"], *TASKS]))
+        for task in map(TASKS.__getitem__, dict.fromkeys([*SUITES["pocket20"].names, *TASKS]))
     ]
 
 
 def suites() -> list[dict[str, Any]]:
     """Every suite with its tasks and the size of its downloads."""
     found = []
-    for name in SUITES:
-        built = [task.source for task in suite(name) if isinstance(task.source, Built)]
+    for name, suite in SUITES.items():
+        built = [task.source for task in suite.tasks if isinstance(task.source, Built)]
         wheels = {wheel for source in built for wheel in source.wheels}
         megabytes = fsum(WHEELS[wheel].megabytes for wheel in wheels)  # in any order the same
-        members, of_hub = ", ".join(SUITES[name]), any(t.source.native for t in suite(name))
-        size = "" if of_hub else round(megabytes)
-        found.append({"name": name, "tasks": members, "download MB": size})
+        size = "" if any(task.source.native for task in suite.tasks) else round(megabytes)
+        found.append({"name": name, "tasks": ", ".join(suite.names), "download MB": size})
     return found
 
 

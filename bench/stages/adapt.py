@@ -32,7 +32,7 @@ from methods import MergingMethod, Needs
 from methods.common.data_access import AdaptationSchedule
 from methods.common.study import elapsed_seconds
 from results.store import Store
-from tasks import TASKS
+from tasks import SUITES, TASKS
 from tasks.datamodule import SuiteDataModule
 
 
@@ -118,9 +118,9 @@ def data_of(
     run: Run, shift: Shift | None, adaptation: AdaptationSchedule | None
 ) -> SuiteDataModule:
     """The images that ``run`` may learn from: under ``shift``, or from no shift at all."""
-    return SuiteDataModule(
-        seen_of(run),
+    return SUITES[run.suite].datamodule(
         [],
+        tasks=[task.name for task in seen_of(run)],
         limit=run.limit,
         data_seed=run.data_seed,
         adapt_on="test" if run.adapt_on in ("test", "shifted") else "adapt",

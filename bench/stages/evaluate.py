@@ -16,19 +16,20 @@ from corruptions.base import CLEAN, Shift
 from methods import MergingMethod
 from methods.routing.method import RoutedMethod
 from results.store import Store
-from tasks import suite
+from tasks import SUITES
 from tasks.datamodule import SuiteDataModule
 
 
 def data_of(run: Run, shifts: Sequence[Shift]) -> SuiteDataModule:
     """The cells of a run."""
-    return SuiteDataModule(suite(run.suite), shifts, limit=run.limit, data_seed=run.data_seed)
+    return SUITES[run.suite].datamodule(shifts, limit=run.limit, data_seed=run.data_seed)
 
 
 def validate_run(run: Run, config: str) -> dict[str, float]:
     """Accuracy on the val split of every seen task: one validation pass (a unit of work)."""
     method = learn_to_tune(run, config) if learns(run) else build(run, config)[0]
-    data = SuiteDataModule(seen_of(run), [], limit=run.limit, data_seed=run.data_seed)
+    names = [task.name for task in seen_of(run)]
+    data = SUITES[run.suite].datamodule([], tasks=names, limit=run.limit, data_seed=run.data_seed)
     normalise = ENCODERS[run.encoder].normalise
     _, scorer = score({run.id: method}, data, "val", normalise=normalise, precision=run.precision)
     return {task.name: scorer.measure((run.id, task.name, CLEAN.key))["acc"] for task in data.tasks}
