@@ -1,7 +1,7 @@
 """How long the work of a sweep takes, roughly: for the line that a plan prints."""
 
 from bench.config import Run
-from bench.stages.build import images_of, passes_of, routes, seen_of
+from bench.stages.build import bind
 from bench.zoo.encoders import ENCODERS, Encoder
 
 # Measured on one core of a 2023 server CPU.
@@ -20,11 +20,12 @@ CORRUPTIONS_A_SECOND = {32: 10000.0, 224: 120.0}  # by the side of the images, i
 
 def burden(run: Run) -> float:
     """How long one learning takes, in images of each task that a plain training goes through."""
-    shown = images_of(run) * (LEARNED_ROUTED if routes(run) else 1.0)
-    if passes := passes_of(run):
-        sizes = [task.sizes[2] for task in seen_of(run)]
-        predicted, learned = speeds(ENCODERS[run.encoder])
-        shown += passes * sum(sizes) / len(sizes) * learned / predicted
+    bound = bind(run)
+    shown = bound.images_shown * (LEARNED_ROUTED if bound.routes else 1.0)
+    if bound.passes:
+        sizes = [task.sizes[2] for task in bound.seen]
+        predicted, learned = speeds(bound.encoder)
+        shown += bound.passes * sum(sizes) / len(sizes) * learned / predicted
     return shown
 
 

@@ -1,12 +1,13 @@
 """What a sweep will do: its runs and shifts, what of it is done, what the rest takes."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bench.config import Run, Sweep
 from bench.forecast import burden, seconds_of
 from bench.stages import artifacts
-from bench.stages.build import candidates, canonical, learns, routes, steps_of, unseen_of
+from bench.stages.build import bind, canonical
 from bench.variants import Variant, display_name
 from bench.zoo.encoders import ENCODERS, OF_WORLD, Encoder
 from bench.zoo.experts import Expert, experts_of
@@ -15,7 +16,7 @@ from corruptions.cache import Request, missing
 from mergeshift import UserError
 from methods import METHODS, MergingMethod, Needs
 from results.store import Store
-from tasks import Task, suite, world_of
+from tasks import SUITES, Task
 from tasks.datamodule import SuiteDataModule, affordable, image_cache
 from tasks.settings import image_budget
 
@@ -39,8 +40,9 @@ class Plan:
     @property
     def data(self) -> SuiteDataModule:
         """Every cell of the sweep."""
-        return SuiteDataModule(
-            self.tasks, self.shifts, limit=self.sweep.limit, data_seed=self.sweep.data_seed
+        sweep = self.sweep
+        return SUITES[sweep.suite].datamodule(
+            self.shifts, limit=sweep.limit, data_seed=sweep.data_seed
         )
 
     @property
@@ -70,20 +72,20 @@ class Plan:
         """Images times methods still to classify, tuning included."""
         tested = sum(min(task.sizes[3], self.sweep.limit or task.sizes[3]) for task in self.tasks)
         validated = sum(task.sizes[2] for task in self.seen)
-        passes = sum(len(candidates(run)) for run in self.to_tune)
+        passes = sum(len(bind(run).candidates) for run in self.to_tune)
         return self.num_todo * tested + passes * validated
 
     @property
     def steps(self) -> int:
         """Training steps of methods, and their own validation passes, still to take."""
-        return sum(steps_of(run) for run, _ in self.to_learn)
+        return sum(bind(run).steps for run, _ in self.to_learn)
 
     def minutes(self, jobs: int) -> float:
         """A rough forecast."""
-        routed = {run.id for run in self.runs if routes(run)}
+        routed = {run.id for run in self.runs if bind(run).routes}
         cells = [run.id in routed for runs in self.todo.values() for run in runs]
         shown = sum(burden(run) for run, _ in self.to_learn)
-        shown += sum(burden(run) * len(candidates(run)) for run in self.to_tune)
+        shown += sum(burden(run) * len(bind(run).candidates) for run in self.to_tune)
         seconds = seconds_of(
             self.encoder,
             predictions=self.predictions,
@@ -101,8 +103,9 @@ def resolve(sweep: Sweep) -> Plan:
     Raises:
         UserError: a method, suite, task, encoder, shift, severity or setting does not exist.
     """
-    tasks = suite(sweep.suite)
-    encoder = ENCODERS[sweep.encoder or OF_WORLD[world_of(sweep.suite)]]
+    suite = SUITES[sweep.suite]
+    tasks = suite.tasks
+    encoder = ENCODERS[sweep.encoder or OF_WORLD[suite.world]]
     small = encoder.vit.image_size <= 32
     constants = sweep.constants or ("cifar10-c" if small else "imagenet-c")
     shifts = parse_shifts(sweep.shifts, constants, sweep.placement)
@@ -163,6 +166,23 @@ def run_of(sweep: Sweep, encoder: Encoder, tasks: list[Task], line: Variant, see
     )
 
 
+def unseen_of(names: Sequence[str], tasks: Sequence[Task], suite_name: str) -> tuple[str, ...]:
+    """``names`` of tasks whose experts are left out, in the order of ``tasks``.
+
+    Raises:
+        UserError: one is no task of the suite, or no task is left to merge.
+    """
+    known = [task.name for task in tasks]
+    if odd := [name for name in names if name not in known]:
+        raise UserError(
+            f"unseen tasks are tasks of the suite; {suite_name} has no {odd[0]!r}, "
+            f"it has: {', '.join(known)}"
+        )
+    if set(names) >= set(known):
+        raise UserError(f"every task of {suite_name} is unseen: leave an expert to merge")
+    return tuple(name for name in known if name in names)
+
+
 def inspect(plan: Plan, store: Store, force: bool = False) -> Plan:
     """Fill in what is missing.
 
@@ -196,7 +216,7 @@ def finished(plan: Plan, store: Store, run: Run, shift: Shift) -> bool:
 
 def trainings(plan: Plan, store: Store, force: bool) -> list[tuple[Run, Shift | None]]:
     """What methods still have to learn for the missing cells: once per run, or once per shift."""
-    learners = {run.id for run in plan.runs if learns(run)}
+    learners = {run.id for run in plan.runs if bind(run).learns}
     wanted = {
         (run, shift if run.adapt_on == "shifted" else None): None
         for shift, runs in plan.todo.items()

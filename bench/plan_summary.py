@@ -7,7 +7,7 @@ from rich.markup import escape
 
 from bench.plan import Plan
 from bench.runtime import devices
-from bench.stages.build import learns, passes_of
+from bench.stages.build import bind
 from tasks import Task
 
 IMAGES = {"adapt": "the adapt split", "test": "the clean test images", "shifted": "the test images"}
@@ -38,7 +38,7 @@ def show(plan: Plan, jobs: int, console: Console) -> None:
         f"{forecast}",
         highlight=False,
     )
-    if learners := len({lines[run.id] for run in plan.runs if learns(run)}):
+    if learners := len({lines[run.id] for run in plan.runs if bind(run).learns}):
         each = "under each shift" if sweep.adapt_on == "shifted" else "once for all shifts"
         console.print(
             f"  adapt    {learners} methods learn from {IMAGES[sweep.adapt_on]}, {each}: "
@@ -50,7 +50,7 @@ def show(plan: Plan, jobs: int, console: Console) -> None:
 
 def trainings(plan: Plan) -> str:
     """How much methods still have to learn."""
-    passes = sum(passes_of(run) for run, _ in plan.to_learn)
+    passes = sum(bind(run).passes for run, _ in plan.to_learn)
     own = f"{passes:,} validation passes" if passes else ""
     steps = f"{plan.steps - passes:,} steps" if plan.steps > passes or not own else ""
     return f"{len(plan.to_learn)} trainings to do ({', '.join(filter(None, (steps, own)))})"

@@ -16,7 +16,7 @@ from bench.runtime.progress import Advance, Stages
 from bench.runtime.workers import Executor, executor
 from bench.stages import artifacts
 from bench.stages.adapt import adapt_run
-from bench.stages.build import candidates, commits_of, keep
+from bench.stages.build import ImportedWeights, bind
 from bench.stages.evaluate import evaluate_runs
 from bench.stages.provenance import require_same, seen_before
 from bench.stages.tune import tune_runs
@@ -69,7 +69,7 @@ def run_weights(
     plan = resolve(sweep)
     tower(weights, plan.encoder)
     (run,) = plan.runs
-    kept = keep(weights)
+    kept = ImportedWeights.keep(weights)
     config, content = json.dumps({"file": kept.name}), kept.stem
     plan.runs = [replace(run, method=title, config=config, weights=content, seed=0, version=1)]
     return execute(plan, out, jobs, force, dry_run=False, console=console)
@@ -182,14 +182,14 @@ def corrupt(plan: Plan, jobs: int, advance: Advance) -> None:
 def tune(plan: Plan, store: Store, workers: Executor, stages: Stages) -> dict[str, str]:
     """The config of every run: chosen on val, once, or as declared."""
     if plan.to_tune:
-        passes = sum(len(candidates(run)) for run in plan.to_tune)
+        passes = sum(len(bind(run).candidates) for run in plan.to_tune)
         total = passes * sum(task.sizes[2] for task in plan.seen)
         what = f"{len(plan.to_tune)} methods, {passes} validation passes"
         with stages.stage("tune", what, total) as advance:
             for run_id, outcome in tune_runs(plan.to_tune, workers, advance).items():
                 run = next(run for run in plan.runs if run.id == run_id)
                 facts = {"run": asdict(run), "config": outcome["config"], "tuning": outcome}
-                store.write_run(run_id, facts | commits_of(run))
+                store.write_run(run_id, facts | bind(run).data_revisions)
     return {run.id: chosen(run, store) if run.tuned else run.config for run in plan.runs}
 
 

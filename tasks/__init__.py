@@ -1,6 +1,7 @@
 """Classification tasks and the suites they form."""
 
-from tasks import pocket, suites, toy, vision  # noqa: F401  (each fills TASKS or SUITES)
-from tasks.task import SPLITS, SUITES, TASKS, Images, Task, load, suite, world_of
+from tasks import pocket, toy, vision  # noqa: F401  (each fills TASKS or SUITES)
+from tasks.suites import SUITES, Suite, suite, world_of
+from tasks.task import SPLITS, TASKS, Images, Task, load
 
-__all__ = ["SPLITS", "SUITES", "TASKS", "Images", "Task", "load", "suite", "world_of"]
+__all__ = ["SPLITS", "SUITES", "TASKS", "Images", "Suite", "Task", "load", "suite", "world_of"]

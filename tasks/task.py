@@ -1,22 +1,16 @@
-"""What a task is, and the registries of tasks and suites."""
+"""What a task is, where its images come from, and the registry of tasks."""
 
-import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol, TypeVar
 
-import numpy as np
-
 from mergeshift import Registry
 from tasks.images import Images
-from tasks.sources.wheels import WHEELS
 
 T = TypeVar("T")
 
 SPLITS = ("train", "adapt", "val", "test")
-
-MOST = (4000, 500, 500, 1000)  # images that a split of a built task keeps, at most
 
 
 class Source(Protocol):
@@ -25,6 +19,10 @@ class Source(Protocol):
     @property
     def native(self) -> bool:
         """Whether pictures come at sizes of their own and are resized to the task's."""
+
+    @property
+    def licence(self) -> str:
+        """What the pictures may be used for: the licences of all that they are made of."""
 
     def is_ready(self, task: "Task") -> bool:
         """Whether adapt, val and test can be read without a build or a download."""
@@ -38,21 +36,6 @@ class Source(Protocol):
 
     def split(self, task: "Task", split: str) -> Images:
         """One split, prepared if need be; train is downloaded when it is first asked for."""
-
-
-def _built() -> Source:
-    from tasks.sources.built import BUILT
-
-    return BUILT
-
-
-@dataclass(frozen=True)
-class Pool:
-    """What a builder returns: every usable picture of a source, each assigned to a split."""
-
-    images: np.ndarray  # uint8 [N, 32, 32, 3]
-    labels: np.ndarray  # int [N]
-    splits: np.ndarray  # int8 [N], index into SPLITS; -1 is left out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,14 +53,11 @@ class Task:
     classes: tuple[str, ...]
     template: str = ""  # the prompt, with {} for the class name
     templates: tuple[str, ...] = ()  # all prompts, where a class has more than one
-    wheels: tuple[str, ...] = ()  # names in WHEELS
     sizes: tuple[int, int, int, int]  # images in train, adapt, val, test
     pixels: str  # 16 hex digits: built, of images and labels; else of all that decides them
-    build: Callable[[], Pool] | None = None  # of a task that is built here
-    source: Source = field(default_factory=_built)
+    source: Source  # where the images come from
     size: int = 32  # pixels, square, that an encoder is given
     checkpoint: str = ""  # what published checkpoints of it are called
-    rights: str = ""  # licences of what does not come from a wheel
     note: str = ""  # what a reader must know before quoting a number
     version: int = 1
 
@@ -97,9 +77,8 @@ class Task:
 
     @property
     def licence(self) -> str:
-        """The licences of the sources."""
-        named = [*(WHEELS[name].licence for name in self.wheels), self.rights]
-        return "; ".join(dict.fromkeys(filter(None, named)))
+        """The licences of what its pictures are made of."""
+        return self.source.licence
 
     @property
     def non_commercial(self) -> bool:
@@ -126,22 +105,6 @@ class RuleRegistry(Registry[T]):
 
 
 TASKS: RuleRegistry[Task] = RuleRegistry("task")
-
-SUITES: RuleRegistry[tuple[str, ...]] = RuleRegistry("suite")
-
-
-def suite(name: str) -> list[Task]:
-    """The tasks of a suite, in the order that every table and every method uses."""
-    return [TASKS[task] for task in SUITES[name]]
-
-
-def world_of(suite_name: str) -> str:
-    """``toy``, ``pocket`` or ``vision``: printed with every number.
-
-    >>> world_of("pocket8"), world_of("vision14_tall@published")
-    ('pocket', 'vision')
-    """
-    return re.split(r"[^a-z]", suite_name, maxsplit=1)[0]
 
 
 @lru_cache(maxsize=256)

@@ -5,8 +5,9 @@ from functools import partial
 import numpy as np
 
 from mergeshift import rng_of
+from tasks.sources.built import Built, Pool
 from tasks.splits import by_class
-from tasks.task import TASKS, Pool, Task
+from tasks.task import TASKS, Task
 
 COUNTS = (96, 24, 24, 48)  # images in train, adapt, val, test
 SIZE = 32  # pixels
@@ -42,10 +43,8 @@ for _name, _classes, _pixels in (
             noun="stripes",
             classes=tuple(f"direction {k}" for k in range(_classes)),
             template="stripes in {}",
-            wheels=(),
-            rights="made here",
             sizes=COUNTS,
             pixels=_pixels,
-            build=partial(_stripes, _name, _classes),
+            source=Built(partial(_stripes, _name, _classes), rights="made here"),
         ),
     )

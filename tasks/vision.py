@@ -18,7 +18,8 @@ from mergeshift import UserError, read_json
 from tasks.sources.folder import Folder, from_folder
 from tasks.sources.hub import Hub, hub_task, recut
 from tasks.splits import SplitScheme
-from tasks.task import SUITES, TASKS, Task
+from tasks.suites import SUITES, Suite, add_suite
+from tasks.task import TASKS, Task
 
 NAMES = Path(__file__).with_name("names")
 PUBLISHED = "published"
@@ -132,9 +133,9 @@ def add_all() -> None:
         file = name if (NAMES / f"{name}.json").exists() else row.name
         tall.append(add(name, row, file, called, TALL_NOTES.get(called, "")))
     for count in (8, 14, 20):
-        SUITES.add(f"vision{count}", tuple(field[:count]))
-        SUITES.add(f"vision{count}_tall", tuple(tall[:count]))
-    SUITES.add("vision4_robustness", ("stanford-cars", "eurosat", "resisc45", "gtsrb"))
+        add_suite(f"vision{count}", field[:count])
+        add_suite(f"vision{count}_tall", tall[:count])
+    add_suite("vision4_robustness", ("stanford-cars", "eurosat", "resisc45", "gtsrb"))
 
 
 def twin(name: str) -> Task | None:
@@ -162,15 +163,15 @@ def twin(name: str) -> Task | None:
 
 def copies(task: Task) -> tuple[str, ...]:
     """The twins that a task has."""
-    if isinstance(task.source, Hub) and task.name in SUITES["vision4_robustness"]:
+    if isinstance(task.source, Hub) and task.name in SUITES["vision4_robustness"].names:
         return (PUBLISHED, *PROTOCOL)
     return (PUBLISHED,) if isinstance(task.source, Hub | Folder) else ()
 
 
-def twins(name: str) -> tuple[str, ...] | None:
+def twins(name: str) -> Suite | None:
     """The rule of the registry: a suite of twins."""
     base, at, what = name.rpartition("@")
-    return tuple(f"{task}@{what}" for task in SUITES[base]) if at else None
+    return Suite(name, tuple(f"{task}@{what}" for task in SUITES[base].names)) if at else None
 
 
 add_all()

@@ -19,6 +19,7 @@ from results.plots import comparison
 from results.store import Store
 from tasks import SUITES, TASKS, load
 from tasks.sources import built
+from tasks.suites import add_suite
 from tests.helpers.toy_sweep import forget, sweep_into
 from tests.methods import test_golden as by_hand
 
@@ -91,7 +92,7 @@ def test_the_corruption_keeps_the_contract(modules):
 
 
 def test_all_three_in_one_sweep(modules, tmp_path):
-    SUITES.add("toy_and_mine", ("toy_two", "corner"))
+    add_suite("toy_and_mine", ("toy_two", "corner"))
     sweep = Sweep(suite="toy_and_mine", methods=("pretrained", "median", "individual"),
                   shifts=("clean", "darkness@5"), limit=24)  # fmt: skip
     sweep_into(tmp_path / "out", sweep)

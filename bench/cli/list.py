@@ -62,22 +62,23 @@ def tasks() -> list[dict[str, Any]]:
             "licence": task.licence,
             "note": task.note,
         }
-        for task in map(TASKS.__getitem__, dict.fromkeys([*SUITES["pocket20"], *TASKS]))
+        for task in map(TASKS.__getitem__, dict.fromkeys([*SUITES["pocket20"].names, *TASKS]))
     ]
 
 
 def suites() -> list[dict[str, Any]]:
     """Every suite with its tasks and the size of its downloads."""
-    from tasks import SUITES, suite
+    from tasks import SUITES
+    from tasks.sources.built import Built
     from tasks.sources.wheels import WHEELS
 
     found = []
-    for name in SUITES:
-        wheels = {wheel for task in suite(name) for wheel in task.wheels}
+    for name, suite in SUITES.items():
+        built = [task.source for task in suite.tasks if isinstance(task.source, Built)]
+        wheels = {wheel for source in built for wheel in source.wheels}
         megabytes = fsum(WHEELS[wheel].megabytes for wheel in wheels)  # in any order the same
-        members, of_hub = ", ".join(SUITES[name]), any(t.source.native for t in suite(name))
-        size = "" if of_hub else round(megabytes)
-        found.append({"name": name, "tasks": members, "download MB": size})
+        size = "" if any(task.source.native for task in suite.tasks) else round(megabytes)
+        found.append({"name": name, "tasks": ", ".join(suite.names), "download MB": size})
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,7 @@ from mergeshift import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
     from results.store import Store
 
@@ -46,40 +48,50 @@ def plot(
     """
     from rich.console import Console
 
-    from bench.reporting.tuning_history import history_of, trials_of
-    from results.plots import (
-        comparison,
-        style,
-    )
-    from results.plots import (
-        learned as heatmaps,
-    )
-    from results.plots import (
-        scale as scale_plot,
-    )
-    from results.plots import (
-        search as search_plot,
-    )
-    from results.store import Store
+    from results.plots import style
 
     rows = selected(out, sweep, methods)
-    if kind is Kind.routing:
-        figure, name = heatmaps.routing(rows), kind.value
-    elif kind is Kind.tuning:
-        figure, name = search_plot.history(history_of(rows, Store(out))), kind.value
-    elif kind is Kind.scale:
-        trials = trials_of(rows, Store(out))
-        figure = scale_plot.scale(rows, trials, metric, order=method_order())
-        name = f"{kind.value}-{metric}"
-    elif kind is Kind.coefficients:
-        values, title = _coefficients(rows, Store(out))
-        tasks = list(rows["task"].unique())
-        figure, name = heatmaps.coefficients(values, title, tasks), kind.value
-    else:
-        draw = {Kind.severity: comparison.severity, Kind.heatmap: comparison.heatmap}[kind]
-        figure, name = draw(rows, metric, order=method_order()), f"{kind.value}-{metric}"
+    figure, name = DRAWN[kind](rows, out, metric)
     path = style.save(figure, output or Path(f"{name.replace(':', '-')}.png"))
     Console().print(f"wrote {path}", highlight=False)
+
+
+def _comparison(kind: Kind, rows: pd.DataFrame, metric: str) -> tuple[Figure, str]:
+    from results.plots import comparison
+
+    draw = {Kind.severity: comparison.severity, Kind.heatmap: comparison.heatmap}[kind]
+    return draw(rows, metric, order=method_order()), f"{kind.value}-{metric}"
+
+
+def _routing(rows: pd.DataFrame, out: Path, metric: str) -> tuple[Figure, str]:
+    from results.plots import learned
+
+    return learned.routing(rows), "routing"
+
+
+def _tuning(rows: pd.DataFrame, out: Path, metric: str) -> tuple[Figure, str]:
+    from bench.reporting.tuning_history import history_of
+    from results.plots import search
+    from results.store import Store
+
+    return search.history(history_of(rows, Store(out))), "tuning"
+
+
+def _scale(rows: pd.DataFrame, out: Path, metric: str) -> tuple[Figure, str]:
+    from bench.reporting.tuning_history import trials_of
+    from results.plots import scale
+    from results.store import Store
+
+    trials = trials_of(rows, Store(out))
+    return scale.scale(rows, trials, metric, order=method_order()), f"scale-{metric}"
+
+
+def _learned(rows: pd.DataFrame, out: Path, metric: str) -> tuple[Figure, str]:
+    from results.plots import learned
+    from results.store import Store
+
+    values, title = _coefficients(rows, Store(out))
+    return learned.coefficients(values, title, list(rows["task"].unique())), "coefficients"
 
 
 def _coefficients(rows: pd.DataFrame, store: Store) -> tuple[dict[str, dict[str, float]], str]:
@@ -108,3 +120,13 @@ def _coefficients(rows: pd.DataFrame, store: Store) -> tuple[dict[str, dict[str,
     )
     title += f"seed {row['seed']}{under}"
     return facts["coefficients"], title
+
+
+DRAWN: dict[Kind, Callable[[pd.DataFrame, Path, str], tuple[Figure, str]]] = {
+    Kind.severity: lambda rows, out, metric: _comparison(Kind.severity, rows, metric),
+    Kind.heatmap: lambda rows, out, metric: _comparison(Kind.heatmap, rows, metric),
+    Kind.routing: _routing,
+    Kind.coefficients: _learned,
+    Kind.tuning: _tuning,
+    Kind.scale: _scale,
+}

@@ -244,7 +244,6 @@ def _compared(
     rows: pd.DataFrame, metric: str, by: By, shift: str, out: Path, sweep: str
 ) -> AnyTable:
     from bench.reporting.sweep_index import images_of, load_sweep
-    from bench.reporting.tuning_history import choices_of
     from results.store import Store
     from results.tables.comparison import compare
     from results.tables.routing import breakdown
@@ -257,6 +256,7 @@ def _compared(
     if by is By.routing:
         return breakdown(rows, order=method_order())
     if by is By.tuning:
+        from bench.reporting.tuning_history import choices_of
         from results.tables.tuning import tuning
 
         return tuning(rows, choices_of(Store(out), rows["run_id"].unique()), order=method_order())

@@ -1,6 +1,6 @@
 """Seconds per step of AdaMerging: our gradient against the published loops, on the same batches."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -16,9 +16,7 @@ from corruptions.base import CLEAN
 from mergeshift import UserError
 from methods.adamerging import BATCH, AdaMerging
 from methods.common.weights import some
-from tasks import Task, world_of
-from tasks import suite as tasks_of
-from tasks.datamodule import SuiteDataModule
+from tasks import SUITES, Suite
 
 Batch = Mapping[str, Tensor]  # task -> images
 Step = Callable[[AdaMerging, Batch], None]  # leaves the gradient in the coefficients
@@ -104,14 +102,12 @@ def measure(method: AdaMerging, batches: list[dict[str, Tensor]]) -> dict[str, T
     return {name: Timing(taken[name], taken[name] / base, gaps[name]) for name in STEPS}
 
 
-def timings(tasks: Sequence[Task], encoder: str, steps: int, preset: str) -> dict[str, Timing]:
+def timings(suite: Suite, encoder: str, steps: int, preset: str) -> dict[str, Timing]:
     """:func:`measure` on the experts and adapt images of a suite, with a preset's batches."""
-    ckpts = checkpoints(encoder, tasks, 0)
+    ckpts = checkpoints(encoder, suite.tasks, 0)
     method = AdaMerging(AdaMerging.Config.make({"preset": preset}))
     count = method.adaptation.batch
-    stream = SuiteDataModule(
-        tasks, [CLEAN], adapt_batch=count, adapt_steps=steps + 1
-    ).train_dataloader()
+    stream = suite.datamodule([CLEAN], adapt_batch=count, adapt_steps=steps + 1).train_dataloader()
     normalise = ENCODERS[encoder].normalise
     batches = [{task: normalise(pixels) for task, pixels in batch.items()} for batch in stream]
     found: dict[str, Timing] = {}
@@ -127,7 +123,7 @@ def compare(console: Console, suite: str = "pocket8", steps: int = 8) -> None:
     Raises:
         UserError: the experts of the suite are not there.
     """
-    tasks, encoder = tasks_of(suite), OF_WORLD[world_of(suite)]
+    tasks, encoder = SUITES[suite].tasks, OF_WORLD[SUITES[suite].world]
     if missing := [e.task for e in experts_of(encoder, tasks, 0) if not e.exists]:
         raise UserError(
             f"{suite} lacks {len(missing)} experts, {some(missing)}; "
@@ -140,7 +136,7 @@ def compare(console: Console, suite: str = "pocket8", steps: int = 8) -> None:
             f"steps each, in turn; torch on {torch.get_num_threads()} threads",
             highlight=False,
         )
-        console.print(table(timings(tasks, encoder, steps, preset)), highlight=False)
+        console.print(table(timings(SUITES[suite], encoder, steps, preset)), highlight=False)
 
 
 def table(found: Mapping[str, Timing]) -> Table:

@@ -22,8 +22,7 @@ from mergeshift import UserError
 from methods import METHODS, Checkpoints, MergingMethod
 from methods.common.vit import init_weights
 from methods.common.weights import Weights
-from tasks import Task, suite
-from tasks.datamodule import SuiteDataModule
+from tasks import SUITES, Suite, Task
 from tasks.settings import using
 from tasks.sources.folder import SUITE
 
@@ -57,8 +56,8 @@ def compare(console: Console, encoder: str = "ViT-B-32", images: int = 4) -> Non
     """
     if encoder not in NAMES:
         raise UserError(f"streaming is timed for {', '.join(NAMES)}; got {encoder!r}")
-    with folder_suite(images) as tasks:
-        ways = measured(ENCODERS[encoder], tasks)
+    with folder_suite(images) as suite:
+        ways = measured(ENCODERS[encoder], suite)
     count = len(METHODS_SHOWN)
     one, many = ways
     table = Table("", "decoded", "corrupted", "encoders", "data", "all", box=None)
@@ -73,7 +72,7 @@ def compare(console: Console, encoder: str = "ViT-B-32", images: int = 4) -> Non
         )
     data = (many.seconds - many.encoders) / (one.seconds - one.encoders)
     console.print(
-        f"{encoder}, random weights; {count} methods, {len(tasks)} tasks of JPEG files of "
+        f"{encoder}, random weights; {count} methods, {len(suite.names)} tasks of JPEG files of "
         f"{SIDES[0]} x {SIDES[1]}, {len(SHIFTS)} shifts; run on {devices.described()}, torch on "
         f"{torch.get_num_threads()} threads",
         highlight=False,
@@ -87,7 +86,7 @@ def compare(console: Console, encoder: str = "ViT-B-32", images: int = 4) -> Non
 
 
 @contextmanager
-def folder_suite(images: int) -> Iterator[list[Task]]:
+def folder_suite(images: int) -> Iterator[Suite]:
     """A suite of drawn pictures in a folder, and a data folder of its own, for this block."""
     with tempfile.TemporaryDirectory(prefix="mergeshift-") as name:
         folder, before = Path(name), os.environ.get("MERGESHIFT_HOME")
@@ -98,7 +97,7 @@ def folder_suite(images: int) -> Iterator[list[Task]]:
         os.environ["MERGESHIFT_HOME"] = str(folder / "home")
         try:
             with using(folder / "data", workers=0):
-                yield suite(SUITE)
+                yield SUITES[SUITE]
         finally:
             del os.environ["MERGESHIFT_HOME"]
             os.environ.update({} if before is None else {"MERGESHIFT_HOME": before})
@@ -116,14 +115,14 @@ def draw(folder: Path, count: int) -> None:
         picture.save(folder / f"{i}.jpg", quality=90)
 
 
-def measured(encoder: Encoder, tasks: list[Task]) -> tuple[Way, Way]:
+def measured(encoder: Encoder, suite: Suite) -> tuple[Way, Way]:
     """One pass over everything for all methods; then one for each."""
-    members = built(encoder, tasks)
+    members = built(encoder, suite.tasks)
     shifts = parse_shifts(SHIFTS, "imagenet-c")
-    first = SuiteDataModule(tasks, shifts, limit=1)
+    first = suite.datamodule(shifts, limit=1)
     score(members, first, "test", normalise=encoder.normalise)  # warms up
-    one = shown(members, encoder, tasks, shifts)
-    each = [shown({name: member}, encoder, tasks, shifts) for name, member in members.items()]
+    one = shown(members, encoder, suite, shifts)
+    each = [shown({name: member}, encoder, suite, shifts) for name, member in members.items()]
     many = Way(
         sum((way.work for way in each), Counter()),
         sum(way.predicted for way in each),
@@ -134,10 +133,10 @@ def measured(encoder: Encoder, tasks: list[Task]) -> tuple[Way, Way]:
 
 
 def shown(
-    members: Mapping[str, MergingMethod], encoder: Encoder, tasks: list[Task], shifts: list[Shift]
+    members: Mapping[str, MergingMethod], encoder: Encoder, suite: Suite, shifts: list[Shift]
 ) -> Way:
     """Show every cell to some methods, in one pass."""
-    data, start = SuiteDataModule(tasks, shifts), perf_counter()
+    data, start = suite.datamodule(shifts), perf_counter()
     panel, scorer = score(members, data, "test", normalise=encoder.normalise)
     seconds = perf_counter() - start
     predicted = sum(len(part) for parts in scorer.labels.values() for part in parts)

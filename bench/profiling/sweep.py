@@ -15,11 +15,9 @@ from bench.config import Run, Sweep
 from bench.plan import Plan, inspect, resolve
 from bench.runtime.progress import Stages
 from bench.runtime.workers import Executor, executor
-from bench.stages.build import build, floor_of, learns
-from bench.stages.evaluate import data_of
+from bench.stages.build import bind
 from bench.stages.scoring import SharedEvaluation
 from bench.sweep import build_data, prepare_experts_and_images
-from bench.zoo.encoders import ENCODERS
 from corruptions.base import Shift
 from mergeshift import UserError
 from results.store import Store
@@ -28,12 +26,10 @@ from tasks.datamodule import BATCH
 
 def bare(runs: list[Run], shift: Shift) -> float:
     """Seconds of forward passes alone: merged models, images in memory, nothing counted."""
-    methods, first = [build(run, run.config)[0] for run in runs], runs[0]
-    normalise = ENCODERS[first.encoder].normalise
-    panel = SharedEvaluation(
-        {}, first.unseen, floor_of(first) if first.unseen else None, normalise=normalise
-    )
-    data = data_of(first, [shift])
+    methods, first = [bind(run).build(run.config)[0] for run in runs], bind(runs[0])
+    normalise = first.encoder.normalise
+    panel = SharedEvaluation({}, first.run.unseen, first.floor, normalise=normalise)
+    data = first.data([shift])
     images = {
         task.name: normalise(torch.from_numpy(np.array(data.pixels(task, "test", shift))))
         for task in data.tasks
@@ -82,7 +78,7 @@ def without_learners(sweep: Sweep) -> Sweep:
         UserError: every method does.
     """
     plan = resolve(sweep)
-    names = tuple(dict.fromkeys(plan.lines[run.id] for run in plan.runs if not learns(run)))
+    names = tuple(dict.fromkeys(plan.lines[run.id] for run in plan.runs if not bind(run).learns))
     if not names:
         raise UserError("every method of this sweep learns: there is no bare pass to time")
     return replace(sweep, methods=names)

@@ -20,10 +20,8 @@ from bench.index import method_order
 from bench.reporting.sweep_index import images_of, load_sweep, rows_of
 from bench.reporting.wandb import costs_of
 from bench.runtime.devices import device
-from bench.stages.build import class_of, floor_of
-from bench.stages.evaluate import data_of, method_for
+from bench.stages.build import bind
 from bench.stages.scoring import SharedEvaluation
-from bench.zoo.encoders import ENCODERS
 from corruptions.base import PROTOCOL, Shift, parse_shifts
 from mergeshift import DamagedFileError, UserError, rng_of
 from methods import MergingMethod
@@ -57,15 +55,12 @@ def examples(
         raise UserError(f"a page shows 1 to {MOST} examples of a task; got {count}")
     found = []
     for shift in shifts:
-        members = {run.id: method_for(run, config, shift, store)[0] for run, config in runs}
-        first = runs[0][0]  # all see the same tasks
+        models = {run.id: bind(run).method(config, shift, store)[0] for run, config in runs}
+        first = bind(runs[0][0])  # all see the same tasks
         panel = SharedEvaluation(
-            members,
-            first.unseen,
-            floor_of(first) if first.unseen else None,
-            normalise=ENCODERS[first.encoder].normalise,
+            models, first.run.unseen, first.floor, normalise=first.encoder.normalise
         ).to(device())
-        data = data_of(first, [shift])
+        data = first.data([shift])
         for task in data.tasks:
             rows = drawn(task, data.count(task, "test"), count)
             pixels = np.array(data.pixels(task, "test", shift)[rows])
@@ -183,7 +178,7 @@ def examples_for(
 
 
 def run_of(facts: dict[str, Any]) -> Run:
-    """The run whose facts these are (see :func:`bench.stages.records.note`).
+    """The run whose facts these are (see :func:`bench.stages.records.write_run_facts`).
 
     Raises:
         UserError: the method is no more, or is not as it was: it would say something else now.
@@ -195,7 +190,7 @@ def run_of(facts: dict[str, Any]) -> Run:
         if name in known
     }
     run = Run(**values)
-    if (now := class_of(run).version) != run.version:
+    if (now := bind(run).method_class.version) != run.version:
         raise UserError(
             f"{run.id} was measured with version {run.version} of {run.method}, this is version "
             f"{now}: run the sweep again, or leave it out (--methods)"

@@ -12,7 +12,7 @@ import pandas as pd
 from bench.config import Run, Sweep
 from bench.plan import Plan, resolve
 from bench.reporting.sweep_index import load_sweep, save_sweep
-from bench.stages.build import External, commits_of
+from bench.stages.build import ImportedWeights, bind
 from bench.stages.per_image import error_auroc, lines_of
 from bench.stages.records import cell_rows, facts_of
 from bench.sweeps import with_fields
@@ -88,7 +88,7 @@ def add(path: Path, out: Path, sweep: str = "", origin: Origin = Origin()) -> Ad
         for shift in plan.shifts:
             _write(run, facts, shift, plan, found[key], truths, store)
         told = {"run": asdict(run), "config": run.config, "cost": {}, "elsewhere": path.name}
-        told |= commits_of(run)
+        told |= bind(run).data_revisions
         store.write_run(run.id, told)
     plan.runs = list(runs.values())
     save_sweep(plan, out, {})
@@ -140,7 +140,7 @@ def plan_of(out: Path, name: str = "") -> Plan:
 
 def _facts(run: Run, origin: Origin, seeded: bool) -> dict[str, Any]:
     """What the rows say about the method."""
-    unknown = External(External.Config())
+    unknown = ImportedWeights(ImportedWeights.Config())
     told = {"needs": origin.needs, "stores": origin.stores, "cite": origin.cite}
     return facts_of(run, run.config, unknown) | told | {
         "knows_task": origin.knows_task,

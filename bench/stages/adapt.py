@@ -18,18 +18,16 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from bench.config import Run, digest
+from bench.config import Run
 from bench.runtime import devices
 from bench.runtime.lightning import make_trainer
 from bench.runtime.memory import peak_memory
 from bench.runtime.workers import report_progress
 from bench.stages import artifacts
-from bench.stages.build import checkpoints_of, commits_of, create, seen_of, steps_of, weights_of
-from bench.zoo.encoders import ENCODERS
+from bench.stages.build import BoundRun, bind
 from corruptions.base import CLEAN, Shift
 from mergeshift import UserError
 from methods import MergingMethod, Needs
-from methods.common.data_access import AdaptationSchedule
 from methods.common.study import elapsed_seconds
 from results.store import Store
 from tasks import TASKS
@@ -39,7 +37,7 @@ from tasks.datamodule import SuiteDataModule
 class RunDataAccess:
     """What a run may show to its method, in fixed order.
 
-    It is a :class:`methods.common.data_access.Support`.
+    It is a :class:`methods.common.data_access.DataAccess`.
 
     Args:
         data: the images.
@@ -98,7 +96,7 @@ class AdaptationData(LightningDataModule):
 
 
 class CurveCallback(Callback):
-    """Keeps the loss and every number that a method logs, step by step; tells ``watch`` of each."""
+    """Keeps the loss and all numbers that a method logs; calls ``on_step`` after every step."""
 
     def __init__(self, on_step: Callable[[], None]) -> None:
         self.on_step, self.curves = on_step, defaultdict[str, list[float]](list)
@@ -114,37 +112,20 @@ class CurveCallback(Callback):
         self.on_step()
 
 
-def data_of(
-    run: Run, shift: Shift | None, adaptation: AdaptationSchedule | None
-) -> SuiteDataModule:
-    """The images that ``run`` may learn from: under ``shift``, or from no shift at all."""
-    return SuiteDataModule(
-        seen_of(run),
-        [],
-        limit=run.limit,
-        data_seed=run.data_seed,
-        adapt_on="test" if run.adapt_on in ("test", "shifted") else "adapt",
-        adapt_shift=shift or CLEAN,
-        adapt_batch=adaptation.batch if adaptation else 1,
-        adapt_steps=adaptation.steps if adaptation else 1,
-        seed=run.seed,
-    )
-
-
 def learn(
-    run: Run,
+    bound: BoundRun,
     config: str,
     shift: Shift | None,
     on_step: Callable[[], None] = lambda: None,
     journal: Path | None = None,
 ) -> tuple[MergingMethod, dict[str, Any]]:
-    """The method of ``run``, built from scratch: it looks at images, then it is merged.
+    """The method of a run, built from scratch: it looks at images, then it is merged.
 
     Chance, images and their order depend on the run and the shift alone.
 
     Args:
-        run: what is built.
-        config: its settings, canonical JSON.
+        bound: the run.
+        config: the settings of its method, canonical JSON.
         shift: under which the images are, if the run learns under each.
         on_step: called after every step of a Trainer and every validation pass of the method.
         journal: where a long learning keeps a record of itself, and goes on after a kill.
@@ -152,9 +133,8 @@ def learn(
     Returns:
         The method, ready to predict, and facts about the learning.
     """
-    method, ckpts, curves = create(run, config), checkpoints_of(run), CurveCallback(on_step)
-    data, normalise = data_of(run, shift, method.adaptation), ENCODERS[run.encoder].normalise
-
+    method, curves = bound.create(config), CurveCallback(on_step)
+    data, normalise = bound.adaptation_data(shift, method.adaptation), bound.encoder.normalise
     access = RunDataAccess(data, normalise, journal, on_step)
 
     def fit(learner: MergingMethod) -> None:
@@ -162,6 +142,7 @@ def learn(
         trainer = make_trainer(max_epochs=1, callbacks=[curves], **where)
         trainer.fit(learner, datamodule=AdaptationData(data, normalise))
 
+    ckpts = bound.checkpoints
     before = elapsed_seconds(journal) if journal else 0.0  # by a process that was killed
     start = perf_counter()
     with peak_memory() as peak:
@@ -172,14 +153,14 @@ def learn(
         "seconds": before + perf_counter() - start,
         "peak_mb": peak.megabytes,
         "steps": method.adaptation.steps if method.adaptation else 0,
-        "adapt_on": run.adapt_on,
+        "adapt_on": bound.run.adapt_on,
         "shift": shift.key if shift else "",
         "config": config,
-        "experts": weights_of(run),
+        "experts": bound.expert_hashes,
         "curves": {name: curve for name, curve in found.items() if curve},
         "coefficients": method.coefficients,
         "report": method.report,
-        **commits_of(run),
+        **bound.data_revisions,
     }
 
 
@@ -189,27 +170,21 @@ def adapt_run(run: Run, config: str, shift: Shift | None, store: Store) -> None:
     Raises:
         UserError: the loss diverged, or the disk is full; nothing is kept then.
     """
-    told = 0
+    bound, reported = bind(run), 0
 
-    def watch() -> None:
-        nonlocal told
-        told += 1
+    def on_step() -> None:
+        nonlocal reported
+        reported += 1
         report_progress()
 
-    method, facts = learn(run, config, shift, watch, journal_of(run, config, shift, store))
+    journal = bound.journal(config, shift, store)
+    method, facts = learn(bound, config, shift, on_step, journal)
     if method.learned is None:
         raise TypeError(f"{run.method} learns from images, but keeps nothing in `learned`")
     state = {name: tensor.cpu() for name, tensor in method.learned.state_dict().items()}
     artifacts.save(artifacts.path(store, run.id, shift), state, facts)
-    if left := steps_of(run) - told:
+    if left := bound.steps - reported:
         report_progress(left)  # of a method that does not tell of its steps
-
-
-def journal_of(run: Run, config: str, shift: Shift | None, store: Store) -> Path:
-    """Where a learning keeps a record of itself: other experts, data, constants: another file."""
-    made_of = digest((config, weights_of(run), *commits_of(run).values()))
-    name = f"study-{made_of}" + (f"-{shift.key}" if shift else "")
-    return store.folder / "cells" / run.id / f"{name}.journal"
 
 
 def learn_to_tune(run: Run, config: str) -> MergingMethod:
@@ -220,10 +195,10 @@ def learn_to_tune(run: Run, config: str) -> MergingMethod:
     Raises:
         UserError: the method looks at test images of its own accord.
     """
-    if Needs.TEST_STREAM in create(run, config).needs:
+    if Needs.TEST_STREAM in bind(run).create(config).needs:
         raise UserError(
             f"{run.method} looks at test images, so it cannot be tuned before them; "
             "set its constants (--set), or --no-tune"
         )
-    calm = replace(run, adapt_on="adapt" if run.adapt_on else "")
-    return learn(calm, config, None)[0]
+    on_adapt = replace(run, adapt_on="adapt" if run.adapt_on else "")
+    return learn(bind(on_adapt), config, None)[0]

@@ -5,7 +5,7 @@ from shutil import rmtree
 
 from bench.config import Run
 from bench.stages import artifacts
-from bench.stages.build import commits_of
+from bench.stages.build import bind
 from mergeshift import UserError
 from results.store import Store
 
@@ -37,7 +37,7 @@ def require_same(
     Raises:
         UserError: they are.
     """
-    now = commits_of(runs[0]).get("data", {})
+    now = bind(runs[0]).data_revisions.get("data", {})
     for run in runs:
         changed = [(part, commit) for told in before[run.id] for part, commit in told.items()
                    if now.get(part, commit) != commit]  # fmt: skip

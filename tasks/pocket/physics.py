@@ -7,9 +7,10 @@ from zipfile import ZipFile
 import numpy as np
 
 from tasks.pocket.common import decode, shrink
+from tasks.sources.built import Built, Pool
 from tasks.sources.wheels import WHEELS
 from tasks.splits import ADAPT, TEST, TRAIN, VAL, by_class
-from tasks.task import TASKS, Pool, Task
+from tasks.task import TASKS, Task
 
 RUNS = [TRAIN] * 12 + [ADAPT, VAL, VAL] + [TEST] * 3  # split of each simulated run
 
@@ -64,10 +65,9 @@ TASKS.add(
         noun="a simulated microstructure",
         classes=("very low", "low", "medium", "high", "very high"),
         template="a simulated microstructure of {} energy",
-        wheels=("mdsdata",),
         sizes=(3971, 332, 500, 996),
         pixels="d06a4f33b9a04e69",
-        build=microstructure,
+        source=Built(microstructure, wheels=("mdsdata",)),
     ),
 )
 TASKS.add(
@@ -79,10 +79,9 @@ TASKS.add(
         noun="a picture of spins",
         classes=("below", "above"),
         template="a picture of spins {} the critical temperature",
-        wheels=("mdsdata",),
         sizes=(3000, 500, 500, 1000),
         pixels="b11db369c17a6edb",
-        build=ising,
+        source=Built(ising, wheels=("mdsdata",)),
     ),
 )
 TASKS.add(
@@ -94,10 +93,9 @@ TASKS.add(
         noun="a solar cell",
         classes=("functional", "defective"),
         template="a {} solar cell",
-        wheels=("elpv_dataset",),
         sizes=(1334, 222, 222, 445),
         pixels="3cf90d133ad4b6df",
-        build=solardefect,
+        source=Built(solardefect, wheels=("elpv_dataset",)),
         note="split by cell: cells of one module can fall on both sides (no module ids)",
     ),
 )

@@ -8,9 +8,10 @@ import numpy as np
 
 from mergeshift import rng_of
 from tasks.pocket.common import decode, shrink
+from tasks.sources.built import Built, Pool
 from tasks.sources.wheels import WHEELS
 from tasks.splits import ADAPT, TEST, TRAIN, VAL, by_class
-from tasks.task import TASKS, Pool, Task
+from tasks.task import TASKS, Task
 
 TEXTURES = {  # class -> file of scikit-image
     "brick": "brick.png",
@@ -109,10 +110,9 @@ TASKS.add(
         noun="a texture",
         classes=tuple(TEXTURES),
         template="a texture of {}",
-        wheels=("scikit_image",),
         sizes=(3905, 480, 480, 1000),
         pixels="55d3e4f9041a1971",
-        build=texture,
+        source=Built(texture, wheels=("scikit_image",)),
         note="one photograph per class: it is recognition of that photograph, not of the category",
     ),
 )
@@ -125,10 +125,9 @@ TASKS.add(
         noun="a slice of a brain",
         classes=("sagittal", "coronal", "axial"),
         template="a {} slice of a brain",
-        wheels=("nilearn",),
         sizes=(4000, 500, 500, 809),
         pixels="1515295e2bf0dbac",
-        build=brainplane,
+        source=Built(brainplane, wheels=("nilearn",)),
         note="one averaged brain, disjoint slabs: it is recognition of that brain",
     ),
 )
@@ -141,10 +140,9 @@ TASKS.add(
         noun="a small grey crop",
         classes=("a face", "something else"),
         template="a small grey crop of {}",
-        wheels=("scikit_image",),
         sizes=(80, 20, 20, 80),
         pixels="3e4d779efd7f1dda",
-        build=face,
+        source=Built(face, wheels=("scikit_image",)),
         note="200 pictures in all",
     ),
 )

@@ -4,9 +4,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from tasks.pocket.common import shrink
+from tasks.sources.built import Built, Pool
 from tasks.sources.wheels import WHEELS
 from tasks.splits import TRAIN, by_class
-from tasks.task import TASKS, Pool, Task
+from tasks.task import TASKS, Task
 
 
 def _series(name: str) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
@@ -71,10 +72,9 @@ TASKS.add(
             "black oak",
         ),
         template="an outline of a {} leaf",
-        wheels=("aeon",),
         sizes=(242, 46, 44, 110),
         pixels="38af44ebf856f356",
-        build=leaf,
+        source=Built(leaf, wheels=("aeon",)),
         note="442 outlines; species in the order of the UCR description",
     ),
 )
@@ -87,10 +87,9 @@ TASKS.add(
         noun="an outline of an arrowhead",
         classes=("avonlea", "clovis", "mix"),
         template="an outline of a {} arrowhead",
-        wheels=("aeon",),
         sizes=(117, 20, 22, 52),
         pixels="905e5b5843d949eb",
-        build=arrowhead,
+        source=Built(arrowhead, wheels=("aeon",)),
         note="211 outlines",
     ),
 )
@@ -103,10 +102,9 @@ TASKS.add(
         noun="a picture of a vowel",
         classes=tuple(f"speaker {i}" for i in range(1, 10)),
         template="a picture of a vowel of {}",
-        wheels=("aeon",),
         sizes=(270, 59, 51, 260),
         pixels="0b10f61a7c686765",
-        build=speaker,
+        source=Built(speaker, wheels=("aeon",)),
         note="640 utterances, official train part",
     ),
 )

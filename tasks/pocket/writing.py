@@ -12,9 +12,10 @@ from PIL import Image, ImageDraw
 
 from mergeshift import rng_of
 from tasks.pocket.common import font, font_file, shrink
+from tasks.sources.built import Built, Pool
 from tasks.sources.wheels import WHEELS
 from tasks.splits import ADAPT, TEST, TRAIN, VAL, by_class
-from tasks.task import TASKS, Pool, Task
+from tasks.task import TASKS, Task
 
 LETTERS = tuple(chr(65 + k) for k in range(26))
 FACES = {  # split -> faces of matplotlib's fonts; a family is in one split
@@ -186,10 +187,9 @@ TASKS.add(
         noun="a printed letter",
         classes=LETTERS,
         template="a printed letter {}",
-        wheels=("matplotlib",),
         sizes=(4000, 500, 500, 1000),
         pixels="45803743d3c2d641",
-        build=letters,
+        source=Built(letters, wheels=("matplotlib",)),
     ),
 )
 TASKS.add(
@@ -201,10 +201,9 @@ TASKS.add(
         noun="a word in some writing system",
         classes=tuple(SCRIPTS),
         template="a word in {} script",
-        wheels=("pycountry", "matplotlib", *FONT_WHEELS),
         sizes=(3990, 462, 462, 868),
         pixels="e5c6bc94d60a669d",
-        build=scripts,
+        source=Built(scripts, wheels=("pycountry", "matplotlib", *FONT_WHEELS)),
     ),
 )
 TASKS.add(
@@ -216,9 +215,8 @@ TASKS.add(
         noun="a name in some language",
         classes=tuple(LANGUAGES),
         template="a name in {}",
-        wheels=("pycountry", "matplotlib"),
         sizes=(4000, 500, 500, 1000),
         pixels="9e3d6637d103b665",
-        build=language,
+        source=Built(language, wheels=("pycountry", "matplotlib")),
     ),
 )

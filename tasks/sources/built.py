@@ -1,5 +1,6 @@
 """Build a task once, check it against its entry, and read it memory-mapped ever after."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -10,7 +11,19 @@ from filelock import FileLock
 
 from mergeshift import DamagedFileError, atomic, home, rng_of
 from tasks.images import Images
-from tasks.task import MOST, SPLITS, Task
+from tasks.sources.wheels import WHEELS
+from tasks.task import SPLITS, Task
+
+MOST = (4000, 500, 500, 1000)  # images that a split keeps, at most
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What a builder returns: every usable picture of a source, each assigned to a split."""
+
+    images: np.ndarray  # uint8 [N, 32, 32, 3]
+    labels: np.ndarray  # int [N]
+    splits: np.ndarray  # int8 [N], index into SPLITS; -1 is left out
 
 
 def folder(task: Task) -> Path:
@@ -20,9 +33,9 @@ def folder(task: Task) -> Path:
 
 def assemble(task: Task) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
     """Run the builder; shuffle and cap each split.  Returns images, labels and split sizes."""
-    if task.build is None:
+    if not isinstance(task.source, Built):
         raise TypeError(f"{task.name} comes from {task.source}; it is not built")
-    pool, order = task.build(), []
+    pool, order = task.source.build(), []
     for split, most in enumerate(MOST):
         rows = np.flatnonzero(pool.splits == split)
         order.append(rng_of("order", task.name, split).permutation(rows)[:most])
@@ -74,7 +87,16 @@ def check(task: Task, images: np.ndarray, labels: np.ndarray, sizes: tuple[int, 
 class Built:
     """Splits of a task that is built here, kept as two arrays."""
 
+    build: Callable[[], Pool]  # makes every usable picture, anew
+    wheels: tuple[str, ...] = ()  # what it reads: names in WHEELS
+    rights: str = ""  # licences of what does not come from a wheel
     native: ClassVar[bool] = False
+
+    @property
+    def licence(self) -> str:
+        """The licences of the wheels, and the rights in what comes from elsewhere."""
+        named = [*(WHEELS[name].licence for name in self.wheels), self.rights]
+        return "; ".join(dict.fromkeys(filter(None, named)))
 
     def is_ready(self, task: Task) -> bool:
         """Whether it was built, to the end."""
@@ -101,6 +123,3 @@ class Built:
                 f"{folder(task)} is damaged ({error}); delete that folder and run again"
             ) from error
         return Images(images[rows], labels[rows])
-
-
-BUILT = Built()

@@ -20,7 +20,8 @@ from tasks.sources.class_names import LOCAL, in_order, renumbered
 from tasks.sources.folder_scan import ABOUT, FolderScan, scan_folder
 from tasks.sources.hub import Hub, hashed
 from tasks.splits import OWN, SplitScheme, by_class
-from tasks.task import SPLITS, SUITES, TASKS, Task
+from tasks.suites import SUITES, Suite
+from tasks.task import SPLITS, TASKS, Task
 
 SUITE = "vision_local"
 TOLD = ("title", "classes", "templates")  # what a task.json may say
@@ -33,6 +34,7 @@ class Folder:
     path: str
     cut: SplitScheme = OWN
     native: ClassVar[bool] = True
+    licence: ClassVar[str] = "yours"
 
     @property
     def found(self) -> FolderScan:
@@ -116,7 +118,7 @@ def from_folder(task: Task, source: Folder, **facts: Any) -> Task:
 @lru_cache(maxsize=256)
 def instead(task: Task, path: str) -> Task:
     """A task of the hub with the images of a folder."""
-    return from_folder(task, Folder(path), rights="yours", note=f"from {path}")
+    return from_folder(task, Folder(path), note=f"from {path}")
 
 
 @lru_cache(maxsize=256)
@@ -133,17 +135,17 @@ def own(path: str) -> Task:
     facts = about(Path(path) / ABOUT)
     classes = [name.replace("_", " ") for name in in_order(source.found.names)]
     task = Task(
+        source=source,
         name=LOCAL + name,
         title=facts.get("title", name),
         kind="photograph",
         noun="a photo",
         classes=tuple(facts.get("classes", classes)),
         templates=tuple(facts.get("templates", ["a photo of a {}."])),
-        sizes=(0, 0, 0, 0),  # of no source yet
+        sizes=(0, 0, 0, 0),  # these and the pixels follow from the source
         pixels="",
         size=224,
         checkpoint=name if name in published_names() else "",
-        rights="yours",
         note=f"from {path}",
     )
     return from_folder(task, source)
@@ -195,22 +197,29 @@ def local_task(name: str) -> Task | None:
     if folder is None:
         return None
     if task is None:
-        return own(str(folder / name[len(LOCAL) :])) if name in local_suite(SUITE) else None
+        return own(str(folder / name[len(LOCAL) :])) if name in local_names() else None
     for called in (task.name, task.checkpoint):
         if called and (folder / called).is_dir():
             return instead(task, str(folder / called))
     return None
 
 
-def local_suite(name: str) -> tuple[str, ...]:
-    """The rule of the registry: all tasks of the user's folder, in the order of the alphabet."""
+def local_names() -> tuple[str, ...]:
+    """The tasks of the user's folder, in the order of the alphabet.
+
+    Raises:
+        UserError: there is no such folder.
+    """
     folder = data_dir()
-    if name != SUITE:
-        return ()
     if folder is None:
         raise UserError(f"{SUITE} is the suite of --data-dir; give that folder")
     return tuple(LOCAL + task for task in folders(folder))
 
 
+def local_suite(name: str) -> Suite | None:
+    """The rule of the registry: all tasks of the user's folder."""
+    return Suite(SUITE, local_names()) if name == SUITE else None
+
+
 TASKS.rules.append(local_task)
-SUITES.rules.append(lambda name: local_suite(name) or None)
+SUITES.rules.append(local_suite)

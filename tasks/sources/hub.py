@@ -43,6 +43,11 @@ class Hub:
     native: ClassVar[bool] = True
 
     @property
+    def licence(self) -> str:
+        """Where the terms of the data set stand."""
+        return f"terms of hf.co/datasets/{self.id}"
+
+    @property
     def commits(self) -> dict[str, str]:
         """What the parts of adapt, val and test were downloaded from, where that is not pinned.
 
@@ -185,7 +190,6 @@ def hub_task(source: Hub, *, train: int, test: int, size: int = 224, **facts: An
         sizes=source.cut.sizes(train, test),
         pixels=source.identity(size, version),
         size=size,
-        rights=f"terms of hf.co/datasets/{source.id}",
         **facts,
     )
 

@@ -15,7 +15,7 @@ from bench.sweeps import SWEEPS, find_sweep, read_sweep, with_fields
 from bench.zoo.encoders import ENCODERS
 from mergeshift import UnknownNameError, UserError
 from methods import METHODS
-from tasks import suite
+from tasks import SUITES, TASKS, Suite
 
 RUN = Run(
     suite="toy", tasks=("a-1-00", "b-1-11"), encoder="toy-vit", base="beef", experts=("k0", "k1"),
@@ -89,8 +89,8 @@ def test_what_a_sweep_shows_does_not_change_a_run(name):
 
 @pytest.mark.parametrize("name", NEW)
 def test_what_a_sweep_measures_changes_every_run(name, monkeypatch):
-    monkeypatch.setattr(plan, "suite", lambda name: suite("toy"))  # toy_again is alike
-    monkeypatch.setattr(plan, "world_of", lambda name: "toy")
+    alike = Suite("toy_again", SUITES["toy"].names)
+    monkeypatch.setitem(SUITES._items, "toy_again", alike)
     before, after = ids(TOY), ids(replace(TOY, **{name: NEW[name]}))
     assert not set(before.values()) & set(after.values())
     assert before.keys() == after.keys()
@@ -128,9 +128,9 @@ def test_versions_of_method_and_task_change_the_run(monkeypatch):
         patch.setattr(METHODS["ties"], "version", 2)
         changed = {method for (method, _), run in ids(TOY).items() if run not in before.values()}
         assert changed == {"ties"}
-    first, *rest = suite("toy")
+    first = SUITES["toy"].tasks[0]
     for task in (replace(first, pixels="0" * 16), replace(first, version=2)):
-        monkeypatch.setattr(plan, "suite", lambda name, task=task: [task, *rest])
+        monkeypatch.setitem(TASKS._items, first.name, task)
         assert not set(before.values()) & set(ids(TOY).values())
 
 

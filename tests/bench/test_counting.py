@@ -21,8 +21,8 @@ from corruptions.base import parse_shifts
 from corruptions.cache import precompute
 from methods.base import MergingMethod
 from results.store import Store
-from tasks import SUITES, TASKS, Task
-from tasks.datamodule import SuiteDataModule, image_cache
+from tasks import SUITES, TASKS, Suite, Task
+from tasks.datamodule import image_cache
 from tasks.settings import BUDGET, WORKERS
 from tests.helpers import small_encoder as small
 from tests.helpers.counting_images import NotedFolder, noted, read
@@ -47,7 +47,7 @@ def tasks(data_folder, log, monkeypatch) -> list[Task]:
         source = NotedFolder(str(path), log=str(log))
         task = replace(TASKS[f"local_{name}"], name=f"counted_{name}", source=source)
         monkeypatch.setitem(TASKS._items, task.name, task)
-    monkeypatch.setitem(SUITES._items, "vision_counted", tuple(SIZES))
+    monkeypatch.setitem(SUITES._items, "vision_counted", Suite("vision_counted", tuple(SIZES)))
     return [TASKS[name] for name in SIZES]
 
 
@@ -78,7 +78,7 @@ def check(log: Path, keys: list[str]) -> None:
 
 def test_what_counts_sees_every_look(tasks, log):
     shifts = noted(parse_shifts(SHIFTS), log)
-    data = SuiteDataModule(tasks, shifts)
+    data = SUITES["vision_counted"].datamodule(shifts)
     farm = tasks[0]
     data.pixels(farm, "test", shifts[0])[[3, 3, 5]], data.pixels(farm, "test", shifts[1])[[3]]
     assert sorted(read(log, "decoded").values()) == [1, 3]
@@ -90,7 +90,7 @@ def test_what_counts_sees_every_look(tasks, log):
 def test_one_pass_past_five_methods(tasks, log, workers):
     members = {str(i): Constant() for i in range(5)}
     shifts = noted(parse_shifts(SHIFTS, "imagenet-c"), log)
-    data = SuiteDataModule(tasks, shifts, batch=7, workers=workers)
+    data = SUITES["vision_counted"].datamodule(shifts, batch=7, workers=workers)
     score(members, data, "test", normalise=normalise)
     check(log, [shift.key for shift in shifts])
     images = sum(SIZES.values())  # what it counts itself is the same
@@ -100,14 +100,15 @@ def test_one_pass_past_five_methods(tasks, log, workers):
 def test_one_pass_for_each_method_is_as_many_times_the_work(tasks, log):
     shifts = noted(parse_shifts(SHIFTS[1:2]), log)
     for _ in range(2):
-        score({"one": Constant()}, SuiteDataModule(tasks, shifts), "test", normalise=normalise)
+        data = SUITES["vision_counted"].datamodule(shifts)
+        score({"one": Constant()}, data, "test", normalise=normalise)
     assert set(read(log, "decoded").values()) == set(read(log, "corrupted").values()) == {2}
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_what_is_kept_is_decoded_once_and_never_again(tasks, log, jobs):
     shifts = noted(parse_shifts(SHIFTS, "imagenet-c"), log)
-    data = SuiteDataModule(tasks, shifts)
+    data = SUITES["vision_counted"].datamodule(shifts)
     asked = [data.request(task, "test", shift) for shift in shifts for task in tasks]
     precompute(asked, data_seed=0, folder=image_cache(), jobs=jobs)
     check(log, [shift.key for shift in shifts])

@@ -11,7 +11,7 @@ import pytest
 
 from bench.config import Sweep
 from bench.plan import Plan, chosen, count_images, inspect, requests, resolve
-from bench.stages.build import candidates
+from bench.stages.build import bind
 from bench.sweeps import SWEEPS
 from corruptions.base import CLEAN, PROTOCOL, Shift
 from mergeshift import UserError
@@ -158,15 +158,15 @@ def test_candidates_are_the_declared_grid_within_the_budget(name):
     if not run.tuned:
         return
     points = [dict(zip(config.grid, p, strict=True)) for p in product(*config.grid.values())]
-    tried = [json.loads(text) for text in candidates(run)]
+    tried = [json.loads(text) for text in bind(run).candidates]
     assert [{key: one[key] for key in config.grid} for one in tried] == points
     assert all({**one, **config.grid} == {**config.as_dict(), **config.grid} for one in tried)
-    assert 1 < len(set(candidates(run))) == len(points) <= TUNING_BUDGET == 32
+    assert 1 < len(set(bind(run).candidates)) == len(points) <= TUNING_BUDGET == 32
 
 
 def test_a_field_that_is_set_is_not_searched():
     (run,) = resolve(replace(TOY, methods=("ties",), settings=("ties.merge=sum",))).runs
-    tried = [json.loads(text) for text in candidates(run)]
+    tried = [json.loads(text) for text in bind(run).candidates]
     grid = METHODS["ties"].Config().grid
     assert {one["merge"] for one in tried} == {"sum"}
     assert len(tried) == len(grid["keep"]) * len(grid["scale"])

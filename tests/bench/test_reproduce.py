@@ -22,7 +22,7 @@ from tests.helpers.published import line, publish
 from tests.helpers.result_frames import make_rows
 from tests.helpers.toy_sweep import everything, sweep_into
 
-TASKS = SUITES["toy"]
+TASKS = SUITES["toy"].names
 CLEAN = (("clean", 0),)
 
 
@@ -35,7 +35,7 @@ def config_of(text: str) -> str:
 def rows_of(wanted: Reproduction, sweep: Sweep) -> pd.DataFrame:
     """Rows as the sweep would write them."""
     parts = [
-        make_rows(["average"], SUITES[sweep.suite], CLEAN, n=40).assign(
+        make_rows(["average"], SUITES[sweep.suite].names, CLEAN, n=40).assign(
             method=parse(text).method, title=text, config=config_of(text), suite=sweep.suite,
             encoder=wanted.encoder, world="vision",
         )

@@ -14,7 +14,8 @@ from bench.reproduce import REPRODUCTIONS, Reproduction
 from mergeshift import home
 from methods import METHODS
 from results.published import sources
-from tasks import SUITES
+from tasks import SUITES, Suite
+from tasks.suites import add_suite
 from tests.helpers import tiny_vision_suite as tiny
 from tests.helpers.fake_hub_run import parquet
 from tests.helpers.open_clip_oracle import by_hand
@@ -62,8 +63,9 @@ def reproduce(tiny_hub, command, tmp_path, monkeypatch):
         copy = parquet(pictures, labels.tolist(), data.classes, format=data.format)
         files = data.files() | {f"data/{COPY}-00000-of-00001.parquet": copy}
         tiny_hub.add("datasets", data.repository, files)
-    SUITES.add("vision_tiny_two", tuple(NAMES))
-    monkeypatch.setitem(SUITES._items, "vision4_robustness", tuple(NAMES))  # who has such copies
+    add_suite("vision_tiny_two", NAMES)
+    who_has_copies = Suite("vision4_robustness", tuple(NAMES))
+    monkeypatch.setitem(SUITES._items, "vision4_robustness", who_has_copies)
     wanted = Reproduction(name="tiny", source="fake", methods=WHICH, encoder=tiny.NAME, mean=0,
                           suite="vision_tiny_two@published", copies=(COPY,), task=0)  # fmt: skip
     monkeypatch.setitem(REPRODUCTIONS._items, "tiny", wanted)

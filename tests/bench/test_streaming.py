@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from bench.plan import count_images, inspect, requests, resolve
 from corruptions.base import CLEAN, Shift, parse_shifts
 from mergeshift import UserError
 from results.store import Store
-from tasks import load, suite
+from tasks import SUITES, load
 from tasks.datamodule import SuiteDataModule, affordable, image_cache
 from tasks.images import Streamed
 from tasks.settings import BUDGET, DATA_DIR
@@ -30,7 +31,7 @@ def tasks(data_folder) -> list:
     """Two tasks of the user's own, of 2 and 3 classes, 10 pictures of each to test on."""
     for name, classes in (("farm", ["cow", "hen"]), ("zoo", ["ape", "bat", "cat"])):
         tree(data_folder / name, classes, train=3, test=10)
-    return suite(SUITE)
+    return SUITES[SUITE].tasks
 
 
 def cells(data: SuiteDataModule) -> dict[tuple[str, str], np.ndarray]:
@@ -46,7 +47,7 @@ def cells(data: SuiteDataModule) -> dict[tuple[str, str], np.ndarray]:
 
 @pytest.mark.parametrize("settings", [{"batch": 5}, {"workers": 2}, {"limit": 9}])
 def test_pixels_depend_on_no_way_of_showing_them(tasks, settings):
-    found = cells(SuiteDataModule(tasks, SHIFTS, **settings))
+    found = cells(SUITES[SUITE].datamodule(SHIFTS, **settings))
     for task in tasks:
         images = load(task, "test").first(settings.get("limit")).images[:]
         for shift in SHIFTS:
@@ -55,10 +56,8 @@ def test_pixels_depend_on_no_way_of_showing_them(tasks, settings):
 
 
 def test_what_methods_learn_from_is_streamed_by_workers_too(tasks):
-    here, there = (
-        list(SuiteDataModule(tasks, [], adapt_batch=4, adapt_steps=3, workers=n).train_dataloader())
-        for n in (0, 2)
-    )
+    shown = partial(SUITES[SUITE].datamodule, [], adapt_batch=4, adapt_steps=3)
+    here, there = (list(shown(workers=n).train_dataloader()) for n in (0, 2))
     for one, other in zip(here, there, strict=True):
         assert list(one) == [task.name for task in tasks]
         assert all(torch.equal(one[name], other[name]) for name in one)
@@ -70,12 +69,12 @@ def test_what_methods_learn_from_is_streamed_by_workers_too(tasks):
 def test_what_is_in_the_cache_is_what_would_be_streamed(tasks):
     from corruptions.cache import precompute
 
-    data = SuiteDataModule(tasks, SHIFTS)
+    data = SUITES[SUITE].datamodule(SHIFTS)
     streamed = cells(data)
     asked = [data.request(task, "test", shift) for shift in SHIFTS for task in tasks]
     precompute(asked, data_seed=0, folder=image_cache(), jobs=2)
     assert len(list(image_cache().glob("*.npy"))) == 4  # clean ones, too
-    kept = SuiteDataModule(tasks, SHIFTS)
+    kept = SUITES[SUITE].datamodule(SHIFTS)
     for cell, pixels in cells(kept).items():
         np.testing.assert_array_equal(pixels, streamed[cell])
     assert isinstance(kept.pixels(tasks[0], "test", CLEAN), np.memmap)
@@ -83,7 +82,7 @@ def test_what_is_in_the_cache_is_what_would_be_streamed(tasks):
 
 
 def test_the_budget_goes_to_what_is_asked_for_first(tasks):
-    data = SuiteDataModule(tasks, SHIFTS)
+    data = SUITES[SUITE].datamodule(SHIFTS)
     farm, zoo = tasks
     asked = [data.request(task, "test", shift) for shift in SHIFTS for task in (zoo, farm)]
     size = {task.name: len(load(task, "test")) * 224 * 224 * 3 for task in tasks}
@@ -138,7 +137,7 @@ def test_native_placement_is_for_pictures_with_a_size_of_their_own(tasks, small_
     native = resolve(sweep(placement="native"))
     assert [shift.placement for shift in native.shifts] == ["input", "native"]  # clean has none
     shift = Shift("contrast", 5, "imagenet-c", "native")
-    data = SuiteDataModule(tasks, [shift])
+    data = SUITES[SUITE].datamodule([shift])
     pixels = data.pixels(tasks[0], "test", shift)
     at_input = data.pixels(tasks[0], "test", replace(shift, placement="input"))
     assert (pixels[:2] != at_input[:2]).any()

@@ -13,7 +13,7 @@ import torch
 from bench import sweep as sweeping
 from bench.plan import resolve
 from bench.stages import evaluate
-from bench.stages.build import candidates
+from bench.stages.build import bind
 from bench.sweeps import SWEEPS
 from bench.zoo.experts import experts_of
 from corruptions.base import Shift
@@ -115,7 +115,7 @@ def test_a_changed_setting_is_a_run_of_its_own(out, calls):
 def test_force_measures_everything_again_and_finds_the_same(out, smoke, calls):
     before = stamps(out)
     sweep_into(out, SMOKE, force=True)
-    passes = sum(len(candidates(run)) for run in resolve(SMOKE).runs if run.tuned)
+    passes = sum(len(bind(run).candidates) for run in resolve(SMOKE).runs if run.tuned)
     assert len([call for call in calls if call[1] == "val"]) == passes
     cells = [call for call in calls if call[1] != "val"]
     assert sorted(cells) == sorted((m, s) for m in SMOKE.methods for s in ("clean", "contrast@5"))

@@ -9,7 +9,7 @@ import pytest
 from bench.config import Sweep
 from bench.plan import resolve
 from bench.reporting.sweep_index import load_sweep, rows_of
-from bench.stages.build import candidates
+from bench.stages.build import bind
 from bench.sweeps import SWEEPS
 from bench.variants import Variant, canonical_name, normalise_name, parse, split
 from mergeshift import UserError
@@ -97,9 +97,9 @@ def test_a_bracket_is_what_a_setting_is():
 def test_a_fixed_field_is_not_searched_and_a_setting_holds_for_all_variants():
     sweep = replace(TOY, methods=("ties[keep=0.5]", "ties"), settings=("ties.merge=sum",))
     first, second = resolve(sweep).runs
-    tried = [json.loads(text) for text in candidates(first)]
+    tried = [json.loads(text) for text in bind(first).candidates]
     assert {(one["keep"], one["merge"]) for one in tried} == {(0.5, "sum")}
-    tried = [json.loads(text) for text in candidates(second)]
+    tried = [json.loads(text) for text in bind(second).candidates]
     assert {one["merge"] for one in tried} == {"sum"}
     assert len({one["keep"] for one in tried}) > 1
     (run,) = resolve(replace(sweep, methods=("ties[merge=mean]",))).runs

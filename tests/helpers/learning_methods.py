@@ -89,7 +89,7 @@ class OnTest(Learner):
     adaptation = None
 
     def learn(self, ckpts, access) -> None:
-        batches = [batch for task in ckpts.experts for batch in access.test(task)]
+        batches = [batch for task in ckpts.experts for batch in access.test_stream(task)]
         self.learned.coef.data.fill_(torch.cat(batches).std())
 
 

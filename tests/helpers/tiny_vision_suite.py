@@ -25,7 +25,8 @@ from mergeshift import rng_of
 from methods.common.vit import ViT
 from tasks.sources.hub import Hub as Source
 from tasks.sources.hub import hub_task
-from tasks.task import SUITES, TASKS, Task
+from tasks.suites import SUITES, add_suite
+from tasks.task import TASKS, Task
 from tests.helpers.fake_hub import Hub
 from tests.helpers.fake_hub_run import parquet
 from tests.helpers.toy_sweep import Outcome, forget
@@ -191,7 +192,7 @@ def registered(**revisions: str) -> Iterator[None]:
         registry._items = {k: v for k, v in registry._items.items() if not k.startswith(mine)}
     for data in DATA:
         TASKS.add(data.name, data.task(revisions.get(data.name, "main")))
-    SUITES.add(SUITE, tuple(data.name for data in DATA))
+    add_suite(SUITE, [data.name for data in DATA])
     tiny = of_open_clip(NAME, "tiny CLIP", source, published)
     add(replace(tiny, recipe=replace(tiny.recipe, steps=3, batch=4)), "finetuned", "imported")
     try:

@@ -65,7 +65,9 @@ def everything(folder: Path) -> dict[str, bytes]:
 
 def forget() -> None:
     """Let this process forget what it has loaded and built, as a new one would."""
-    for cached in (build._checkpoints, build.built, build.restored, task.load):
+    for cached in (
+        build._bind, build._checkpoints, build._built, build._restored, build._floor, task.load,
+    ):  # fmt: skip
         cached.cache_clear()
 
 

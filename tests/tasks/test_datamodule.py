@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from corruptions.base import CLEAN, Shift, parse_shifts
-from tasks import load, suite
+from mergeshift import UnknownNameError
+from tasks import SUITES, load
 from tasks.datamodule import BATCH, SuiteDataModule, draw, image_cache
 
 SHIFTS = parse_shifts(["clean", "gaussian_noise@3", "contrast@5"])
-TASKS = suite("toy")
+SUITE = SUITES["toy"]
+TASKS, NAMES = SUITE.tasks, SUITE.names
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +36,7 @@ def joined(batches: list[dict], key: str) -> np.ndarray:
 
 
 def test_every_cell_comes_once_whole_and_in_order():
-    found = cells(SuiteDataModule(TASKS, SHIFTS, batch=20))
+    found = cells(SUITE.datamodule(SHIFTS, batch=20))
     assert list(found) == [(task.name, shift.key) for shift in SHIFTS for task in TASKS]
     for (name, _), batches in found.items():
         assert [len(batch["labels"]) for batch in batches] == [20, 20, 8]
@@ -44,8 +46,17 @@ def test_every_cell_comes_once_whole_and_in_order():
         assert batches[0]["images"].shape == (20, 32, 32, 3)
 
 
+def test_a_suite_hands_out_some_of_its_tasks_in_its_own_order():
+    data = SUITE.datamodule(SHIFTS, tasks=["toy_four", "toy_two"], limit=5)
+    assert [task.name for task in data.tasks] == ["toy_two", "toy_four"]
+    assert {name for name, _ in cells(data)} == {"toy_two", "toy_four"}
+    assert SUITE.datamodule([], tasks=[]).tasks == []
+    with pytest.raises(UnknownNameError, match="toy has no task 'mnist'; it has: toy_two"):
+        SUITE.datamodule([], tasks=["mnist"])
+
+
 def test_the_pixels_are_those_of_each_picture_by_itself():
-    found = cells(SuiteDataModule(TASKS, SHIFTS, batch=20, data_seed=7))
+    found = cells(SUITE.datamodule(SHIFTS, batch=20, data_seed=7))
     for task in TASKS:
         images = load(task, "test").images
         for shift in SHIFTS:
@@ -59,8 +70,8 @@ def test_the_pixels_are_those_of_each_picture_by_itself():
 
 @pytest.mark.parametrize("batch", [1, 7, 48, BATCH])
 def test_the_batch_size_does_not_change_a_pixel(batch):
-    expected = cells(SuiteDataModule(TASKS[:2], SHIFTS[1:]))
-    found = cells(SuiteDataModule(TASKS[:2], SHIFTS[1:], batch=batch))
+    expected = cells(SUITE.datamodule(SHIFTS[1:], tasks=NAMES[:2]))
+    found = cells(SUITE.datamodule(SHIFTS[1:], tasks=NAMES[:2], batch=batch))
     assert list(found) == list(expected)
     for cell, batches in found.items():
         assert len(batches) == -(-48 // batch)
@@ -69,17 +80,17 @@ def test_the_batch_size_does_not_change_a_pixel(batch):
 
 
 def test_a_limit_takes_the_first_pictures_of_the_test_split_alone():
-    everything, few = SuiteDataModule(TASKS, SHIFTS), SuiteDataModule(TASKS, SHIFTS, limit=10)
+    everything, few = SUITE.datamodule(SHIFTS), SUITE.datamodule(SHIFTS, limit=10)
     whole, part = cells(everything), cells(few)
     for cell, batches in part.items():
         for key in ("images", "labels"):
             np.testing.assert_array_equal(joined(batches, key), joined(whole[cell], key)[:10])
     assert [few.count(TASKS[0], split) for split in ("test", "val", "adapt")] == [10, 24, 24]
-    assert SuiteDataModule(TASKS, SHIFTS, limit=10_000).count(TASKS[0], "test") == 48
+    assert SUITE.datamodule(SHIFTS, limit=10_000).count(TASKS[0], "test") == 48
 
 
 def test_tuning_sees_val_and_it_is_clean():
-    found = cells(SuiteDataModule(TASKS, SHIFTS, limit=3), split="val")
+    found = cells(SUITE.datamodule(SHIFTS, limit=3), split="val")
     assert list(found) == [(task.name, "clean") for task in TASKS]
     for task in TASKS:
         val = load(task, "val")
@@ -88,7 +99,7 @@ def test_tuning_sees_val_and_it_is_clean():
 
 
 def test_the_splits_are_corrupted_each_by_its_own_chance():
-    data, noise = SuiteDataModule(TASKS[:1], []), Shift("gaussian_noise", 3)
+    data, noise = SUITE.datamodule([], tasks=NAMES[:1]), Shift("gaussian_noise", 3)
     added = [
         data.pixels(TASKS[0], split, noise).astype(int)[:24] - load(TASKS[0], split).images[:24]
         for split in ("adapt", "val", "test")
@@ -109,7 +120,7 @@ def test_a_step_shows_no_image_twice_unless_it_must(count, batch):
 
 
 def stream(**settings) -> list[dict[str, torch.Tensor]]:
-    data = SuiteDataModule(TASKS, SHIFTS, adapt_batch=6, adapt_steps=40, **settings)
+    data = SUITE.datamodule(SHIFTS, adapt_batch=6, adapt_steps=40, **settings)
     return list(data.train_dataloader())
 
 
@@ -125,8 +136,8 @@ def test_the_stream_carries_pictures_and_nothing_else():
 
 def test_the_stream_is_decided_by_its_seed():
     first, again, other = stream(), stream(), stream(seed=1)
-    longer = SuiteDataModule(TASKS, [], adapt_batch=6, adapt_steps=80).train_dataloader()
-    alone = SuiteDataModule(TASKS[1:2], [], adapt_batch=6, adapt_steps=40).train_dataloader()
+    longer = SUITE.datamodule([], adapt_batch=6, adapt_steps=80).train_dataloader()
+    alone = SUITE.datamodule([], tasks=NAMES[1:2], adapt_batch=6, adapt_steps=40).train_dataloader()
     for step, (a, b, c) in enumerate(zip(first, again, islice(longer, 40), strict=True)):
         for task in TASKS:
             torch.testing.assert_close(a[task.name], b[task.name], rtol=0, atol=0)
@@ -159,7 +170,7 @@ def test_the_stream_draws_evenly_from_the_declared_pictures(settings, split, shi
 
 
 def test_a_corrupted_split_is_kept_in_the_data_folder(tmp_path):
-    data = SuiteDataModule(TASKS[:1], SHIFTS)
+    data = SUITE.datamodule(SHIFTS, tasks=NAMES[:1])
     cells(data)
     files = sorted(path.name for path in image_cache().glob("*.npy"))
     assert len(files) == 2  # one for each shift; clean needs none

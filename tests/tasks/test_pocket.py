@@ -110,7 +110,7 @@ def test_the_first_pictures_of_a_split_are_a_random_sample_of_it(data, name):
 
 
 def test_the_downloads_are_as_large_as_announced(data):
-    for name in {wheel for task in suite("pocket8") for wheel in task.wheels}:
+    for name in {wheel for task in suite("pocket8") for wheel in task.source.wheels}:
         found = WHEELS[name].path.stat().st_size / 1e6
         assert found == pytest.approx(WHEELS[name].megabytes, abs=0.06)
 

@@ -210,8 +210,8 @@ def test_published_twins_report_all_of_test():
     assert (twin.classes, twin.checkpoint) == (task.classes, task.checkpoint)
     assert TASKS["tall_mnist@published"].sizes == (55_000, 10_000, 5_000, 10_000)
     assert TASKS["svhn@published"].sizes[2] == 7_325  # rounded down
-    names = [f"{name}@published" for name in SUITES["vision14"]]
-    assert list(SUITES["vision14@published"]) == names
+    names = [f"{name}@published" for name in SUITES["vision14"].names]
+    assert list(SUITES["vision14@published"].names) == names
     assert [t.name for t in suite("vision14@published")] == names
     sorted_rows = np.sort(twin.source.cut.rows("test", 30, "x"))
     np.testing.assert_array_equal(sorted_rows, np.arange(30))

@@ -49,9 +49,9 @@ def test_one_pass_decodes_and_corrupts_each_image_once():
         ENCODERS["ViT-B-32"],
         vit=ViT(224, 32, width=32, layers=1, heads=2, output_dim=8, quick_gelu=True),
     )
-    with folder_suite(images=2) as tasks:
-        images = sum(task.sizes[3] for task in tasks)
-        one, many = measured(tiny, tasks)
+    with folder_suite(images=2) as suite:
+        images = sum(task.sizes[3] for task in suite.tasks)
+        one, many = measured(tiny, suite)
     count, (clean, *shifts) = len(METHODS_SHOWN), SHIFTS
     assert clean == "clean"
     assert images > 0

@@ -17,8 +17,7 @@ from mergeshift import UserError
 from results import predictions
 from results.predictions import Answers, Truth
 from results.store import Store
-from tasks import TASKS
-from tasks.datamodule import SuiteDataModule
+from tasks import SUITES, TASKS
 from tests.helpers.toy_sweep import KEYS, stamps, sweep_into
 
 SMOKE = SWEEPS["smoke"]
@@ -30,7 +29,7 @@ def out(smoke, tmp_path) -> Path:
 
 
 def labels(task: str) -> np.ndarray:
-    return SuiteDataModule([TASKS[task]], [], limit=SMOKE.limit).labels(TASKS[task], "test")
+    return SUITES[SMOKE.suite].datamodule([], limit=SMOKE.limit).labels(TASKS[task], "test")
 
 
 @pytest.fixture

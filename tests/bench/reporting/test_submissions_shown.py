@@ -11,8 +11,7 @@ import pytest
 
 from bench.sweeps import SWEEPS
 from results.store import Store
-from tasks import TASKS
-from tasks.datamodule import SuiteDataModule
+from tasks import SUITES, TASKS
 from tests.helpers.toy_sweep import stamps, sweep_into
 from tests.helpers.wandb_file import log_out
 from tests.helpers.wandb_server import served
@@ -52,7 +51,7 @@ def test_the_template_filled_in_is_in_every_table(command, out, fill, add):
     rows = Store(out).read()
     rows = rows[(rows["method"] == "mine") & (rows["metric"] == "acc")]
     for task, part in rows.groupby("task"):  # by hand, from the labels
-        labels = SuiteDataModule([TASKS[task]], [], limit=SMOKE.limit).labels(TASKS[task], "test")
+        labels = SUITES["toy"].datamodule([], limit=SMOKE.limit).labels(TASKS[task], "test")
         right = np.arange(len(labels)) % len(TASKS[task].classes) == labels
         assert part["value"].tolist() == [right.mean()] * 2
     for words in (("table",), ("table", "--by", "task"), ("table", "--by", "severity"),
@@ -90,7 +89,7 @@ def test_the_newest_of_a_name_stands_whatever_else_the_file_holds(command, out, 
     table = pd.read_csv(
         pd.io.common.StringIO(command("table", "--format", "csv", "--out", out).out)
     ).set_index(["entry", "column"])
-    first = SuiteDataModule([TASKS[t] for t in one["task"].unique()], [], limit=SMOKE.limit)
+    first = SUITES["toy"].datamodule([], tasks=one["task"].unique(), limit=SMOKE.limit)
     zero = [np.mean(first.labels(task, "test") == 0) for task in first.tasks]
     assert table.loc[("mine", "clean"), "value"] == pytest.approx(np.mean(zero))
     assert ("theirs", "clean") in table.index

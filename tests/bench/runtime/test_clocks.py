@@ -4,8 +4,7 @@ import torch
 
 from bench.plan import resolve
 from bench.runtime import devices
-from bench.stages.build import build
-from bench.stages.evaluate import data_of
+from bench.stages.build import bind
 from bench.stages.scoring import score
 from bench.sweeps import SWEEPS
 from bench.zoo.encoders import ENCODERS
@@ -40,13 +39,13 @@ def test_predicting_is_timed_between_two_waits(smoke, monkeypatch):
         return float(len(events))
 
     run = resolve(SWEEPS["smoke"]).runs[0]
-    method, _ = build(run, run.config)
+    method, _ = bind(run).build(run.config)
     monkeypatch.setattr(devices, "synchronize", lambda: events.append("settled"))
     monkeypatch.setattr("bench.stages.scoring.perf_counter", tick)
     predict = method.predict
     monkeypatch.setattr(method, "predict", lambda *x: events.append("asked") or predict(*x))
     panel, _ = score(
-        {"m": method}, data_of(run, [CLEAN]), "test", normalise=ENCODERS["toy-vit"].normalise
+        {"m": method}, bind(run).data([CLEAN]), "test", normalise=ENCODERS["toy-vit"].normalise
     )
     assert events == ["settled", "clock", "asked", "settled", "clock"] * 3  # one batch a task
     assert set(panel.seconds.values()) == {3.0}

@@ -16,8 +16,7 @@ from bench.reporting.sweep_index import load_sweep
 from bench.runtime import devices
 from bench.runtime.lightning import make_trainer
 from bench.runtime.workers import ProcessExecutor
-from bench.stages.build import build
-from bench.stages.evaluate import data_of
+from bench.stages.build import bind
 from bench.stages.scoring import score
 from bench.sweeps import SWEEPS, with_fields
 from bench.zoo.encoders import ENCODERS
@@ -139,14 +138,14 @@ def test_32_bits_are_the_default_and_say_nothing():
 
 def test_bf16_is_for_the_layers_and_neither_for_weights_nor_logits(smoke, monkeypatch):
     run = resolve(SMOKE).runs[0]
-    method, _ = build(run, run.config)
+    method, _ = bind(run).build(run.config)
     seen: list[torch.dtype] = []
     linear = F.linear
     monkeypatch.setattr(F, "linear", lambda *xs: seen.append(linear(*xs).dtype) or linear(*xs))
     logits = {}
     for precision in ("", "bf16"):
         _, scorer = score(
-            {"m": method}, data_of(run, [CLEAN]), "test",
+            {"m": method}, bind(run).data([CLEAN]), "test",
             normalise=ENCODERS["toy-vit"].normalise, precision=precision,
         )  # fmt: skip
         logits[precision] = scorer.all(("m", "toy_two", CLEAN.key), "logits")
@@ -177,8 +176,8 @@ def test_layers_are_short_inside_a_block_alone():
 def test_members_that_find_no_room_take_turns(smoke, monkeypatch):
     """The same answers; the panel itself holds none of them, each comes and goes."""
     run = resolve(SMOKE).runs[0]
-    members = {name: build(run, run.config)[0] for name in ("a", "b")}
-    data, normalise = data_of(run, [CLEAN]), ENCODERS["toy-vit"].normalise
+    members = {name: bind(run).build(run.config)[0] for name in ("a", "b")}
+    data, normalise = bind(run).data([CLEAN]), ENCODERS["toy-vit"].normalise
     panels, answers = {}, {}
     moves: list[tuple[str, str]] = []
     for name, member in members.items():

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bench.plan import resolve
-from bench.stages.build import candidates
+from bench.stages.build import bind
 from bench.sweeps import SWEEPS
 from bench.zoo.encoders import ENCODERS
 from bench.zoo.experts import checkpoints, experts_of
@@ -98,7 +98,7 @@ def test_the_choice_is_the_best_of_the_grid_by_normalised_accuracy(smoke, method
     assert json.loads(tuning["grid"]) == {name: list(values) for name, values in grid.items()}
     assert tuning["budget"] == len(tuning["trials"]) == prod(map(len, grid.values())) <= 32
     assert tuning["split"] == "val"
-    assert [trial["config"] for trial in tuning["trials"]] == candidates(run)
+    assert [trial["config"] for trial in tuning["trials"]] == bind(run).candidates
 
     experts = {e.task: e.facts()["val_accuracy"] for e in experts_of("toy-vit", suite("toy"), 0)}
     table = pd.DataFrame([trial["accuracy"] for trial in tuning["trials"]])

@@ -9,7 +9,7 @@ import pytest
 
 from bench.config import Sweep
 from bench.plan import resolve
-from bench.stages.adapt import journal_of
+from bench.stages.build import bind
 from mergeshift import home
 from results.store import Store
 from tests.helpers import tiny_vision_suite as tiny
@@ -166,7 +166,7 @@ def test_a_journal_is_of_one_commit(tiny_sweep, tiny_hub, tmp_path):
     assert tiny_sweep(methods=("average",), shifts=("clean",)).code == 0
     (run,) = resolve(TINY).runs
     store = Store(tmp_path)
-    first = journal_of(run, run.config, None, store)
+    first = bind(run).journal(run.config, None, store)
     change(tiny_hub)
     assert tiny_sweep(methods=("average",), shifts=("clean",), out="other").code == 0
-    assert journal_of(run, run.config, None, store) != first
+    assert bind(run).journal(run.config, None, store) != first

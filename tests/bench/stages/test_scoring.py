@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from bench.plan import resolve
 from bench.stages import artifacts
-from bench.stages.build import build
+from bench.stages.build import bind
 from bench.stages.scoring import MetricsCallback, Prediction, predicted, routing
 from bench.sweeps import SWEEPS
 from methods.base import NO_PAPER
@@ -139,7 +139,7 @@ def test_only_routed_methods_have_rows_about_routing(out):
 def test_a_routed_method_by_hand(out):
     """Weights and answers of the centroid router on one cell, image by image."""
     (run,) = resolve(replace(SMOKE, methods=("centroid_router",))).runs
-    method, _ = build(run, run.config, artifacts.path(Store(out), run.id))
+    method, _ = bind(run).build(run.config, artifacts.path(Store(out), run.id))
     task = suite("toy")[1]
     test = load(task, "test").first(24)
     x = torch.from_numpy((np.array(test.images).transpose(0, 3, 1, 2) / 255 - 0.5) / 0.25).float()

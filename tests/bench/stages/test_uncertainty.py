@@ -15,7 +15,7 @@ from bench import sweep
 from bench.plan import inspect, resolve
 from bench.reporting.wandb import protocol
 from bench.stages import artifacts
-from bench.stages.build import build
+from bench.stages.build import bind
 from bench.sweeps import SWEEPS
 from mergeshift import DamagedFileError, UserError
 from methods import METHODS
@@ -97,7 +97,7 @@ def test_every_image_has_a_line_that_agrees_with_the_cell(made):
 
 def test_doubts_of_a_method_are_its_own(made):
     run = run_of("bd_merging")
-    method, _ = build(run, run.config, artifacts.path(Store(made), run.id))
+    method, _ = bind(run).build(run.config, artifacts.path(Store(made), run.id))
     task = suite("toy")[0]
     pixels = np.array(load(task, "test").first(24).images).transpose(0, 3, 1, 2) / 255
     x = torch.from_numpy((pixels - 0.5) / 0.25).float()

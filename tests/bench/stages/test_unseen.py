@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from bench.config import Run, identity_fields
 from bench.plan import inspect, resolve
 from bench.stages import artifacts
-from bench.stages.adapt import RunDataAccess, data_of
-from bench.stages.build import build, checkpoints_of
+from bench.stages.adapt import RunDataAccess
+from bench.stages.build import bind
 from bench.stages.evaluate import validate_run
 from bench.stages.scoring import SharedEvaluation, routing
 from bench.sweeps import SWEEPS
@@ -101,9 +101,9 @@ def test_experts_of_unseen_tasks_are_not_even_made(tmp_path, monkeypatch):
 def test_nothing_of_them_is_given_to_a_method(out):
     """Neither experts nor heads, neither images to adapt on nor labels to tune on."""
     run = run_of("adamerging")
-    ckpts = checkpoints_of(run)
+    ckpts = bind(run).checkpoints
     assert list(ckpts.experts) == list(ckpts.heads) == list(SEEN)
-    data = data_of(run, None, None)
+    data = bind(run).adaptation_data(None, None)
     assert [task.name for task in data.tasks] == list(SEEN)
     assert list(next(iter(data.train_dataloader()))) == list(SEEN)
     assert [
@@ -174,7 +174,7 @@ def test_a_task_without_a_route_has_no_routing_accuracy():
 
 def test_a_panel_without_unseen_tasks_asks_every_member_itself(out):
     run = run_of("individual")
-    method, _ = build(run, run.config)
+    method, _ = bind(run).build(run.config)
     panel, x = (
         SharedEvaluation({"m": method}, normalise=ENCODERS["toy-vit"].normalise),
         torch.zeros(1, 3, 32, 32),

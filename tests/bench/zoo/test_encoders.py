@@ -86,10 +86,10 @@ def test_pixels_are_normalised_as_each_wants_them():
 @pytest.mark.parametrize(("name", "size"), FIELD.items())
 def test_checkpoints_are_found_by_the_names_of_both_families(name, size):
     place = ENCODERS[name].place
-    found = [place(TASKS[task], 0) for task in SUITES["vision20"]]
+    found = [place(TASKS[task], 0) for task in SUITES["vision20"].names]
     assert [p.repository for p in found] == [f"tanganke/clip-vit-{size}_{t}" for t in FIELD_TASKS]
     assert {p.file for p in found} == {"model.safetensors"}
-    tall = [place(TASKS[task], 0) for task in SUITES["vision20_tall"]]
+    tall = [place(TASKS[task], 0) for task in SUITES["vision20_tall"].names]
     assert {p.repository for p in tall} == {"nik-dim/tall_masks"}
     assert [p.file for p in tall] == [
         f"single_task/{name}/{task}Val/nonlinear_finetuned.pt" for task in TALL_TASKS
@@ -101,11 +101,11 @@ def test_what_nobody_published_is_said():
     with pytest.raises(UserError, match="nobody has published an expert of toy_two: make one"):
         encoder.place(TASKS["toy_two"], 0)
     with pytest.raises(UserError, match=r"one set of experts of ViT-B-32, 0; got expert seed 3"):
-        encoder.place(TASKS[SUITES["vision8"][0]], 3)
+        encoder.place(TASKS[SUITES["vision8"].names[0]], 3)
 
 
 def test_a_revision_is_part_of_a_place():
-    field, tall = TASKS[SUITES["vision8"][0]], TASKS[SUITES["vision8_tall"][0]]
+    field, tall = TASKS[SUITES["vision8"].names[0]], TASKS[SUITES["vision8_tall"].names[0]]
     pinned = Published("base-patch32", "ViT-B-32", "abc", "def")
     assert (pinned(field).revision, pinned(tall).revision) == ("abc", "def")
     assert str(pinned(field)) == "model.safetensors of tanganke/clip-vit-base-patch32_sun397 at abc"

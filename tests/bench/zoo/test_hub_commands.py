@@ -10,7 +10,8 @@ from bench.zoo.hub import TALL
 from mergeshift import home
 from methods.common.weights import Weights
 from results.store import Store
-from tasks.task import SUITES, TASKS
+from tasks.suites import SUITES, add_suite
+from tasks.task import TASKS
 from tests.helpers import tiny_vision_suite as tiny
 from tests.helpers.toy_sweep import forget, measured
 
@@ -79,7 +80,7 @@ def tall(tiny_hub):
     path = "single_task/tiny/PetsVal/nonlinear_finetuned.pt"
     tiny_hub.add("models", TALL, {path: buffer.getvalue()})
     TASKS.add("tall_pets", replace(PETS.task(), name="tall_pets", checkpoint="Pets"))
-    SUITES.add("vision1_tall", ("tall_pets",))
+    add_suite("vision1_tall", ("tall_pets",))
     yield "vision1_tall"
     for registry, name in ((TASKS, "tall_pets"), (SUITES, "vision1_tall")):
         del registry._items[name]

@@ -24,7 +24,7 @@ from tests.helpers.toy_sweep import forget
 
 TOY = ENCODERS["toy-vit"]
 OWN = "toy-vit-imported"
-NAMES = SUITES["toy"]
+NAMES = SUITES["toy"].names
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from methods.common.vit import PlainOps, encode, group_of
 from methods.common.weights import Weights
 from methods.contract import VIT, images
 from results.store import Store
-from tasks import SUITES, TASKS
+from tasks import SUITES, TASKS, Suite
 from tasks.sources import built as build
 from tests.helpers.bd_merging_parts import BOTH, IGNORED, built, many_checkpoints
 from tests.helpers.learning_methods import fit_on, random_images
@@ -96,11 +96,11 @@ def toy_suite(monkeypatch):
     monkeypatch.setattr(build, "check", lambda *_: None)  # their pixels are pinned nowhere
 
     def register(count: int) -> list[str]:
-        kinds, names = SUITES["toy"], [f"toy_{number:02}" for number in range(count)]
+        kinds, names = SUITES["toy"].names, [f"toy_{number:02}" for number in range(count)]
         for number, name in enumerate(names):
             task = replace(TASKS[kinds[number % 3]], name=name, title=name)
             monkeypatch.setitem(TASKS._items, name, task)
-        monkeypatch.setitem(SUITES._items, f"toy{count}", tuple(names))
+        monkeypatch.setitem(SUITES._items, f"toy{count}", Suite(f"toy{count}", tuple(names)))
         return names
 
     return register

@@ -48,7 +48,7 @@ def test_columns_are_those_of_our_tables_and_what_a_publication_adds(rows):
 @pytest.mark.parametrize("method", EXACT)
 def test_the_anchors(method, rows):
     found = chosen(rows, source="fusionbench_exact", method=method)
-    for task, percent in zip(SUITES["vision8"], EXACT[method], strict=True):
+    for task, percent in zip(SUITES["vision8"].names, EXACT[method], strict=True):
         assert found[task] == pytest.approx(percent, abs=6e-4)
     mean = {"average": 66.53, "task_arithmetic": 68.01}[method]
     assert found.mean() == pytest.approx(mean, abs=0.005)
@@ -104,9 +104,9 @@ def test_names_are_those_of_our_registries(rows):
     assert set(rows["encoder"]) <= set(ENCODERS)
     for suite, part in rows.groupby("suite"):
         tasks = set(part["task"]) - {"mean"}
-        assert suite == "dc16" or tasks <= set(SUITES[suite]), suite
+        assert suite == "dc16" or tasks <= set(SUITES[suite].names), suite
     vision20 = rows[(rows["suite"] == "vision20") & (rows["task"] != "mean")]
-    assert set(vision20["task"]) == set(SUITES["vision20"])
+    assert set(vision20["task"]) == set(SUITES["vision20"].names)
 
 
 def test_constants_are_fields_of_our_methods(rows):
@@ -151,13 +151,15 @@ def test_the_rounding_of_a_source():
 
 
 def test_a_larger_suite_tells_of_what_does_not_depend_on_the_others(rows):
-    tasks = SUITES["vision8"]
+    tasks = SUITES["vision8"].names
     found = within(rows, "vision8@published", "ViT-B-32", [f"{task}@published" for task in tasks])
     larger = found[found["suite"] == "vision20"]
     assert set(larger["method"]) == {"pretrained", "individual"}
     assert sorted(set(larger["task"])) == sorted(tasks)  # and no mean over other tasks
     assert not found["suite"].str.endswith("_tall").any()
-    assert set(within(rows, "vision20", "ViT-B-16", SUITES["vision20"])["suite"]) == {"vision20"}
+    assert set(within(rows, "vision20", "ViT-B-16", SUITES["vision20"].names)["suite"]) == {
+        "vision20"
+    }
     own = within(rows, "vision8", "ViT-B-32-finetuned", tasks)
     assert own.equals(within(rows, "vision8", "ViT-B-32", tasks))
     with pytest.raises(UserError, match=r"no published numbers of pocket8 with pocket-vit; there"):

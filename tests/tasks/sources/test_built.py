@@ -14,8 +14,7 @@ import pytest
 from mergeshift import DamagedFileError, home
 from tasks import SPLITS, TASKS, Task, load
 from tasks.pocket.common import pickled_array
-from tasks.sources.built import assemble, build, check, folder, pixel_hash
-from tasks.task import Pool
+from tasks.sources.built import Built, Pool, assemble, build, check, folder, pixel_hash
 
 TOY = ("toy_two", "toy_three", "toy_four")
 
@@ -62,7 +61,7 @@ def test_a_built_task_is_read_back_mapped_and_split_by_split(toy):
         assert len(found) == size
         np.testing.assert_array_equal(found.first(5).images, images[end - size : end - size + 5])
     assert kept() == ["images.npy", "labels.npy"]
-    build(replace(toy, build=partial(pytest.fail, "built twice")))
+    build(replace(toy, source=Built(partial(pytest.fail, "built twice"))))
 
 
 def moved(pool: Pool) -> Pool:
@@ -82,7 +81,7 @@ DIFFERENT: dict[str, Callable[[Pool], Pool]] = {
 
 @pytest.mark.parametrize("what", list(DIFFERENT))
 def test_a_build_that_differs_from_its_entry_is_refused_and_leaves_nothing(toy, what):
-    altered = replace(toy, build=lambda: DIFFERENT[what](toy.build()))
+    altered = replace(toy, source=Built(lambda: DIFFERENT[what](toy.source.build())))
     with pytest.raises(DamagedFileError) as caught:
         load(altered, "test")
     assert "\n" not in str(caught.value)
@@ -138,7 +137,7 @@ def test_what_is_stored_of_a_split_is_a_random_sample_in_random_order(toy):
     images = np.zeros((6000, 2, 2, 3), np.uint8)
     images[:, 0, 0] = np.stack([rows // 2500, rows // 10 % 250, rows % 10], 1)
     pool = Pool(images, rows // 1000, np.where(rows % 2, 3, 0).astype(np.int8))
-    stored, labels, sizes = assemble(replace(toy, build=lambda: pool))
+    stored, labels, sizes = assemble(replace(toy, source=Built(lambda: pool)))
     assert sizes == (3000, 0, 0, 1000)
     marks = stored[-1000:, 0, 0].astype(int)
     found = marks[:, 0] * 2500 + marks[:, 1] * 10 + marks[:, 2]  # which rows, in stored order

@@ -124,7 +124,7 @@ def test_the_suite_of_a_data_folder(data_folder):
     for name in ("zoo", "farm"):
         tree(data_folder / name, CLASSES, whole=10)
     (data_folder / ".hidden").mkdir()
-    assert SUITES[SUITE] == ("local_farm", "local_zoo")
+    assert SUITES[SUITE].names == ("local_farm", "local_zoo")
     assert [task.name for task in suite(SUITE)] == ["local_farm", "local_zoo"]
     assert world_of(SUITE) == "vision"
 
@@ -146,7 +146,7 @@ def test_a_task_of_the_hub_may_lie_in_a_folder(data_folder):
     assert (task.classes, task.templates) == (wanted.classes, wanted.templates)
     assert task.pixels != wanted.pixels
     assert pixels_by_class(task, "train")["forest"] == expected("train", "Forest", 2)
-    assert [t.name for t in suite("vision8")] == list(SUITES["vision8"])
+    assert [t.name for t in suite("vision8")] == list(SUITES["vision8"].names)
     assert TASKS["eurosat@published"].sizes == (20, 100, 2, 100)
     assert TASKS["eurosat@published"].pixels not in (task.pixels, wanted.pixels)
     tree(data_folder / "mnist", [str(i) for i in range(10)], train=1, test=10)

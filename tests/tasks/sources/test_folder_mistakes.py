@@ -138,7 +138,7 @@ def test_settings_hold_for_a_while(tmp_path, monkeypatch):
     assert (workers(), image_budget()) == (0, 20e9)
     with using(tmp_path / "data", workers=3, gigabytes=0.5):
         assert (workers(), image_budget()) == (3, 0.5e9)
-        assert SUITES[SUITE] == ("local_zoo",)
+        assert SUITES[SUITE].names == ("local_zoo",)
         with using():
             assert workers() == 3
     assert (workers(), image_budget()) == (0, 20e9)

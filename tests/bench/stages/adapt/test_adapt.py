@@ -9,7 +9,8 @@ import torch
 
 from bench.plan import resolve
 from bench.stages import artifacts
-from bench.stages.adapt import AdaptationData, RunDataAccess, data_of
+from bench.stages.adapt import AdaptationData, RunDataAccess
+from bench.stages.build import bind
 from bench.zoo.encoders import ENCODERS
 from bench.zoo.experts import checkpoints
 from corruptions.base import Shift
@@ -42,7 +43,7 @@ def joined(batches) -> np.ndarray:
 
 @pytest.mark.parametrize("task", suite("toy"), ids=lambda task: task.name)
 def test_the_adapt_split_is_shown_in_order(task):
-    pictures = RunDataAccess(data_of(run_of(SWEEP), None, None), TOY_PIXELS)
+    pictures = RunDataAccess(bind(run_of(SWEEP)).adaptation_data(None, None), TOY_PIXELS)
     seen, split = joined(pictures.unlabeled(task.name)), load(task, "adapt")
     np.testing.assert_allclose(seen, by_hand(split.images), atol=1e-6)
     images, labels = zip(*pictures.validation(task.name), strict=True)
@@ -54,7 +55,7 @@ def test_the_adapt_split_is_shown_in_order(task):
 @pytest.mark.parametrize(("adapt_on", "shift"), [("test", None), ("shifted", CONTRAST)])
 def test_the_test_images_of_the_run_are_shown_where_the_protocol_says_so(adapt_on, shift):
     task = suite("toy")[0]
-    data = data_of(run_of(replace(SWEEP, adapt_on=adapt_on)), shift, None)
+    data = bind(run_of(replace(SWEEP, adapt_on=adapt_on))).adaptation_data(shift, None)
     images = load(task, "test").images[:24]  # the limit of the sweep
     if shift:
         images = np.stack([shift.apply(x, 0, task.name, i) for i, x in enumerate(images)])
@@ -67,13 +68,14 @@ def test_the_test_images_of_the_run_are_shown_where_the_protocol_says_so(adapt_o
 
 def test_who_looks_at_the_test_stream_sees_it_whatever_the_protocol():
     task = suite("toy")[0]
-    seen = RunDataAccess(data_of(run_of(SWEEP), None, None), TOY_PIXELS).test_stream(task.name)
+    data = bind(run_of(SWEEP)).adaptation_data(None, None)
+    seen = RunDataAccess(data, TOY_PIXELS).test_stream(task.name)
     np.testing.assert_allclose(joined(seen), by_hand(load(task, "test").images[:24]), atol=1e-6)
 
 
 def test_the_trainer_shows_images_of_the_split_and_nothing_else():
     stream = AdaptationData(
-        data_of(run_of(SWEEP), None, AdaptationSchedule(steps=2, batch=5)), TOY_PIXELS
+        bind(run_of(SWEEP)).adaptation_data(None, AdaptationSchedule(steps=2, batch=5)), TOY_PIXELS
     )
     batches = [stream.on_after_batch_transfer(b, 0) for b in stream.train_dataloader()]
     assert [list(batch) for batch in batches] == [list(TASKS)] * 2
@@ -119,7 +121,7 @@ def test_the_loss_of_the_first_step_is_that_of_the_images_it_saw(tmp_path):
         name: base + 0.3 * sum(expert[name] - base for expert in ckpts.experts.values())
         for name, base in ckpts.base.items()
     }
-    (batch, *_) = data_of(run, None, Learner.adaptation).train_dataloader()
+    (batch, *_) = bind(run).adaptation_data(None, Learner.adaptation).train_dataloader()
     for task, images in batch.items():
         x = torch.from_numpy(by_hand(images.numpy())).float()
         features = encode_plain(x, merged, vit).double()

@@ -8,8 +8,7 @@ from bench.config import Sweep
 from bench.forecast import PREDICTIONS_A_SECOND
 from bench.plan import inspect, resolve
 from bench.stages import adapt, artifacts
-from bench.stages.adapt import journal_of
-from bench.stages.build import passes_of, steps_of
+from bench.stages.build import BoundRun, bind
 from bench.sweeps import SWEEPS
 from corruptions.base import CLEAN, Shift
 from methods import METHODS
@@ -37,9 +36,9 @@ def counted(monkeypatch, smoke) -> list[float]:
 def test_a_method_tells_of_every_pass(counted, tmp_path):
     run = run_of(SWEEP)
     adapt.adapt_run(run, run.config, None, Store(tmp_path))
-    assert passes_of(run) >= 5  # the trials, and what else it looks at all of val for
-    assert counted == [1] * passes_of(run)
-    assert steps_of(run) == passes_of(run)
+    assert bind(run).passes >= 5  # the trials, and what else it looks at all of val for
+    assert counted == [1] * bind(run).passes
+    assert bind(run).steps == bind(run).passes
 
 
 def test_the_bar_fills_up_also_where_a_method_does_not_tell(counted, monkeypatch, tmp_path):
@@ -72,7 +71,7 @@ def test_more_passes_begin_first(tmp_path, smoke):
 def test_the_plan_says_so(command, smoke, tmp_path):
     words = ("sweep", "smoke", "--dry-run", "--out", tmp_path, "--methods")
     alone = command(*words, "anchor_scales", "--set", "anchor_scales.trials=5").out
-    passes = passes_of(run_of(SWEEP))
+    passes = bind(run_of(SWEEP)).passes
     assert f"1 trainings to do ({passes} validation passes)" in " ".join(alone.split())
     both = command(*words, "anchor_scales", "adamerging", "--set", "anchor_scales.trials=5",
                    "adamerging.steps=7").out  # fmt: skip
@@ -83,25 +82,25 @@ def test_other_constants_experts_and_shifts_have_journals_of_their_own(
     tmp_path, monkeypatch, smoke
 ):
     run, store = run_of(SWEEP), Store(tmp_path)
-    here = journal_of(run, run.config, None, store)
-    assert here == journal_of(run, run.config, None, store)
+    here = bind(run).journal(run.config, None, store)
+    assert here == bind(run).journal(run.config, None, store)
     assert here.parent == artifacts.path(store, run.id).parent
     other = run_of(replace(SWEEP, settings=("anchor_scales.trials=6",)))
     contrast = Shift("contrast", 5)
     found = {
         here.name,
-        journal_of(run, other.config, None, store).name,
-        *(journal_of(run, run.config, shift, store).name for shift in (CLEAN, contrast)),
+        bind(run).journal(other.config, None, store).name,
+        *(bind(run).journal(run.config, shift, store).name for shift in (CLEAN, contrast)),
     }
-    monkeypatch.setattr(adapt, "weights_of", lambda run: ["another", "set", "of experts"])
-    found.add(journal_of(run, run.config, None, store).name)
+    monkeypatch.setattr(BoundRun, "expert_hashes", ["another", "set", "of experts"])
+    found.add(bind(run).journal(run.config, None, store).name)
     assert len(found) == 5
 
 
 def test_a_store_with_journals_is_read_as_before(tmp_path, smoke):
     sweep_into(tmp_path, SWEEP)
     run, store = run_of(SWEEP), Store(tmp_path)
-    assert journal_of(run, run.config, None, store).exists()
+    assert bind(run).journal(run.config, None, store).exists()
     assert store.shift_keys(run.id) == ["clean"]
     assert store.damaged() == artifacts.damaged(store, [run.id]) == []
     assert artifacts.files(store, run.id) == [artifacts.path(store, run.id)]

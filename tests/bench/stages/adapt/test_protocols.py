@@ -13,7 +13,8 @@ from rich.console import Console
 
 from bench.plan import inspect, resolve
 from bench.stages import artifacts
-from bench.stages.adapt import data_of, learn
+from bench.stages.adapt import learn
+from bench.stages.build import BoundRun, bind
 from bench.sweep import execute
 from bench.zoo.encoders import ENCODERS
 from corruptions.base import CLEAN, Shift
@@ -88,14 +89,14 @@ def test_a_method_without_a_trainer_learns_too(tmp_path):
 
 def test_tuning_learns_for_every_candidate_and_never_from_test_images(tmp_path, monkeypatch):
     seen: dict[str, set[str]] = defaultdict(set)
-    original = data_of
+    original = BoundRun.adaptation_data
 
-    def watched(run, shift, adaptation):
-        data = original(run, shift, adaptation)
+    def watched(bound, shift, schedule):
+        data = original(bound, shift, schedule)
         seen["learned" if list(tmp_path.glob("cells/*/run.json")) else "tuned"].add(data.adapt_on)
         return data
 
-    monkeypatch.setattr("bench.stages.adapt.data_of", watched)
+    monkeypatch.setattr(BoundRun, "adaptation_data", watched)
     sweep = replace(SWEEP, methods=("tuned",), adapt_on="test", shifts=("clean",))
     sweep_into(tmp_path, sweep)
     assert seen == {"tuned": {"adapt"}, "learned": {"test"}}
@@ -162,7 +163,7 @@ def test_learning_here_gives_what_the_sweep_keeps(tmp_path):
     """`learn` is what a unit of work does, and all of what it does is in the file."""
     sweep_into(tmp_path, SWEEP)
     run = run_of(SWEEP)
-    method, facts = learn(run, run.config, None)
+    method, facts = learn(bind(run), run.config, None)
     stored = artifacts.metadata(artifacts.path(Store(tmp_path), run.id))
     assert float(method.learned.coef) == coefficient(tmp_path)
     assert facts["curves"] == stored["curves"]
