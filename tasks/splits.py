@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
-import torch
 
 from mergeshift import UserError, rng_of
 
@@ -136,6 +135,8 @@ class SplitScheme:
 
     def _published(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Train and val as ``torch.utils.data.random_split`` with seed 0 draws them."""
+        import torch  # a second and more that listing tasks need not wait for
+
         order = torch.randperm(count, generator=torch.Generator().manual_seed(0)).numpy()
         first = count - self._val(count)
         return order[:first], order[first:]

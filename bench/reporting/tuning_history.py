@@ -1,8 +1,7 @@
-"""What runs chose on the val split: the harness by tuning them, or methods by themselves.
+"""What was chosen on the val split, by the harness or by methods themselves, and how it was found.
 
-The searches that methods made on val: their history, and which constants mattered.
-
-What tuning found out on val about the scale of methods.
+The choice of every run; the searches that methods made, with which constants mattered; and what
+tuning found out about the scale of methods.
 """
 
 import json
@@ -12,7 +11,6 @@ from typing import Any
 
 import pandas as pd
 
-from bench.reporting.wandb import short
 from bench.stages import artifacts
 from bench.variants import display_name
 from mergeshift import UserError
@@ -55,7 +53,7 @@ def choice_of(store: Store, run: str) -> Choice | None:
 def report_of(store: Store, run: str) -> dict[str, Any]:
     """What a method tells of its learning for all shifts, or for clean images; empty if nothing."""
     for facts in artifacts.adaptation_records(store, run):
-        if short(facts["shift"]) in ("", "clean"):
+        if facts["shift"].partition("-")[0] in ("", "clean"):  # a key begins with the shift
             return dict(facts.get("report", {}))
     return {}
 
@@ -107,7 +105,8 @@ def importance(reports: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     the whole range: where a sampler has narrowed a constant down, less is left to tell.
 
     Args:
-        reports: one for each search, all of one space (see :func:`methods.bmm.outer.choose`).
+        reports: one for each search, all of one space; see
+            :func:`methods.bmm.outer.search_hyperparameters`.
 
     Returns:
         Constant -> share; empty where the trials are too few.

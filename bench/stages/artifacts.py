@@ -10,15 +10,16 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+from safetensors import SafetensorError, safe_open
 
-from bench.zoo.experts import hash_of
 from corruptions.base import Shift
 from mergeshift import DamagedFileError, UserError
-from methods.common.weights import open_safetensors, save_checkpoint
 from results.store import Store
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def path(store: Store, run_id: str, shift: Shift | None = None) -> Path:
@@ -32,12 +33,15 @@ def has(store: Store, run_id: str, shift: Shift | None = None) -> bool:
     return path(store, run_id, shift).exists()
 
 
-def save(file: Path, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> None:
+def save(file: Path, tensors: "Mapping[str, Tensor]", told: Mapping[str, Any]) -> None:
     """Write what was learned and the facts about it (:func:`facts`), whole or not at all.
 
     Raises:
         UserError: it learned NaN or infinity, or the disk is full.
     """
+    from bench.zoo.experts import hash_of
+    from methods.common.weights import save_checkpoint
+
     if bad := [name for name, t in tensors.items() if not t.isfinite().all()]:
         raise UserError(
             f"{file.parent.name} learned NaN or infinity in {bad[0]}: its loss diverged; "
@@ -47,14 +51,16 @@ def save(file: Path, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> 
     save_checkpoint(file, tensors, whole)  # one entry of metadata: no order, same file
 
 
-def load(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load(file: Path) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     """What :func:`save` wrote, all of it: tensors, which are hashed, and facts.
 
     Raises:
         UserError: there is no such file.
         DamagedFileError: it is truncated or altered.
     """
-    with _opened(file) as (reader, found):
+    from bench.zoo.experts import hash_of
+
+    with _opened(file, "pt") as (reader, found):
         tensors = {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118
     if hash_of(tensors) != found.get("tensors"):
         raise DamagedFileError(f"{file} was altered; `--force` learns it again")
@@ -73,17 +79,19 @@ def metadata(file: Path) -> dict[str, Any]:
         UserError: there is no such file.
         DamagedFileError: it is truncated, or the facts cannot be read.
     """
-    with _opened(file) as (_, found):
+    with _opened(file, "numpy") as (_, found):  # torch takes seconds to import
         return found
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """What reads the tensors of a file, and its facts."""
+def _opened(file: Path, framework: str) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """What reads the tensors of a file, for torch ("pt") or NumPy, and its facts."""
+    if not file.is_file():
+        raise UserError(f"no checkpoint at {file}; give the path of a file")
     try:
-        with open_safetensors(file) as reader:
+        with safe_open(file, framework=framework) as reader:
             yield reader, dict(json.loads(reader.metadata()["facts"]))
-    except (DamagedFileError, TypeError, KeyError, ValueError) as error:
+    except (SafetensorError, TypeError, KeyError, ValueError) as error:
         raise DamagedFileError(f"{file} is damaged; `--force` learns it again") from error
 
 

@@ -7,6 +7,7 @@ from safetensors.torch import save_file
 from bench.reporting.tuning_history import choice_of
 from bench.reporting.wandb import costs_of
 from bench.stages import artifacts
+from bench.zoo import experts
 from mergeshift import DamagedFileError
 from results.store import Store
 
@@ -36,7 +37,7 @@ def test_who_wants_facts_reads_no_tensor(store, monkeypatch):
     def refuse(tensors):
         raise AssertionError("tensors were read")
 
-    monkeypatch.setattr(artifacts, "hash_of", refuse)
+    monkeypatch.setattr(experts, "hash_of", refuse)
     assert artifacts.diagnostics(store, ["a"]) == {"a": ["it went wrong"]}
     assert choice_of(store, "a").constants == {"scale.out": 1.5}
     assert costs_of(store, ["a"])["a"]["adapt_s"] == 2

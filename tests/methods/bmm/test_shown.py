@@ -8,6 +8,7 @@ import pytest
 
 from bench.stages import artifacts
 from bench.sweeps import SWEEPS
+from bench.zoo import experts
 from results.store import Store
 from results.tables.tuning import written
 from tests.helpers.toy_sweep import run_ids, sweep_into
@@ -50,7 +51,7 @@ def test_pages_and_figures_read_facts_alone(command, out, tmp_path, monkeypatch)
     def refuse(tensors):
         raise AssertionError("tensors were read")
 
-    monkeypatch.setattr(artifacts, "hash_of", refuse)
+    monkeypatch.setattr(experts, "hash_of", refuse)
     for words in (("table", "--by", "tuning"), ("report", "-o", tmp_path / "page.html"),
                   ("plot", "search", "-o", tmp_path / "search.png")):  # fmt: skip
         assert command(*words, "--out", out).code == 0, words
