@@ -9,10 +9,14 @@ known at once. ``tests/bench/test_index.py`` compares all of it with the registr
 import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
+from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from mergeshift import DamagedFileError, UserError, home, read_json, version, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 FIRST, LAST = ("pretrained", "average"), ("oracle_router", "individual")  # of every table
@@ -92,6 +96,33 @@ def shifts() -> list[str]:
         and any(_called(decorator) == "corruption" for decorator in node.decorator_list)
     ]
     return ["clean", "L1", "L2", "L3", *(f"{name}@3" for name in sorted(names))]
+
+
+def remembered(package: str, make: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """What ``make`` lists of a package, from a file in the data folder where no source changed.
+
+    Where the package was imported already it is asked itself: it also knows what was registered
+    while the program ran.
+
+    Args:
+        package: ``methods``; its files are told by their names, sizes and times of change.
+        make: rows that JSON can hold.
+    """
+    if package in sys.modules:
+        return make()
+    files = [(path, path.stat()) for path in sorted((ROOT / package).rglob("*.py"))]
+    facts = [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in files]
+    key = blake2b(repr((version(), facts)).encode(), digest_size=8).hexdigest()
+    path = home() / "index" / f"{package}.json"
+    try:
+        known = read_json(path) if path.exists() else {}
+    except DamagedFileError:
+        known = {}  # it is made anew
+    if known.get("key") != key:
+        known = {"key": key, "rows": make()}
+        with suppress(UserError):  # without a data folder the next listing takes seconds again
+            write_json(path, known)
+    return list(known["rows"])
 
 
 def _trees(folder: str) -> Iterator[tuple[Path, ast.Module]]:

@@ -140,7 +140,7 @@ def spread_lists(arguments: Sequence[str]) -> list[str]:
     """
     found: list[str] = []
     option = ""
-    for word, following in zip(arguments, [*arguments[1:], "-"], strict=True):
+    for word, following in zip(arguments, [*arguments[1:], "-"][: len(arguments)], strict=True):
         if re.fullmatch(r"--\w+\.\w+=.*", word):
             found += ["--set", word.removeprefix("--")]
         elif word in BARE and following.startswith("-"):

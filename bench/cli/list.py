@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from bench.index import method_order
+from bench.index import method_order, remembered
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -145,7 +145,7 @@ def list_(
     """Show what is there: methods, tasks, suites, shifts, published numbers, and what they need."""
     from rich.console import Console
 
-    rows = LISTED[what]()
+    rows = remembered("methods", methods) if what is What.methods else LISTED[what]()
     if as_json:
         print(json.dumps(rows, indent=1))
     elif as_markdown:

@@ -1,11 +1,13 @@
-"""``python -m bench time``: what the fast ways are worth, measured beside the others."""
+"""``python -m bench profile``: what the fast ways are worth, measured beside the others."""
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bench.cli.options import Methods, words
+from bench.cli.options import SWEEP, Jobs, Limit, Methods, Suite, words
+from mergeshift import UserError
 
 ENCODER = (
     "mixing: pocket-vit (default) | ViT-B-32; encoders: one of ViT-B-32 ViT-B-16 ViT-L-14, default "
@@ -23,44 +25,82 @@ class What(StrEnum):
     streaming = "streaming"  # one pass for all methods over one for each
     bmm = "bmm"  # its parts, and a trial's solve over its validation pass
     memory = "memory"  # of merging many large checkpoints from disk
+    sweep = "sweep"  # a whole sweep over the bare forward passes that it makes
+    startup = "startup"  # help, completion, mistakes, stored tables: CPU seconds of each
 
 
-def time(
+def profile(
     what: Annotated[What, typer.Argument(help=" | ".join(What))],
+    name: Annotated[
+        str, typer.Argument(help="sweep: which one is timed.", autocompletion=SWEEP)
+    ] = "main",
     encoder: Annotated[str, typer.Option(help=ENCODER)] = "",
-    suite: Annotated[str, typer.Option(help="adamerging: whose experts")] = "pocket8",
-    steps: Annotated[int, typer.Option(min=1, help="adamerging: steps of each way")] = 8,
-    experts: Annotated[int, typer.Option(min=1, help="memory: how many")] = 20,
+    suite: Suite = "",
+    steps: Annotated[int, typer.Option(min=1, help="adamerging: steps of each way.")] = 8,
+    experts: Annotated[int, typer.Option(min=1, help="memory: how many.")] = 20,
     methods: Methods = [],  # noqa: B006
-    layers: Annotated[int, typer.Option(min=0, help="bmm, memory: so many alone; 0 = all")] = 0,
+    layers: Annotated[int, typer.Option(min=0, help="bmm, memory: so many alone; 0 = all.")] = 0,
+    limit: Limit = -1,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="sweep: kept results; startup: results that `table` and `plot` show."),
+    ] = None,
+    runs: Annotated[int, typer.Option(min=1, help="startup: how often each is run.")] = 3,
+    jobs: Jobs = 0,
 ) -> None:
-    """Time a fast way against the plain ones, in one run; prints ratios with their spread."""
+    """Time a fast way against the plain ones, in one run; print ratios with their spread.
+
+    The time of a sweep is that of `sweep --force --no-tune`, of the methods that do not learn, over
+    that of the bare forward passes it makes.
+    """
     from rich.console import Console
 
-    if what is What.mixing:
-        from bench.profiling.mixing import compare
+    console = Console()
+    if name != "main" and what is not What.sweep:
+        raise UserError(f"`profile {what}` takes no sweep; got {name!r}")
+    if what in (What.sweep, What.startup):
+        _profile_commands(what, name, suite, limit, out, runs, jobs)
+    elif what is What.mixing:
+        from bench.profiling.mixing import profile_mixing
 
-        compare(Console(), encoder or "pocket-vit")
+        profile_mixing(console, encoder or "pocket-vit")
     elif what is What.encoders:
-        from bench.profiling.encoders import NAMES
-        from bench.profiling.encoders import compare as compare_encoders
+        from bench.profiling.encoders import NAMES, profile_encoders
 
-        compare_encoders(Console(), [encoder] if encoder else NAMES)
+        profile_encoders(console, [encoder] if encoder else NAMES)
     elif what is What.streaming:
-        from bench.profiling.streaming import compare as compare_passes
+        from bench.profiling.streaming import profile_streaming
 
-        compare_passes(Console(), encoder or "ViT-B-32")
+        profile_streaming(console, encoder or "ViT-B-32")
     elif what is What.bmm:
-        from bench.profiling.bmm import compare as compare_parts
+        from bench.profiling.bmm import profile_bmm
 
-        compare_parts(Console(), encoder or "pocket-vit", layers)
+        profile_bmm(console, encoder or "pocket-vit", layers)
     elif what is What.memory:
-        from bench.profiling.memory import METHODS_TIMED
-        from bench.profiling.memory import compare as compare_memory
+        from bench.profiling.memory import METHODS_TIMED, profile_memory
 
         chosen = words(methods) or METHODS_TIMED
-        compare_memory(Console(), encoder or "ViT-L-14", experts, chosen, layers)
+        profile_memory(console, encoder or "ViT-L-14", experts, chosen, layers)
     else:
-        from bench.profiling.adamerging import compare as compare_steps
+        from bench.profiling.adamerging import profile_adamerging
 
-        compare_steps(Console(), suite, steps)
+        profile_adamerging(console, suite or "pocket8", steps)
+
+
+def _profile_commands(
+    what: What, name: str, suite: str, limit: int, out: Path | None, runs: int, jobs: int
+) -> None:
+    """Whole commands, each in a process of its own."""
+    from rich.console import Console
+
+    if what is What.startup:
+        from bench.profiling.startup import profile_startup
+
+        profile_startup(Console(), out, runs)
+        return
+    from bench.cli.sweep import chosen_sweep
+    from bench.profiling.sweep import profile_sweep
+    from bench.runtime.workers import default_jobs
+
+    changed = chosen_sweep(name, suite, limit=limit, tune=False)
+    profile_sweep(name, changed, out, jobs or default_jobs(), Console())

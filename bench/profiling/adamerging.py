@@ -115,7 +115,7 @@ def timings(suite: Suite, encoder: str, steps: int, preset: str) -> dict[str, Ti
     return found
 
 
-def compare(console: Console, suite: str = "pocket8", steps: int = 8) -> None:
+def profile_adamerging(console: Console, suite: str = "pocket8", steps: int = 8) -> None:
     """Time a step of AdaMerging, layer-wise, under both published settings, and print the ratios.
 
     A step is the loss and its gradient, from the images to the coefficients; Adam is left out.

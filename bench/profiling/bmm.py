@@ -64,7 +64,7 @@ class Random:
         """Nobody watches."""
 
 
-def compare(console: Console, encoder: str = "pocket-vit", layers: int = 0) -> None:
+def profile_bmm(console: Console, encoder: str = "pocket-vit", layers: int = 0) -> None:
     """Print what each part of BMM takes, of random experts.
 
     Args:

@@ -44,7 +44,7 @@ class Facts:
     corrupt: float  # seconds an image, mean over the corruptions
 
 
-def compare(console: Console, names: Sequence[str] = NAMES, num_experts: int = 8) -> None:
+def profile_encoders(console: Console, names: Sequence[str] = NAMES, num_experts: int = 8) -> None:
     """Print a line for every encoder.
 
     Raises:

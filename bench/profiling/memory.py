@@ -44,7 +44,7 @@ class Cost:
     peak: float  # GiB, anonymous
 
 
-def compare(
+def profile_memory(
     console: Console,
     encoder: str = "ViT-L-14",
     experts: int = 20,

@@ -43,7 +43,7 @@ CASES = {
 }
 
 
-def compare(console: Console, encoder: str = "pocket-vit") -> None:
+def profile_mixing(console: Console, encoder: str = "pocket-vit") -> None:
     """Print images a second, ratios with their spread, and peak memory, of random experts.
 
     Raises:

@@ -43,7 +43,7 @@ class Way:
     seconds: float  # of all
 
 
-def compare(console: Console, encoder: str = "ViT-B-32", images: int = 4) -> None:
+def profile_streaming(console: Console, encoder: str = "ViT-B-32", images: int = 4) -> None:
     """Print what each way decodes, corrupts and takes.
 
     Args:

@@ -43,7 +43,7 @@ def bare(runs: list[Run], shift: Shift) -> float:
     return perf_counter() - start
 
 
-def compare(name: str, sweep: Sweep, out: Path | None, jobs: int, console: Console) -> None:
+def profile_sweep(name: str, sweep: Sweep, out: Path | None, jobs: int, console: Console) -> None:
     """Run the bare passes, the sweep, and the bare passes again; print the ratio.
 
     The sweep runs as a user runs it, in a process of its own, from the interpreter's start to the

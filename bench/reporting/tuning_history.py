@@ -14,7 +14,6 @@ import pandas as pd
 from bench.stages import artifacts
 from bench.variants import display_name
 from mergeshift import UserError
-from methods.common.study import Trial, study_of
 from results.plots.learned import only
 from results.plots.scale import FIELD, Trials
 from results.plots.search import History
@@ -112,6 +111,8 @@ def importance(reports: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         Constant -> share; empty where the trials are too few.
     """
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+    from methods.common.study import Trial, study_of
 
     trials = [
         Trial(one["params"], one["value"] - report["anchor"], one["seconds"])
