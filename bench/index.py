@@ -68,13 +68,13 @@ def methods() -> list[str]:
 def tasks() -> list[str]:
     """Every task that is listed, in the order of the files."""
     rows = [_text(call.args[0]) for _, call in _calls("tasks", "Row")]
-    return sorted({*_added("tasks", "TASKS"), *rows} - {""})
+    return sorted({*_added("tasks", "TASKS.add"), *rows} - {""})
 
 
 @cache
 def suites() -> list[str]:
     """Every suite that is listed."""
-    return list(dict.fromkeys(_added("tasks", "SUITES")))
+    return list(dict.fromkeys(_added("tasks", "add_suite")))
 
 
 @cache
@@ -161,8 +161,8 @@ def _text(node: ast.AST) -> str:
     return str(node.value) if is_text and isinstance(node, ast.Constant) else ""
 
 
-def _added(folder: str, registry: str) -> Iterator[str]:
-    """The names of ``REGISTRY.add("name", ...)``, loops over literal numbers written out."""
+def _added(folder: str, function: str) -> Iterator[str]:
+    """The names of ``function("name", ...)``, loops over literal numbers written out."""
     for _, tree in _trees(folder):
         numbers: dict[str, list[object]] = {
             node.target.id: [
@@ -174,7 +174,7 @@ def _added(folder: str, registry: str) -> Iterator[str]:
             and isinstance(node.iter, ast.Tuple)
         }
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and _called(node) == f"{registry}.add" and node.args:
+            if isinstance(node, ast.Call) and _called(node) == function and node.args:
                 yield from _written(node.args[0], numbers)
 
 

@@ -85,7 +85,7 @@ def for_trainer(here: torch.device | None = None) -> dict[str, Any]:
     return {"accelerator": "gpu", "devices": [here.index or 0]}
 
 
-def settle() -> None:
+def synchronize() -> None:
     """Wait until the device has done all that it was asked; clocks are read after it."""
     timer.synchronize(device())
 

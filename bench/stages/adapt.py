@@ -147,7 +147,7 @@ def learn(
     start = perf_counter()
     with peak_memory() as peak:
         method.build(ckpts, access, fit, device=access.device)
-        devices.settle()
+        devices.synchronize()
     found = {**curves.curves, **getattr(method, "curves", {})}  # a Trainer's, and its own
     return method, {
         "seconds": before + perf_counter() - start,

@@ -204,10 +204,10 @@ class SharedEvaluation(LightningModule):
         self, key: str, member: MergingMethod, images: Tensor, task: str, shift: str
     ) -> Prediction:
         """What a member says of a batch of a cell, timed; and what only a test asks it."""
-        devices.settle()
+        devices.synchronize()
         start = perf_counter()
         answer = self.ask(member, images, task)
-        devices.settle()
+        devices.synchronize()
         self.seconds[key, task, shift] += perf_counter() - start
         if isinstance(member, RoutedMethod) and task not in self.unseen:
             # not timed: nobody can do it without the task

@@ -21,7 +21,7 @@ def test_clocks_wait_for_the_device(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     for name in ("cpu", "cuda:1", "mps"):
         with devices.using(name):
-            devices.settle()
+            devices.synchronize()
     assert waited == [torch.device("cuda:1"), "mps"]
     watch = timer.Timer(torch.device("cuda:1"))
     with watch("work"):

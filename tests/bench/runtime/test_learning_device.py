@@ -13,6 +13,7 @@ from torch._subclasses import FakeTensorMode
 
 from bench.runtime import devices
 from bench.stages import adapt
+from bench.stages.build import bind
 from methods import METHODS, MergingMethod, Needs
 from methods.bmm import outer
 from methods.bmm.outer import Validation
@@ -134,7 +135,7 @@ def test_a_run_learns_where_the_command_was_told(device, place, monkeypatch, smo
     monkeypatch.setattr(Spy, "name", "learner")
     monkeypatch.setattr(devices, "device", lambda: torch.device(device))
     monkeypatch.setattr(devices, "synchronize", lambda: None)
-    adapt.learn(run_of(SWEEP), "{}", None)
+    adapt.learn(bind(run_of(SWEEP)), "{}", None)
     assert Spy.places == [place] * 5
 
 
@@ -145,7 +146,7 @@ def test_a_trainer_learns_there_too(monkeypatch, smoke):
     monkeypatch.setattr(adapt, "make_trainer", lambda **kw: told.append(kw) or trainer(**kw))
     monkeypatch.setattr(devices, "device", lambda: torch.device("mps"))
     monkeypatch.setattr(devices, "synchronize", lambda: None)
-    adapt.learn(run_of(SWEEP), "{}", None)
+    adapt.learn(bind(run_of(SWEEP)), "{}", None)
     assert [(one["accelerator"], one["devices"]) for one in told] == [("cpu", 1)]
 
 
