@@ -1,8 +1,6 @@
 """Averaging the weights: the baseline that every other method has to beat."""
 
-from methods.base import METHODS, MergingMethod, Paper
-from methods.common.checkpoints import Checkpoints
-from methods.common.weights import Weights, total
+from methods.base import METHODS, Checkpoints, MergingMethod, Paper, Weights, total
 
 
 @METHODS.register("average")

@@ -13,11 +13,16 @@ from torch.nn import functional as F
 
 from mergeshift import Registry, UserError, seed_of
 from methods.common.checkpoints import Checkpoints
-from methods.common.config import BaseConfig
+from methods.common.config import BaseConfig, Setting
 from methods.common.data_access import AdaptationSchedule, CheckedDataAccess, DataAccess, Needs
 from methods.common.timer import CPU
 from methods.common.vit import ViT, encode_plain
-from methods.common.weights import TensorBuffers, Weights
+from methods.common.weights import TensorBuffers, Weights, median, total
+
+__all__ = [  # what a method's file needs: one import
+    "METHODS", "NO_PAPER", "AdaptationSchedule", "Checkpoints", "DataAccess", "MergingMethod",
+    "Needs", "Paper", "Setting", "TensorBuffers", "Weights", "median", "total",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,6 @@ class MergingMethod(LightningModule, ABC):
     it is saved when learning has ended, and a method that is built with it need not learn again.
     """
 
-    @dataclass(frozen=True, kw_only=True)
     class Config(BaseConfig):
         """No settings."""
 

@@ -136,10 +136,10 @@ def of_weights(ckpts: Checkpoints, weights: Weights) -> dict[str, Tensor]:
 def check_says_where_it_comes_from(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
     """The formula in the docstring, a title, a paper and the place in it; named as its file."""
     assert "=" in (cls.__doc__ or ""), f"{cls.__name__}: the docstring's first line is the formula"
-    package, _, entry = cls.__module__.partition(".")
-    file = entry.split(".")[0]
-    assert package != "methods" or cls.name.startswith(file), (
-        f"{cls.name} lies in {file}: its name has to begin with the file's"
+    package, _, module = cls.__module__.partition(".")
+    file = module.split(".")[0]
+    assert package != "methods" or f"{cls.name}_".startswith(f"{file}_"), (
+        f"{cls.name} lies in {file}: its name is {file}, or begins with {file}_"
     )
     assert cls.title
     paper = cls.paper

@@ -1,8 +1,6 @@
 """The pretrained encoder, zero-shot: the floor."""
 
-from methods.base import METHODS, MergingMethod, Paper
-from methods.common.checkpoints import Checkpoints
-from methods.common.weights import Weights
+from methods.base import METHODS, Checkpoints, MergingMethod, Paper, Weights
 
 
 @METHODS.register("pretrained")

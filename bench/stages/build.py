@@ -82,7 +82,6 @@ class External(MergingMethod):
     paper = NO_PAPER
     stores = "one model"
 
-    @dataclass(frozen=True, kw_only=True)
     class Config(MergingMethod.Config):
         """Which weights."""
 
