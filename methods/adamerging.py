@@ -10,6 +10,7 @@ AdaMerging with one coefficient per task: task arithmetic that tunes itself.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -172,7 +173,16 @@ class AdaMerging(MergingMethod):
     """
 
     title = "AdaMerging (layer-wise)"
-    paper = Paper("yang2024adamerging", "2310.02575", "Sec. 3.2, layer-wise", 2024)
+    paper = Paper(
+        key="yang2024adamerging",
+        arxiv="2310.02575",
+        where="Sec. 3.2, layer-wise",
+        year=2024,
+        title="{AdaMerging}: Adaptive Model Merging for Multi-Task Learning",
+        authors="Yang, Enneng and Wang, Zhenyi and Shen, Li and Liu, Shiwei and Guo, Guibing and "
+        "Wang, Xingwei and Tao, Dacheng",
+        venue="International Conference on Learning Representations",
+    )
     needs = Needs.IMAGES
     identity_config = {"init": 1.0, "lr": 0.0, "keep": 1.0}
 
@@ -276,7 +286,7 @@ class AdaMergingPP(AdaMerging):
     """
 
     title = "AdaMerging++"
-    paper = Paper("yang2024adamerging", "2310.02575", "Sec. 3.2, AdaMerging++, layer-wise", 2024)
+    paper = replace(AdaMerging.paper, where="Sec. 3.2, AdaMerging++, layer-wise")
 
     class Config(AdaMerging.Config):
         """The authors' constants."""
@@ -289,7 +299,7 @@ class AdaMergingTask(AdaMerging):
     """theta = theta_0 + sum_t lambda_t tau_t, lambda = argmin of the predictions' entropy."""
 
     title = "AdaMerging (task-wise)"
-    paper = Paper("yang2024adamerging", "2310.02575", "Sec. 3.2, task-wise", 2024)
+    paper = replace(AdaMerging.paper, where="Sec. 3.2, task-wise")
 
     class Config(AdaMerging.Config):
         """The authors' constants."""

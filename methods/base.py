@@ -27,15 +27,39 @@ __all__ = [  # what a method's file needs: one import
 
 @dataclass(frozen=True)
 class Paper:
-    """Where a method comes from."""
+    """Where a method comes from. ``python -m bench.docs`` makes ``results/methods.bib`` of it."""
 
-    cite: str  # BibTeX key, used by the LaTeX tables
+    key: str  # of its BibTeX entry, as LaTeX tables cite it
     arxiv: str  # arXiv id
     where: str  # the section, equation or algorithm that merge() implements
     year: int
+    title: str = ""  # as in BibTeX: {braces} keep capitals
+    authors: str = ""  # as in BibTeX, "Yadav, Prateek and Tam, Derek"
+    venue: str = ""  # the conference; none: it is on arXiv alone
+    series: str = ""
+    volume: int = 0
+    pages: str = ""  # "7093--7115"
+
+    @property
+    def bibtex(self) -> str:
+        """Its BibTeX entry."""
+        facts = {
+            "title": self.title,
+            "author": self.authors,
+            "booktitle": self.venue,
+            "series": self.series,
+            "volume": self.volume,
+            "pages": self.pages,
+            "year": self.year,
+            "eprint": self.arxiv,
+            "archiveprefix": "arXiv",
+        }
+        lines = [f"  {name} = {{{fact}}}," for name, fact in facts.items() if fact]
+        kind = "inproceedings" if self.venue else "misc"
+        return "\n".join([f"@{kind}{{{self.key},", *lines, "}"])
 
 
-NO_PAPER = Paper("", "", "a reference point", 0)
+NO_PAPER = Paper(key="", arxiv="", where="a reference point", year=0)
 
 
 class Methods(Registry[type["MergingMethod"]]):

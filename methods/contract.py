@@ -143,7 +143,8 @@ def check_says_where_it_comes_from(cls: type[MergingMethod], ckpts: Checkpoints)
     )
     assert cls.title
     paper = cls.paper
-    assert paper == NO_PAPER or all((paper.cite, paper.arxiv, paper.where, paper.year)), paper
+    facts = (paper.key, paper.arxiv, paper.where, paper.year, paper.title, paper.authors)
+    assert paper == NO_PAPER or all(facts), f"a fact of its paper is missing: {paper}"
 
 
 def check_settings_have_defaults_and_are_frozen(

@@ -35,7 +35,15 @@ class RegMean(MergingMethod):
     """
 
     title = "RegMean"
-    paper = Paper("jin2023regmean", "2212.09849", "RegMean, for transformers", 2023)
+    paper = Paper(
+        key="jin2023regmean",
+        arxiv="2212.09849",
+        where="RegMean, for transformers",
+        year=2023,
+        title="Dataless Knowledge Fusion by Merging Weights of Language Models",
+        authors="Jin, Xisen and Ren, Xiang and Preotiuc-Pietro, Daniel and Cheng, Pengxiang",
+        venue="International Conference on Learning Representations",
+    )
     needs = Needs.IMAGES
     identity_config = {}
     learned: TensorBuffers  # the merged matrices

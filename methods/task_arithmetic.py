@@ -10,7 +10,16 @@ class TaskArithmetic(MergingMethod):
     """theta = theta_0 + scale * sum_t tau_t."""
 
     title = "Task Arithmetic"
-    paper = Paper("ilharco2023editing", "2212.04089", "Sec. 2, addition", 2023)
+    paper = Paper(
+        key="ilharco2023editing",
+        arxiv="2212.04089",
+        where="Sec. 2, addition",
+        year=2023,
+        title="Editing Models with Task Arithmetic",
+        authors="Ilharco, Gabriel and Ribeiro, Marco Tulio and Wortsman, Mitchell and Gururangan, "
+        "Suchin and Schmidt, Ludwig and Hajishirzi, Hannaneh and Farhadi, Ali",
+        venue="International Conference on Learning Representations",
+    )
     identity_config = {"scale": 1.0}
 
     class Config(MergingMethod.Config):

@@ -14,7 +14,18 @@ class Ties(MergingMethod):
     """theta = theta_0 + scale * ties(tau_1 .. tau_K)."""
 
     title = "TIES"
-    paper = Paper("yadav2023ties", "2306.01708", "Algorithm 1", 2023)
+    paper = Paper(
+        key="yadav2023ties",
+        arxiv="2306.01708",
+        where="Algorithm 1",
+        year=2023,
+        title="{TIES}-Merging: Resolving Interference When Merging Models",
+        authors="Yadav, Prateek and Tam, Derek and Choshen, Leshem and Raffel, Colin and Bansal, "
+        "Mohit",
+        venue="Advances in Neural Information Processing Systems",
+        volume=36,
+        pages="7093--7115",
+    )
     identity_config = {"keep": 1.0, "scale": 1.0}
 
     class Config(MergingMethod.Config):

@@ -24,7 +24,16 @@ class TSV(MergingMethod):
     """
 
     title = "TSV-M"
-    paper = Paper("gargiulo2025tsv", "2412.00081", "TSV-Merge", 2025)
+    paper = Paper(
+        key="gargiulo2025tsv",
+        arxiv="2412.00081",
+        where="TSV-Merge",
+        year=2025,
+        title="Task Singular Vectors: Reducing Task Interference in Model Merging",
+        authors="Gargiulo, Antonio Andrea and Crisostomi, Donato and Bucarelli, Maria Sofia and "
+        r"Scardapane, Simone and Silvestri, Fabrizio and Rodol{\`a}, Emanuele",
+        venue="{IEEE/CVF} Conference on Computer Vision and Pattern Recognition",
+    )
     identity_config = {"scale": 1.0}
 
     class Config(MergingMethod.Config):

@@ -32,7 +32,17 @@ class TwinMerging(RoutedMethod):
     """
 
     title = "Twin-Merging"
-    paper = Paper("lu2024twin", "2406.15479", "Sec. 3.3, Twin Merging", 2024)
+    paper = Paper(
+        key="lu2024twin",
+        arxiv="2406.15479",
+        where="Sec. 3.3, Twin Merging",
+        year=2024,
+        title="Twin-Merging: Dynamic Integration of Modular Expertise in Model Merging",
+        authors="Lu, Zhenyi and Fan, Chenghao and Wei, Wei and Qu, Xiaoye and Chen, Dangyang and "
+        "Cheng, Yu",
+        venue="Advances in Neural Information Processing Systems",
+        volume=37,
+    )
     router_encoder_weights = "anchor"
     identity_config = {"knowledge": "dense"}
     learned: Classifier

@@ -22,7 +22,16 @@ class WUDI(MergingMethod):
     """
 
     title = "WUDI"
-    paper = Paper("cheng2025wudi", "2503.08099", "the loss, solved by Adam", 2025)
+    paper = Paper(
+        key="cheng2025wudi",
+        arxiv="2503.08099",
+        where="the loss, solved by Adam",
+        year=2025,
+        title="Whoever Started the Interference Should End It: Guiding Data-Free Model Merging via "
+        "Task Vectors",
+        authors="Cheng, Runxi and Xiong, Feng and Wei, Yongxian and Zhu, Wanyun and Yuan, Chun",
+        venue="International Conference on Machine Learning",
+    )
     identity_config = {"others": "mean"}
 
     class Config(MergingMethod.Config):

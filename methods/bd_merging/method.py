@@ -110,7 +110,16 @@ class BDMerging(BDRouted):
     """
 
     title = "BD-Merging (reimpl.)"
-    paper = Paper("xie2026bd", "2603.03920", "reconstructed from public notes on it", 2026)
+    paper = Paper(
+        key="xie2026bd",
+        arxiv="2603.03920",
+        where="reconstructed from public notes on it",
+        year=2026,
+        title="{BD-Merging}: Bias-Aware Dynamic Model Merging with Evidence-Guided Contrastive "
+        "Learning",
+        authors="Xie, Yuhan and Lyu, Chen",
+        venue="{IEEE/CVF} Conference on Computer Vision and Pattern Recognition",
+    )
     needs = Needs.IMAGES
     identity_config = {}
 

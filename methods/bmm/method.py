@@ -32,7 +32,14 @@ class BMM(AnchoredMethod):
     """
 
     title = "BMM (reimpl.)"
-    paper = Paper("li2026bayesian", "2605.12843", "reconstructed from public notes on it", 2026)
+    paper = Paper(
+        key="li2026bayesian",
+        arxiv="2605.12843",
+        where="reconstructed from public notes on it",
+        year=2026,
+        title="Bayesian Model Merging",
+        authors="Li, Kaiyang and Han, Shaobo and Su, Qing and Ji, Shihao",
+    )
     identity_config = {"anchor": "ta", "anchor_scale": 1.0, "trials": 0}
     trial_seed_key = "bmm"  # of all its variants: what differs between them is not luck
 

@@ -171,6 +171,7 @@ BREACHES = [
     breach("says_where_it_comes_from", name="mean"),
     breach("says_where_it_comes_from", name="averaged"),
     breach("says_where_it_comes_from", paper=replace(Average.paper, where="")),
+    breach("says_where_it_comes_from", paper=replace(Average.paper, authors="")),
     breach("grid_is_within_the_budget", Config=Big),
     breach("grid_is_within_the_budget", Config=Doubled),
     breach("logits_have_one_column_per_class",
