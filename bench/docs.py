@@ -1,4 +1,4 @@
-"""What is written by the code itself: REFERENCE.md, the tables of the README, its results."""
+"""What is written by the code itself: REFERENCE.md, the README's tables, methods.bib."""
 
 import ast
 import sys
@@ -12,6 +12,7 @@ from bench.cli.list import markdown, methods, published, shifts, suites, tasks
 from bench.cli.options import OUT
 from bench.index import method_order
 from bench.reporting.sweep_index import load_sweep, rows_of
+from methods import METHODS
 from results.render.text import render
 from results.store import Store
 from results.tables.comparison import compare
@@ -87,6 +88,13 @@ def filled(text: str) -> str:
     for name, rows in parts.items():
         text = replaced(text, name, markdown(rows))
     return text
+
+
+def bibliography() -> str:
+    """The text of results/methods.bib: the paper of every method, once."""
+    papers = [METHODS[name].paper for name in method_order()]
+    entries = {paper.key: paper.bibtex for paper in papers if paper.title}
+    return "\n\n".join(entries.values()) + "\n"
 
 
 def columns(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
@@ -167,6 +175,7 @@ def main(words: Sequence[str]) -> None:
         draw(text, OUT, ROOT / "results" / "figures")
     path.write_text(text, encoding="utf-8")
     (ROOT / "REFERENCE.md").write_text(reference(), encoding="utf-8")
+    (ROOT / "results" / "methods.bib").write_text(bibliography(), encoding="utf-8")
 
 
 if __name__ == "__main__":

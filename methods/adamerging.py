@@ -10,19 +10,27 @@ AdaMerging with one coefficient per task: task arithmetic that tunes itself.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from dataclasses import replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.base import METHODS, MergingMethod, Paper
-from methods.common.checkpoints import Checkpoints
-from methods.common.data_access import AdaptationSchedule, DataAccess, Needs
+from methods.base import (
+    METHODS,
+    AdaptationSchedule,
+    Checkpoints,
+    DataAccess,
+    MergingMethod,
+    Needs,
+    Paper,
+    Setting,
+    TensorBuffers,
+    Weights,
+)
 from methods.common.losses import entropy
 from methods.common.vit import PlainOps, ViT, encode, group_of
-from methods.common.weights import TensorBuffers, Weights
 from methods.ties import agreeing, trim
 
 BATCH = 16  # images of a task whose mean entropy is one term of the loss
@@ -165,20 +173,28 @@ class AdaMerging(MergingMethod):
     """
 
     title = "AdaMerging (layer-wise)"
-    paper = Paper("yang2024adamerging", "2310.02575", "Sec. 3.2, layer-wise", 2024)
+    paper = Paper(
+        key="yang2024adamerging",
+        arxiv="2310.02575",
+        where="Sec. 3.2, layer-wise",
+        year=2024,
+        title="{AdaMerging}: Adaptive Model Merging for Multi-Task Learning",
+        authors="Yang, Enneng and Wang, Zhenyi and Shen, Li and Liu, Shiwei and Guo, Guibing and "
+        "Wang, Xingwei and Tao, Dacheng",
+        venue="International Conference on Learning Representations",
+    )
     needs = Needs.IMAGES
     identity_config = {"init": 1.0, "lr": 0.0, "keep": 1.0}
 
-    @dataclass(frozen=True, kw_only=True)
     class Config(MergingMethod.Config):
         """The defaults are those of the authors' code, preset ``original``."""
 
         granularity: Literal["layer", "block", "task"] = "layer"  # what shares a coefficient
-        keep: Annotated[float, "(0, 1]"] = 1.0  # of tau_t, before signs are elected; 1: neither
-        init: Annotated[float, "(-inf, inf)"] = 0.3  # lambda at the start
-        lr: Annotated[float, "[0, inf)"] = 1e-3  # Adam's; betas 0.9 and 0.999
-        steps: Annotated[int, "[1, inf)"] = 500
-        batches: Annotated[int, "[1, inf)"] = 2  # of 16 images, of every task, in a step
+        keep: float = Setting(1.0, above=0, high=1)  # of tau_t, before signs are elected
+        init: float = Setting(0.3)  # lambda at the start
+        lr: float = Setting(1e-3, low=0)  # Adam's; betas 0.9 and 0.999
+        steps: int = Setting(500, low=1)
+        batches: int = Setting(2, low=1)  # of 16 images, of every task, in a step
         clamp: bool = True  # lambda to [0, 1] wherever it is used
 
         presets = {  # images are drawn anew for each step, which FusionBench's do not do
@@ -270,13 +286,12 @@ class AdaMergingPP(AdaMerging):
     """
 
     title = "AdaMerging++"
-    paper = Paper("yang2024adamerging", "2310.02575", "Sec. 3.2, AdaMerging++, layer-wise", 2024)
+    paper = replace(AdaMerging.paper, where="Sec. 3.2, AdaMerging++, layer-wise")
 
-    @dataclass(frozen=True, kw_only=True)
     class Config(AdaMerging.Config):
         """The authors' constants."""
 
-        keep: Annotated[float, "(0, 1]"] = 0.2  # share of each task vector kept, by magnitude
+        keep: float = Setting(0.2, above=0, high=1)  # share of each task vector kept, by magnitude
 
 
 @METHODS.register("adamerging_task")
@@ -284,9 +299,8 @@ class AdaMergingTask(AdaMerging):
     """theta = theta_0 + sum_t lambda_t tau_t, lambda = argmin of the predictions' entropy."""
 
     title = "AdaMerging (task-wise)"
-    paper = Paper("yang2024adamerging", "2310.02575", "Sec. 3.2, task-wise", 2024)
+    paper = replace(AdaMerging.paper, where="Sec. 3.2, task-wise")
 
-    @dataclass(frozen=True, kw_only=True)
     class Config(AdaMerging.Config):
         """The authors' constants."""
 

@@ -1,20 +1,16 @@
 """The control of BMM: the anchor alone, given the same search."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from torch import Tensor
 
-from methods.base import METHODS, NO_PAPER
+from methods.base import METHODS, NO_PAPER, Checkpoints, DataAccess, Weights
 from methods.bmm.base import AnchoredMethod
 from methods.bmm.config import AnchorConfig
 from methods.bmm.inner import modules_of, scaled
-from methods.common.checkpoints import Checkpoints
-from methods.common.data_access import DataAccess
 from methods.common.linear_layers import LinearLayer, with_layers
 from methods.common.regression import MatrixNormalPosterior
 from methods.common.timer import Timer
-from methods.common.weights import Weights
 
 
 @METHODS.register("anchor_scales")
@@ -29,7 +25,6 @@ class AnchorScales(AnchoredMethod):
     identity_config = {"anchor": "ta", "anchor_scale": 1.0, "trials": 0}
     trial_seed_key = "anchor_scales"
 
-    @dataclass(frozen=True, kw_only=True)
     class Config(AnchorConfig):
         """An anchor and a search."""
 

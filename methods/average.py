@@ -1,8 +1,6 @@
 """Averaging the weights: the baseline that every other method has to beat."""
 
-from methods.base import METHODS, MergingMethod, Paper
-from methods.common.checkpoints import Checkpoints
-from methods.common.weights import Weights, total
+from methods.base import METHODS, Checkpoints, MergingMethod, Paper, Weights, total
 
 
 @METHODS.register("average")
@@ -10,7 +8,21 @@ class Average(MergingMethod):
     """theta = (1/K) sum_t theta_t."""
 
     title = "Average"
-    paper = Paper("wortsman2022soups", "2203.05482", "Sec. 2, uniform soup", 2022)
+    paper = Paper(
+        key="wortsman2022soups",
+        arxiv="2203.05482",
+        where="Sec. 2, uniform soup",
+        year=2022,
+        title="Model soups: averaging weights of multiple fine-tuned models improves accuracy "
+        "without increasing inference time",
+        authors="Wortsman, Mitchell and Ilharco, Gabriel and Gadre, Samir Yitzhak and Roelofs, "
+        "Rebecca and Gontijo-Lopes, Raphael and Morcos, Ari S. and Namkoong, Hongseok and "
+        "Farhadi, Ali and Carmon, Yair and Kornblith, Simon and Schmidt, Ludwig",
+        venue="International Conference on Machine Learning",
+        series="Proceedings of Machine Learning Research",
+        volume=162,
+        pages="23965--23998",
+    )
     identity_config = {}
 
     def merge(self, ckpts: Checkpoints) -> Weights:

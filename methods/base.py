@@ -13,24 +13,53 @@ from torch.nn import functional as F
 
 from mergeshift import Registry, UserError, seed_of
 from methods.common.checkpoints import Checkpoints
-from methods.common.config import BaseConfig
+from methods.common.config import BaseConfig, Setting
 from methods.common.data_access import AdaptationSchedule, CheckedDataAccess, DataAccess, Needs
 from methods.common.timer import CPU
 from methods.common.vit import ViT, encode_plain
-from methods.common.weights import TensorBuffers, Weights
+from methods.common.weights import TensorBuffers, Weights, median, total
+
+__all__ = [  # what a method's file needs: one import
+    "METHODS", "NO_PAPER", "AdaptationSchedule", "Checkpoints", "DataAccess", "MergingMethod",
+    "Needs", "Paper", "Setting", "TensorBuffers", "Weights", "median", "total",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Paper:
-    """Where a method comes from."""
+    """Where a method comes from. ``python -m bench.docs`` makes ``results/methods.bib`` of it."""
 
-    cite: str  # BibTeX key, used by the LaTeX tables
+    key: str  # of its BibTeX entry, as LaTeX tables cite it
     arxiv: str  # arXiv id
     where: str  # the section, equation or algorithm that merge() implements
     year: int
+    title: str = ""  # as in BibTeX: {braces} keep capitals
+    authors: str = ""  # as in BibTeX, "Yadav, Prateek and Tam, Derek"
+    venue: str = ""  # the conference; none: it is on arXiv alone
+    series: str = ""
+    volume: int = 0
+    pages: str = ""  # "7093--7115"
+
+    @property
+    def bibtex(self) -> str:
+        """Its BibTeX entry."""
+        facts = {
+            "title": self.title,
+            "author": self.authors,
+            "booktitle": self.venue,
+            "series": self.series,
+            "volume": self.volume,
+            "pages": self.pages,
+            "year": self.year,
+            "eprint": self.arxiv,
+            "archiveprefix": "arXiv",
+        }
+        lines = [f"  {name} = {{{fact}}}," for name, fact in facts.items() if fact]
+        kind = "inproceedings" if self.venue else "misc"
+        return "\n".join([f"@{kind}{{{self.key},", *lines, "}"])
 
 
-NO_PAPER = Paper("", "", "a reference point", 0)
+NO_PAPER = Paper(key="", arxiv="", where="a reference point", year=0)
 
 
 class Methods(Registry[type["MergingMethod"]]):
@@ -59,7 +88,6 @@ class MergingMethod(LightningModule, ABC):
     it is saved when learning has ended, and a method that is built with it need not learn again.
     """
 
-    @dataclass(frozen=True, kw_only=True)
     class Config(BaseConfig):
         """No settings."""
 

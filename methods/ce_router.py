@@ -1,13 +1,8 @@
 """Each image by experts weighed by a classifier of tasks."""
 
-from dataclasses import dataclass
-from typing import Annotated
-
 from torch import nn
 
-from methods.base import METHODS, NO_PAPER
-from methods.common.checkpoints import Checkpoints
-from methods.common.data_access import DataAccess, Needs
+from methods.base import METHODS, NO_PAPER, Checkpoints, DataAccess, Needs, Setting
 from methods.routing.method import RoutedMethod
 from methods.routing.routers import Classifier, Schedule, examples, plain_mlp, train
 
@@ -25,13 +20,12 @@ class CERouter(RoutedMethod):
     identity_config = {}
     learned: Classifier
 
-    @dataclass(frozen=True, kw_only=True)
     class Config(RoutedMethod.Config):
         """Constants of our own."""
 
-        lr: Annotated[float, "(0, inf)"] = 1e-3  # AdamW, falls to zero [R]
-        batch: Annotated[int, "[1, inf)"] = 128  # images of all tasks [R]
-        epochs: Annotated[int, "[1, inf)"] = 20  # the last one stays [R]
+        lr: float = Setting(1e-3, above=0)  # AdamW, falls to zero [R]
+        batch: int = Setting(128, low=1)  # images of all tasks [R]
+        epochs: int = Setting(20, low=1)  # the last one stays [R]
 
     def new_router(self) -> nn.Module:
         return plain_mlp(self.vit.output_dim, len(self.order))

@@ -2,9 +2,7 @@
 
 from torch import nn
 
-from methods.base import METHODS, NO_PAPER
-from methods.common.checkpoints import Checkpoints
-from methods.common.data_access import DataAccess, Needs
+from methods.base import METHODS, NO_PAPER, Checkpoints, DataAccess, Needs
 from methods.routing.method import RoutedMethod
 from methods.routing.routers import Centroids
 

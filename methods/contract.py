@@ -136,14 +136,15 @@ def of_weights(ckpts: Checkpoints, weights: Weights) -> dict[str, Tensor]:
 def check_says_where_it_comes_from(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
     """The formula in the docstring, a title, a paper and the place in it; named as its file."""
     assert "=" in (cls.__doc__ or ""), f"{cls.__name__}: the docstring's first line is the formula"
-    package, _, entry = cls.__module__.partition(".")
-    file = entry.split(".")[0]
-    assert package != "methods" or cls.name.startswith(file), (
-        f"{cls.name} lies in {file}: its name has to begin with the file's"
+    package, _, module = cls.__module__.partition(".")
+    file = module.split(".")[0]
+    assert package != "methods" or f"{cls.name}_".startswith(f"{file}_"), (
+        f"{cls.name} lies in {file}: its name is {file}, or begins with {file}_"
     )
     assert cls.title
     paper = cls.paper
-    assert paper == NO_PAPER or all((paper.cite, paper.arxiv, paper.where, paper.year)), paper
+    facts = (paper.key, paper.arxiv, paper.where, paper.year, paper.title, paper.authors)
+    assert paper == NO_PAPER or all(facts), f"a fact of its paper is missing: {paper}"
 
 
 def check_settings_have_defaults_and_are_frozen(

@@ -1,14 +1,11 @@
 """Each image by experts weighed so that the answers are sure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
-from methods.base import METHODS, NO_PAPER
-from methods.common.data_access import AdaptationSchedule, Needs
+from methods.base import METHODS, NO_PAPER, AdaptationSchedule, Needs, Setting
 from methods.common.losses import entropy
 from methods.routing.method import RoutedMethod
 from methods.routing.routers import Classifier, plain_mlp
@@ -27,13 +24,12 @@ class EntropyRouter(RoutedMethod):
     identity_config = {}
     learned: Classifier
 
-    @dataclass(frozen=True, kw_only=True)
     class Config(RoutedMethod.Config):
         """Constants of our own."""
 
-        lr: Annotated[float, "(0, inf)"] = 1e-3  # Adam [R]
-        steps: Annotated[int, "[1, inf)"] = 200  # [R]
-        batch: Annotated[int, "[1, inf)"] = 8  # images of every task, a step [R]
+        lr: float = Setting(1e-3, above=0)  # Adam [R]
+        steps: int = Setting(200, low=1)  # [R]
+        batch: int = Setting(8, low=1)  # images of every task, a step [R]
 
     @property
     def adaptation(self) -> AdaptationSchedule:

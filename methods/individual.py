@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping
 
-from methods.base import METHODS, NO_PAPER, MergingMethod
-from methods.common.checkpoints import Checkpoints
-from methods.common.weights import Weights
+from methods.base import METHODS, NO_PAPER, Checkpoints, MergingMethod, Weights
 
 
 @METHODS.register("individual")

@@ -1,17 +1,14 @@
 """Every expert answers, and the answers are averaged."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.base import METHODS, NO_PAPER, MergingMethod
-from methods.common.checkpoints import Checkpoints
+from methods.base import METHODS, NO_PAPER, Checkpoints, MergingMethod, Weights
 from methods.common.vit import encode_plain
-from methods.common.weights import Weights
 
 
 @METHODS.register("logit_ensemble")
@@ -26,7 +23,6 @@ class LogitEnsemble(MergingMethod):
     stores = "one model per task"
     identity_config = {}
 
-    @dataclass(frozen=True, kw_only=True)
     class Config(MergingMethod.Config):
         """What is averaged."""
 

@@ -1,7 +1,5 @@
 """The true task's knowledge for every image: what a perfect router would do."""
 
-from dataclasses import dataclass
-
 from torch import Tensor
 
 from methods.base import METHODS, NO_PAPER
@@ -18,7 +16,6 @@ class OracleRouter(RoutedMethod):
     knows_task = True
     router_encoder_weights = "anchor"  # it does not look: theta_0 need not be kept for it
 
-    @dataclass(frozen=True, kw_only=True)
     class Config(RoutedMethod.Config):
         """What is mixed."""
 

@@ -1,19 +1,25 @@
 """RegMean: weights whose outputs are nearest to those of every expert on its own inputs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from mergeshift import UserError
-from methods.base import METHODS, MergingMethod, Paper
-from methods.common.checkpoints import Checkpoints
-from methods.common.data_access import DataAccess, Needs
+from methods.base import (
+    METHODS,
+    Checkpoints,
+    DataAccess,
+    MergingMethod,
+    Needs,
+    Paper,
+    Setting,
+    TensorBuffers,
+    Weights,
+    total,
+)
 from methods.common.linear_layers import LinearLayer, modules_of, with_layers
 from methods.common.regression import SufficientStatistics, image_grams
-from methods.common.weights import TensorBuffers, Weights, total
 
 NOISE = torch.finfo(torch.float32).eps  # of the products that Grams are added up from
 
@@ -29,19 +35,27 @@ class RegMean(MergingMethod):
     """
 
     title = "RegMean"
-    paper = Paper("jin2023regmean", "2212.09849", "RegMean, for transformers", 2023)
+    paper = Paper(
+        key="jin2023regmean",
+        arxiv="2212.09849",
+        where="RegMean, for transformers",
+        year=2023,
+        title="Dataless Knowledge Fusion by Merging Weights of Language Models",
+        authors="Jin, Xisen and Ren, Xiang and Preotiuc-Pietro, Daniel and Cheng, Pengxiang",
+        venue="International Conference on Learning Representations",
+    )
     needs = Needs.IMAGES
     identity_config = {}
     learned: TensorBuffers  # the merged matrices
 
-    @dataclass(frozen=True, kw_only=True)
     class Config(MergingMethod.Config):
         """The defaults are FusionBench's for CLIP."""
 
-        images: Annotated[int, "[1, inf)"] = 256  # of each task, at most
-        off_diagonal: Annotated[float, "[0, 1]"] = 0.95  # what is off the diagonal, times this
-
-        grid = {"off_diagonal": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 1.0)}
+        images: int = Setting(256, low=1)  # of each task, at most
+        off_diagonal: float = Setting(  # what is off the diagonal, times this
+            0.95, low=0, high=1,
+            grid=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 1.0),
+        )  # fmt: skip
 
     @property
     def num_stored(self) -> int:

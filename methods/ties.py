@@ -1,15 +1,12 @@
 """TIES-Merging: trim, elect a sign, merge what agrees with it."""
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from methods.base import METHODS, MergingMethod, Paper
-from methods.common.checkpoints import Checkpoints
-from methods.common.weights import Weights, total
+from methods.base import METHODS, Checkpoints, MergingMethod, Paper, Setting, Weights, total
 
 
 @METHODS.register("ties")
@@ -17,23 +14,33 @@ class Ties(MergingMethod):
     """theta = theta_0 + scale * ties(tau_1 .. tau_K)."""
 
     title = "TIES"
-    paper = Paper("yadav2023ties", "2306.01708", "Algorithm 1", 2023)
+    paper = Paper(
+        key="yadav2023ties",
+        arxiv="2306.01708",
+        where="Algorithm 1",
+        year=2023,
+        title="{TIES}-Merging: Resolving Interference When Merging Models",
+        authors="Yadav, Prateek and Tam, Derek and Choshen, Leshem and Raffel, Colin and Bansal, "
+        "Mohit",
+        venue="Advances in Neural Information Processing Systems",
+        volume=36,
+        pages="7093--7115",
+    )
     identity_config = {"keep": 1.0, "scale": 1.0}
 
-    @dataclass(frozen=True, kw_only=True)
     class Config(MergingMethod.Config):
         """The paper's are ``mean`` at a scale near 1; FusionBench's ``sum`` at 0.3."""
 
-        keep: Annotated[float, "(0, 1]"] = 0.2  # share of each task vector kept, by magnitude
-        merge: Literal["mean", "sum"] = "mean"  # of the entries that agree with the elected sign
-        scale: Annotated[float, "[0, inf)"] = 1.0  # lambda
+        keep: float = Setting(  # share of each task vector that is kept, by magnitude
+            0.2, above=0, high=1, grid=(0.2, 0.5)
+        )
+        merge: Literal["mean", "sum"] = Setting(  # of the entries that have the elected sign
+            "mean", grid=("mean", "sum")
+        )
+        scale: float = Setting(  # lambda
+            1.0, low=0, grid=(0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5)
+        )
         zero_sign: Literal["zero", "majority"] = "zero"  # where the kept entries cancel exactly
-
-        grid = {
-            "keep": (0.2, 0.5),
-            "merge": ("mean", "sum"),
-            "scale": (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5),
-        }
 
     def merge(self, ckpts: Checkpoints) -> Weights:
         trimmed = [trim(tau, self.cfg.keep) for tau in ckpts.task_vectors]

@@ -1,17 +1,16 @@
 """TSV-Merging: keep each task's top singular vectors, and make those of all tasks orthogonal."""
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from methods.base import METHODS, MergingMethod, Paper
-from methods.common.checkpoints import Checkpoints
+from methods.base import METHODS, Checkpoints, MergingMethod, Paper, Setting, Weights, total
 from methods.common.linear_layers import linear_layers, merge_matrices
-from methods.common.weights import Weights, total
 
 NULL = 1e-6  # a singular value below this share of the largest is float32's round-off
+
+SCALES = (0.02, 0.05, *(i / 10 for i in range(1, 31)))  # the authors' grid, and two below it
 
 
 @METHODS.register("tsv")
@@ -25,19 +24,25 @@ class TSV(MergingMethod):
     """
 
     title = "TSV-M"
-    paper = Paper("gargiulo2025tsv", "2412.00081", "TSV-Merge", 2025)
+    paper = Paper(
+        key="gargiulo2025tsv",
+        arxiv="2412.00081",
+        where="TSV-Merge",
+        year=2025,
+        title="Task Singular Vectors: Reducing Task Interference in Model Merging",
+        authors="Gargiulo, Antonio Andrea and Crisostomi, Donato and Bucarelli, Maria Sofia and "
+        r"Scardapane, Simone and Silvestri, Fabrizio and Rodol{\`a}, Emanuele",
+        venue="{IEEE/CVF} Conference on Computer Vision and Pattern Recognition",
+    )
     identity_config = {"scale": 1.0}
 
-    @dataclass(frozen=True, kw_only=True)
     class Config(MergingMethod.Config):
         """The defaults are those of the authors' code, which searches the scale."""
 
-        scale: Annotated[float, "[0, inf)"] = 1.0  # alpha
+        scale: float = Setting(1.0, low=0, grid=SCALES)  # alpha
         in_proj: Literal["fused", "split"] = "fused"  # q, k and v: one matrix, or three
         matrices: Literal["blocks", "all"] = "all"  # the linear weights of the residual blocks, or
         # every tensor of two axes; in a model with other names than open_clip's always all
-
-        grid = {"scale": (0.02, 0.05, *(i / 10 for i in range(1, 31)))}  # the authors', and two
 
     def merge(self, ckpts: Checkpoints) -> Weights:
         mean = self.cfg.scale / len(ckpts.experts) * total(ckpts.task_vectors)

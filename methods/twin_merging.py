@@ -1,15 +1,12 @@
 """Twin-Merging: a shared expert, and each task's own knowledge added image by image."""
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from mergeshift import UserError
-from methods.base import METHODS, Paper
-from methods.common.checkpoints import Checkpoints
-from methods.common.data_access import DataAccess, Needs
+from methods.base import METHODS, Checkpoints, DataAccess, Needs, Paper, Setting
 from methods.common.vit import PlainOps, tokens
 from methods.routing.method import RoutedMethod
 from methods.routing.routers import (
@@ -35,21 +32,30 @@ class TwinMerging(RoutedMethod):
     """
 
     title = "Twin-Merging"
-    paper = Paper("lu2024twin", "2406.15479", "Sec. 3.3, Twin Merging", 2024)
+    paper = Paper(
+        key="lu2024twin",
+        arxiv="2406.15479",
+        where="Sec. 3.3, Twin Merging",
+        year=2024,
+        title="Twin-Merging: Dynamic Integration of Modular Expertise in Model Merging",
+        authors="Lu, Zhenyi and Fan, Chenghao and Wei, Wei and Qu, Xiaoye and Chen, Dangyang and "
+        "Cheng, Yu",
+        venue="Advances in Neural Information Processing Systems",
+        volume=37,
+    )
     router_encoder_weights = "anchor"
     identity_config = {"knowledge": "dense"}
     learned: Classifier
 
-    @dataclass(frozen=True, kw_only=True)
     class Config(RoutedMethod.Config):
         """The released code's, but for what looks at the test images or at the true task."""
 
         anchor: Literal["pretrained", "shared"] = "shared"
         knowledge: Literal["dense", "svd", "magnitude"] = "svd"
         feature: Literal["pooled", "tokens"] = "pooled"  # features, or the mean over tokens [R]
-        lr: Annotated[float, "(0, inf)"] = 5e-4  # AdamW, falls to zero
-        batch: Annotated[int, "[2, inf)"] = 1024  # images of all tasks
-        epochs: Annotated[int, "[1, inf)"] = 50
+        lr: float = Setting(5e-4, above=0)  # AdamW, falls to zero
+        batch: int = Setting(1024, low=2)  # images of all tasks
+        epochs: int = Setting(50, low=1)
         select_on: Literal["held_out", "test"] = "held_out"  # what the best epoch is the best on
 
         presets = {"released": {"others": "task", "select_on": "test"}}

@@ -1,15 +1,14 @@
 """WUDI-Merging: a merged task vector that interferes least with what each task's own sees."""
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from methods.base import METHODS, MergingMethod, Paper
-from methods.common.checkpoints import Checkpoints
+from methods.base import METHODS, Checkpoints, MergingMethod, Paper, Setting, Weights, total
 from methods.common.linear_layers import linear_layers, merge_matrices
-from methods.common.weights import Weights, total
+
+SCALES = (*(i / 20 for i in range(1, 22)), *(i / 10 for i in range(11, 22)))  # to 1.05; to 2.1
 
 
 @METHODS.register("wudi")
@@ -23,24 +22,31 @@ class WUDI(MergingMethod):
     """
 
     title = "WUDI"
-    paper = Paper("cheng2025wudi", "2503.08099", "the loss, solved by Adam", 2025)
+    paper = Paper(
+        key="cheng2025wudi",
+        arxiv="2503.08099",
+        where="the loss, solved by Adam",
+        year=2025,
+        title="Whoever Started the Interference Should End It: Guiding Data-Free Model Merging via "
+        "Task Vectors",
+        authors="Cheng, Runxi and Xiong, Feng and Wei, Yongxian and Zhu, Wanyun and Yuan, Chun",
+        venue="International Conference on Machine Learning",
+    )
     identity_config = {"others": "mean"}
 
-    @dataclass(frozen=True, kw_only=True)
     class Config(MergingMethod.Config):
         """The defaults are those of the authors' code, but for the relative step."""
 
-        scale: Annotated[float, "[0, inf)"] = 1.0  # the authors have none [R: for its grid]
+        scale: float = Setting(1.0, low=0, grid=SCALES)  # the authors have none [R: for its grid]
         step_size: Literal["published", "relative"] = "relative"  # [R]
-        lr: Annotated[float, "(0, inf)"] = 1e-5  # Adam's, published; betas 0.9 and 0.999
-        lr_rel: Annotated[float, "(0, inf)"] = 0.013  # relative [R]
-        steps: Annotated[int, "[0, inf)"] = 300
+        lr: float = Setting(1e-5, above=0)  # Adam's, published; betas 0.9 and 0.999
+        lr_rel: float = Setting(0.013, above=0)  # relative [R]
+        steps: int = Setting(300, low=0)
         in_proj: Literal["fused", "split"] = "fused"  # q, k and v: one matrix, or three
         matrices: Literal["blocks", "all"] = "blocks"  # the linear weights of the residual blocks,
         # or every tensor of two axes; in a model with other names than open_clip's always all
         others: Literal["pretrained", "mean"] = "pretrained"  # tensors that are no such matrices
 
-        grid = {"scale": (*(i / 20 for i in range(1, 22)), *(i / 10 for i in range(11, 22)))}
         presets = {
             "published": {"step_size": "published"},
             "fusionbench": {

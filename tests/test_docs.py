@@ -1,15 +1,20 @@
 """What the README and REFERENCE.md say of the code is what the code says."""
 
+from dataclasses import replace
+
 import pytest
 
 from bench import docs
-from bench.docs import ROOT, filled, reference
+from bench.docs import ROOT, bibliography, filled, reference
 from bench.index import method_order
 from bench.reporting.sweep_index import load_sweep, rows_of
 from bench.sweeps import SWEEPS
 from corruptions import base
 from mergeshift import UserError
+from methods import METHODS
+from methods.base import NO_PAPER
 from results import schema
+from results.latex.bibliography import entries, typeset
 from results.render.text import render
 from results.tables.comparison import compare
 
@@ -19,6 +24,19 @@ def test_generated_pages_are_up_to_date():
     assert filled(text) == text, "run `python -m bench.docs`"
     text = (ROOT / "REFERENCE.md").read_text(encoding="utf-8")
     assert reference() == text, "run `python -m bench.docs`"
+
+
+def test_every_paper_has_its_entry_in_the_bibliography():
+    text = (ROOT / "results" / "methods.bib").read_text(encoding="utf-8")
+    assert bibliography() == text, "run `python -m bench.docs`"
+    papers = {cls.paper.key: cls.paper for cls in METHODS.values() if cls.paper != NO_PAPER}
+    assert entries().keys() == papers.keys()
+    for cls in METHODS.values():
+        paper = replace(papers.get(cls.paper.key, NO_PAPER), where=cls.paper.where)
+        assert paper == cls.paper, "two methods of one paper differ in its facts"
+    for key, paper in papers.items():
+        assert entries()[key] == paper.bibtex
+        assert f"arXiv:{paper.arxiv}." in typeset(key)
 
 
 def test_readme_names_the_two_commands():

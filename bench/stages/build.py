@@ -57,7 +57,6 @@ class ImportedWeights(MergingMethod):
     paper = NO_PAPER
     stores = "one model"
 
-    @dataclass(frozen=True, kw_only=True)
     class Config(MergingMethod.Config):
         """Which weights."""
 

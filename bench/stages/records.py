@@ -84,7 +84,7 @@ def facts_of(run: Run, config: str, method: MergingMethod) -> dict[str, Any]:
         "encoder": run.encoder,
         "method": run.method,
         "title": run.method if run.weights else method.title,
-        "cite": method.paper.cite,
+        "cite": method.paper.key,
         "config": config,
         "tuned": run.tuned,
         "needs": str(method.needs) if method.needs else "nothing",

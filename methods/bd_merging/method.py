@@ -8,14 +8,13 @@ BD-Merging with one weight per task and image.
 import warnings
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.base import METHODS, Paper
+from methods.base import METHODS, AdaptationSchedule, Checkpoints, DataAccess, Needs, Paper
 from methods.bd_merging.config import BDConfig
 from methods.bd_merging.discrepancy import mean_over
 from methods.bd_merging.router import (
@@ -34,8 +33,6 @@ from methods.bd_merging.training import (
     router_loss,
     summarise_router,
 )
-from methods.common.checkpoints import Checkpoints
-from methods.common.data_access import AdaptationSchedule, DataAccess, Needs
 from methods.common.losses import entropy
 from methods.common.vit import num_groups
 from methods.routing.method import NULL, RoutedMethod
@@ -113,11 +110,19 @@ class BDMerging(BDRouted):
     """
 
     title = "BD-Merging (reimpl.)"
-    paper = Paper("xie2026bd", "2603.03920", "reconstructed from public notes on it", 2026)
+    paper = Paper(
+        key="xie2026bd",
+        arxiv="2603.03920",
+        where="reconstructed from public notes on it",
+        year=2026,
+        title="{BD-Merging}: Bias-Aware Dynamic Model Merging with Evidence-Guided Contrastive "
+        "Learning",
+        authors="Xie, Yuhan and Lyu, Chen",
+        venue="{IEEE/CVF} Conference on Computer Vision and Pattern Recognition",
+    )
     needs = Needs.IMAGES
     identity_config = {}
 
-    @dataclass(frozen=True, kw_only=True)
     class Config(BDConfig):
         """Weights for each group of layers."""
 
@@ -181,7 +186,6 @@ class BDMergingTask(BDMerging):
 
     title = "BD-Merging, task-wise (reimpl.)"
 
-    @dataclass(frozen=True, kw_only=True)
     class Config(BDMerging.Config):
         """Weights for all layers at once."""
 

@@ -6,23 +6,19 @@ BMM for few calibration images: Grams of inputs and of task vectors, mixed.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
 from torch import Tensor, float32
 
 from mergeshift import UserError
-from methods.base import METHODS, Paper
+from methods.base import METHODS, Checkpoints, DataAccess, Needs, Paper, Weights
 from methods.bmm.base import AnchoredMethod
 from methods.bmm.config import BMMConfig
 from methods.bmm.inner import data_sums, solved_once, vector_sums
-from methods.common.checkpoints import Checkpoints
-from methods.common.data_access import DataAccess, Needs
 from methods.common.linear_layers import LinearLayer
 from methods.common.regression import EXACT, ROUNDED, MatrixNormalPosterior
 from methods.common.timer import Timer
-from methods.common.weights import Weights
 
 
 @METHODS.register("bmm")
@@ -36,11 +32,17 @@ class BMM(AnchoredMethod):
     """
 
     title = "BMM (reimpl.)"
-    paper = Paper("li2026bayesian", "2605.12843", "reconstructed from public notes on it", 2026)
+    paper = Paper(
+        key="li2026bayesian",
+        arxiv="2605.12843",
+        where="reconstructed from public notes on it",
+        year=2026,
+        title="Bayesian Model Merging",
+        authors="Li, Kaiyang and Han, Shaobo and Su, Qing and Ji, Shihao",
+    )
     identity_config = {"anchor": "ta", "anchor_scale": 1.0, "trials": 0}
     trial_seed_key = "bmm"  # of all its variants: what differs between them is not luck
 
-    @dataclass(frozen=True, kw_only=True)
     class Config(BMMConfig):
         """Grams of inputs."""
 
@@ -92,7 +94,6 @@ class BMMDataFree(BMM):
     title = "BMM, data-free (reimpl.)"
     version = 2  # trials drawn as those of bmm
 
-    @dataclass(frozen=True, kw_only=True)
     class Config(BMMConfig):
         """Grams of task vectors."""
 
@@ -106,7 +107,6 @@ class BMMHybrid(BMM):
     title = "BMM, hybrid (reimpl.)"
     version = 2  # trials drawn as those of bmm
 
-    @dataclass(frozen=True, kw_only=True)
     class Config(BMMConfig):
         """Grams of both."""
 

@@ -4,26 +4,21 @@ BMM that keeps its doubt: weights drawn from the posterior, and their answers av
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from mergeshift import UserError
-from methods.base import METHODS
+from methods.base import METHODS, Checkpoints, Needs, Setting, Weights
 from methods.bmm.base import write, zeros
 from methods.bmm.config import BMMConfig
 from methods.bmm.inner import Hyperparameters, MergedModels, SolvedLayer, modules_of
 from methods.bmm.method import BMM
 from methods.bmm.outer import Validation, mean_log_prob
-from methods.common.checkpoints import Checkpoints
-from methods.common.data_access import Needs
 from methods.common.linear_layers import LinearLayer, with_layers
 from methods.common.vit import encode_plain
-from methods.common.weights import Weights
 
 
 def roots_of(family: MergedModels, constants: Hyperparameters) -> dict[str, Tensor]:
@@ -92,12 +87,11 @@ class BMMSampled(BMM):
     version = 2  # trials drawn as those of bmm
     identity_config = {**BMM.identity_config, "kappa": 1e-9}
 
-    @dataclass(frozen=True, kw_only=True)
     class Config(BMMConfig):
         """Grams of inputs, and the samples."""
 
-        samples: Annotated[int, "[1, inf)"] = 10  # 10 to 20 [R]
-        kappa: Annotated[float, "[0, inf)"] = 0.0  # size of the noise; 0: the one of KAPPAS with
+        samples: int = Setting(10, low=1)  # 10 to 20 [R]
+        kappa: float = Setting(0.0, low=0)  # size of the noise; 0: the one of KAPPAS with
         # the least negative log-likelihood of validation labels [R]
 
     cfg: Config

@@ -1,33 +1,113 @@
 """Settings of a method: typed, checked, and declared together with their search grid."""
 
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from itertools import product
-from typing import Any, ClassVar, Literal, Self, get_args, get_origin
+from math import inf
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    NamedTuple,
+    Self,
+    dataclass_transform,
+    get_args,
+    get_origin,
+)
 
 from mergeshift import UserError
 
 TUNING_BUDGET = 32  # validation passes, the same for every method
 
 
+class Interval(NamedTuple):
+    """From ``low`` to ``high``; an end that is open does not belong to it.
+
+    >>> str(Interval(0, 1, low_is_open=True)), str(Interval(0))
+    ('(0, 1]', '[0, inf)')
+    >>> [x in Interval(0, 1, low_is_open=True) for x in (0, 1, float("nan"))]
+    [False, True, False]
+    """
+
+    low: float = -inf
+    high: float = inf
+    low_is_open: bool = False
+    high_is_open: bool = False
+
+    def __contains__(self, value: object) -> bool:
+        assert isinstance(value, int | float)
+        above = value > self.low if self.low_is_open else value >= self.low
+        below = value < self.high if self.high_is_open else value <= self.high
+        return above and below and abs(value) < inf
+
+    def __str__(self) -> str:
+        """As mathematicians write it."""
+        left = "(" if self.low_is_open or self.low == -inf else "["
+        right = ")" if self.high_is_open or self.high == inf else "]"
+        return f"{left}{self.low:g}, {self.high:g}{right}"
+
+
+def Setting(  # noqa: N802 (it stands where a value stands, as ``dataclasses.field`` does)
+    default: Any,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    grid: Sequence[Any] = (),
+) -> Any:
+    """A field of a ``Config``: its default, the bounds of a number, and what is tried on val.
+
+    ``share: float = Setting(0.2, above=0, high=1, grid=(0.2, 0.5))`` is a number in (0, 1]. A
+    number without a bound on one side, or on both, has to be finite.
+
+    Args:
+        default: the value where none is set.
+        low: the least value that is allowed.
+        high: the greatest.
+        above: in place of ``low``: greater than this.
+        below: in place of ``high``: less than this.
+        grid: the values that are tried on validation data, in this order; none: it is not tuned.
+    """
+    assert low is None or above is None, "give low, or above"
+    assert high is None or below is None, "give high, or below"
+    interval = Interval(
+        next((x for x in (low, above) if x is not None), -inf),
+        next((x for x in (high, below) if x is not None), inf),
+        above is not None,
+        below is not None,
+    )
+    return field(default=default, metadata={"interval": interval, "grid": tuple(grid)})
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Setting,))
 @dataclass(frozen=True, kw_only=True)
 class BaseConfig:
     """Settings of a method: frozen, with a default for each, and checked when made.
 
-    A field's annotation says what is allowed: ``int``, ``float``, ``bool``, ``str``,
-    ``Literal["mean", "sum"]``, or a number in an interval, ``Annotated[float, "(0, 1]"]``.
+    A subclass lists them as fields, and becomes a dataclass without a decorator. A field's
+    annotation says what is allowed: ``int``, ``float``, ``bool``, ``str`` or
+    ``Literal["mean", "sum"]``; :func:`Setting` adds bounds and a grid.
     """
 
     method: ClassVar[str] = "method"  # its registry name, for messages; set by registration
     grid: ClassVar[Mapping[str, Sequence[Any]]] = {}  # field -> values to try on validation data
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # name -> fields; ``preset=NAME``
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "grid" in vars(cls):
+            raise TypeError(f"{cls.__qualname__}: give the grid to its field, Setting(..., grid=)")
+        dataclass(frozen=True, kw_only=True)(cls)
+        cls.grid = {f.name: f.metadata["grid"] for f in fields(cls) if f.metadata.get("grid")}
+
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = checked(getattr(self, field.name), field.type, f"{self.method}.{field.name}")
-            object.__setattr__(self, field.name, value)
+        for own in fields(self):
+            value = getattr(self, own.name)
+            interval = own.metadata.get("interval")
+            value = checked(value, own.type, interval, f"{self.method}.{own.name}")
+            object.__setattr__(self, own.name, value)
 
     @classmethod
     def parse(cls, pairs: Sequence[str]) -> Self:
@@ -54,7 +134,7 @@ class BaseConfig:
             UserError: an unknown key or preset, or a value out of range.
         """
         settings = cls.expand(settings)
-        known = {field.name: field.type for field in fields(cls)}
+        known = {own.name: own.type for own in fields(cls)}
         for key in settings:
             if key not in known:
                 close = get_close_matches(key, known, n=1)
@@ -92,57 +172,35 @@ class BaseConfig:
 
 def read(value: Any, kind: Any) -> Any:
     """What a text stands for as a ``kind``; any other value, and a text that fails, as it is."""
-    plain, _ = parts_of(kind)
     if not isinstance(value, str):
         return value
-    if plain is bool:
+    if kind is bool:
         return {"true": True, "false": False}.get(value.lower(), value)
-    if plain in (int, float):
+    if kind in (int, float):
         try:
-            return plain(value)
+            return kind(value)
         except ValueError:
             return value  # refused by checked(), which knows the field's name
     return value
 
 
-def checked(value: Any, kind: Any, name: str) -> Any:
+def checked(value: Any, kind: Any, interval: Interval | None, name: str) -> Any:
     """``value`` if it is a ``kind``; an int becomes a float where one is wanted.
 
     Raises:
-        UserError: it is not.
+        UserError: it is not, or it is a number outside of the interval.
     """
-    plain, interval = parts_of(kind)
-    if plain is float and type(value) is int:
+    if kind is float and type(value) is int:
         value = float(value)
-    if get_origin(plain) is Literal:
-        good, wanted = value in get_args(plain), f"one of {', '.join(map(str, get_args(plain)))}"
+    if get_origin(kind) is Literal:
+        good, wanted = value in get_args(kind), f"one of {', '.join(map(str, get_args(kind)))}"
     else:
-        good, wanted = type(value) is plain, NAMES[plain]
-    if interval:
-        good, wanted = good and inside(value, interval), f"{wanted} in {interval}"
+        good, wanted = type(value) is kind, NAMES[kind]
+    if interval and kind in (int, float):
+        good, wanted = good and value in interval, f"{wanted} in {interval}"
     if not good:
         raise UserError(f"{name} must be {wanted}; got {value!r}")
     return value
 
 
 NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-
-
-def parts_of(kind: Any) -> tuple[Any, str]:
-    """``Annotated[float, "(0, 1]"]`` -> ``float, "(0, 1]"``; any other -> itself and nothing."""
-    interval = getattr(kind, "__metadata__", ("",))[0]
-    return (get_args(kind)[0], interval) if interval else (kind, "")
-
-
-def inside(value: float, interval: str) -> bool:
-    """Whether a number lies in an interval as mathematicians write it.
-
-    >>> inside(1, "(0, 1]"), inside(0, "(0, 1]"), inside(float("nan"), "[0, inf)")
-    (True, False, False)
-    """
-    match = re.fullmatch(r"([(\[])(\S+), (\S+)([)\]])", interval)
-    assert match, f"not an interval: {interval}"
-    left, low, high, right = match.groups()
-    above = value > float(low) if left == "(" else value >= float(low)
-    below = value < float(high) if right == ")" else value <= float(high)
-    return above and below

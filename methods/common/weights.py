@@ -251,6 +251,22 @@ def total(weights: Sequence[Weights]) -> Weights:
     return Weights.lazy({name: first.shape(name) for name in first}, read)
 
 
+def median(weights: Sequence[Weights]) -> Weights:
+    """Entry by entry; the mean of the two in the middle, where their number is even.
+
+    >>> few = [Weights({"w": torch.tensor([x])}) for x in (1.0, 5.0, 2.0, 9.0)]
+    >>> median(few)["w"], median(few[:3])["w"]
+    (tensor([3.5000]), tensor([2.]))
+    """
+    first, *rest = weights
+
+    def middle(*tensors: Tensor) -> Tensor:
+        ordered = torch.stack(tensors).sort(0).values
+        return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+
+    return first.zip(middle, *rest)
+
+
 def check_finite(weights: Weights, what: str) -> None:
     """Refuse weights that hold NaN or infinity.
 

@@ -1,15 +1,15 @@
 """The base of every method that weighs the experts anew for each image."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Literal
+from dataclasses import replace
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mergeshift import UserError
-from methods.base import MergingMethod
+from methods.base import MergingMethod, Setting
 from methods.common.checkpoints import Checkpoints
 from methods.common.vit import encode_plain
 from methods.common.weights import TensorBuffers, Weights, total
@@ -28,14 +28,13 @@ class RoutedMethod(MergingMethod):
     (``order``), so that what is learned does not depend on the order of the suite.
     """
 
-    @dataclass(frozen=True, kw_only=True)
     class Config(MergingMethod.Config):
         """What is mixed; any router goes with any of it."""
 
         anchor: Literal["pretrained", "shared"] = "pretrained"  # theta_a: theta_0, or the shared
-        scale: Annotated[float, "[0, inf)"] = 0.29  # one, theta_0 + scale * sum_t tau_t [R]
+        scale: float = Setting(0.29, low=0)  # one, theta_0 + scale * sum_t tau_t [R]
         knowledge: Literal["dense", "svd", "magnitude"] = "dense"  # how v_t is compressed
-        share: Annotated[float, "(0, 1]"] = 0.1  # of the rank, or of the entries, that is kept
+        share: float = Setting(0.1, above=0, high=1)  # of the rank, or of the entries, that is kept
         others: Literal["routed", "merged", "task"] = "routed"  # tensors that are no matrices:
         # mixed too, or the anchor's, or the true task's, which then has to be known
         null_route: bool = False  # one more route, v = 0

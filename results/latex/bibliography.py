@@ -1,4 +1,8 @@
-"""The papers behind the methods: ``methods.bib``, whole, in part, or as a typeset list."""
+"""The papers behind the methods: ``methods.bib``, in part, or as a typeset list.
+
+That file is written by ``python -m bench.docs``, always in the same form: a field is a line, and an
+entry ends with a line of one brace.
+"""
 
 import re
 from collections.abc import Iterable
@@ -9,17 +13,9 @@ BIB = Path(__file__).parents[1] / "methods.bib"
 
 def entries() -> dict[str, str]:
     """Citation key -> BibTeX entry, in the order of the file."""
-    found = re.split(r"^(?=@)", BIB.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    return {key_of(text): text.strip() for text in found if text.startswith("@")}
-
-
-def key_of(entry: str) -> str:
-    """Citation key of one BibTeX entry.
-
-    >>> key_of("@inproceedings{yadav2023ties, title = {...}}")
-    'yadav2023ties'
-    """
-    return entry[entry.index("{") + 1 : entry.index(",")].strip()
+    text = BIB.read_text(encoding="utf-8")
+    found = re.finditer(r"^@\w+\{(.+?),$.+?^\}$", text, re.MULTILINE | re.DOTALL)
+    return {entry[1]: entry[0] for entry in found}
 
 
 def bibtex(keys: Iterable[str]) -> str:
@@ -37,21 +33,17 @@ def typeset(key: str) -> str:
     entry = entries().get(key)
     if entry is None:
         return rf"\texttt{{{key.replace('_', chr(92) + '_')}}}"
-    field = dict(re.findall(r"^\s*(\w+) = \{(.*)\},?$", entry, flags=re.MULTILINE))
-    book = (
-        [rf"\emph{{{field['booktitle']}}}"] if "booktitle" in field else []
-    )  # else: on arXiv alone
-    where = ", ".join([*book, *(field[name] for name in ("year",) if name in field)])
-    return f"{_names(field['author'])}. {field['title']}. {where}. arXiv:{field['eprint']}."
+    field = dict(re.findall(r"^  (\w+) = \{(.*)\},$", entry, flags=re.MULTILINE))
+    venue = rf"\emph{{{field['booktitle']}}}, " if "booktitle" in field else ""
+    who, what = _names(field["author"]), field["title"]
+    return f"{who}. {what}. {venue}{field['year']}. arXiv:{field['eprint']}."
 
 
 def _names(author: str) -> str:
     """``Yadav, Prateek and Tam, Derek`` -> ``P. Yadav and D. Tam``; four or more -> et al."""
     names = []
     for name in author.split(" and "):
-        last, first = name.split(", ")
+        last, _, first = name.partition(", ")
         initials = " ".join(f"{part[0]}." for part in first.split())
-        names.append(f"{initials}~{last}")
-    if len(names) > 3:
-        return f"{names[0]} et al"
-    return " and ".join(names)
+        names.append(f"{initials}~{last}" if first else last)
+    return f"{names[0]} et al" if len(names) > 3 else " and ".join(names)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from mergeshift import UserError
-from results.plots.style import empty, fields, label_ends, line_style, plain
+from results.plots.style import empty, fields, label_ends, line_styles, plain
 from results.schema import WORLDS
 from results.tables.comparison import Table, compare
 
@@ -33,9 +33,9 @@ def severity(rows: pd.DataFrame, metric: str = "acc", order: Sequence[str] = ())
     axes.spines[["top", "right"]].set_visible(False)
     scale = table.spec.scale
     x = [int(name) for name in table.columns]
-    ends = {}
+    ends, styles = {}, line_styles(table.entries)
     for entry in table.entries:
-        look = line_style(entry)
+        look = styles[entry.key]
         cells = [table.cells[entry.key, name] for name in table.columns]
         y = [cell.value * scale for cell in cells]
         band = [[cell.low * scale for cell in cells], [cell.high * scale for cell in cells]]
@@ -44,7 +44,7 @@ def severity(rows: pd.DataFrame, metric: str = "acc", order: Sequence[str] = ())
             x, y, look.dash, color=look.colour, marker=look.marker, markersize=5, linewidth=1.6
         )
         ends[entry] = y[-1]
-    label_ends(axes, ends, x[-1])
+    label_ends(axes, ends, x[-1], styles)
     axes.set_xticks(x, ["clean" if one == 0 else str(one) for one in x])
     axes.set_xlabel("severity")
     axes.set_ylabel(f"{table.spec.title.lower()} ({table.spec.unit})")

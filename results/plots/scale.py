@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from mergeshift import UserError
-from results.plots.style import empty, line_style, plain, wrapped
+from results.plots.style import LineStyle, empty, line_styles, plain, wrapped
 from results.schema import LEVELS, METRICS, WORLDS
 from results.statistics import Interval, mean_interval
 from results.tables.comparison import Table, compare
@@ -143,10 +143,11 @@ def scale(
     figure = empty(max(4.6, 0.6 + 2.7 * len(names)), 3.9)
     panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     spec, every = table.spec, [s for c in found for points in c.panels.values() for s in points]
+    styles = line_styles(replace(curve.entry, key=_key(curve)) for curve in found)
     for axes, name in zip(panels, names, strict=True):
         for curve in found:
             if name in curve.panels:
-                _line(axes, curve, curve.panels[name], spec.scale)
+                _line(axes, curve, curve.panels[name], spec.scale, styles[_key(curve)])
         if min(every) > 0 and max(every) / min(every) > FAR:
             axes.set_xscale("log")
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -165,9 +166,15 @@ def scale(
     return figure
 
 
-def _line(axes: Any, curve: Curve, points: Mapping[float, Interval], unit: float) -> None:
-    key = curve.title if "[" in curve.title else curve.entry.method  # the same look at any scale
-    look, x = line_style(replace(curve.entry, key=key)), sorted(points)
+def _key(curve: Curve) -> str:
+    """The line that it is: the same at any scale, and so it looks the same."""
+    return curve.title if "[" in curve.title else curve.entry.method
+
+
+def _line(
+    axes: Any, curve: Curve, points: Mapping[float, Interval], unit: float, look: LineStyle
+) -> None:
+    x = sorted(points)
     y = [points[one].value * unit for one in x]
     band = [[getattr(points[one], side) * unit for one in x] for side in ("low", "high")]
     axes.fill_between(x, *band, color=look.colour, alpha=0.12, linewidth=0)

@@ -1,7 +1,8 @@
 """What figures share: an empty one, a field of coloured numbers, names, and files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
+from itertools import product
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,8 +14,6 @@ from results.tables.entries import Entry
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL.Image import Image
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 FORMATS = ("png", "pdf", "svg")
@@ -129,7 +128,9 @@ PALETTE = ("#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#B
 
 SHAPES = "osD^vP*X"
 
-LINE_STYLES: Mapping[str, LineStyle] = {
+DASHES = ("-", "--", "-.", ":")
+
+LINE_STYLES: Mapping[str, LineStyle] = {  # of well-known methods; see ``line_styles`` for others
     FLOOR: LineStyle(GREY, "s", ":"),
     "average": LineStyle(PALETTE[5], "o", "-"),
     "task_arithmetic": LineStyle(PALETTE[0], "s", "-"),
@@ -157,25 +158,47 @@ LINE_STYLES: Mapping[str, LineStyle] = {
 }
 
 
-def line_style(entry: Entry) -> LineStyle:
-    """Colour, marker and dash of a line: the same whatever else is in the figure.
+_EVERY = [LineStyle(*parts) for parts in product(PALETTE, SHAPES, DASHES)]
 
-    Methods that have no look of their own get one by name; a variant keeps its method's colour
-    and gets a marker of its own.
+
+def line_styles(entries: Iterable[Entry]) -> dict[str, LineStyle]:
+    """Key of a line -> its colour, marker and dash, no two of them alike.
+
+    A method that ``LINE_STYLES`` does not list takes one that no method there has. Which one, its
+    name decides, so that it is the same in every figure; only if another line of this figure has
+    it already, it takes the next that is free. A variant has its method's colour, and a marker of
+    its own. (Beyond some two hundred lines, styles come twice.)
     """
-    seed = seed_of("look", entry.method)
-    default = LineStyle(PALETTE[seed % len(PALETTE)], SHAPES[seed // 7 % len(SHAPES)], "-.")
-    look = LINE_STYLES.get(entry.method, default)
-    if entry.key == entry.method:
-        return look
-    return look._replace(marker=SHAPES[seed_of("look", entry.key) % len(SHAPES)])
+    lines = {entry.key: entry.method for entry in entries}
+    found = dict(LINE_STYLES)
+    for method in sorted(set(lines.values()) - LINE_STYLES.keys()):
+        found[method] = _first_free(_rotated(_EVERY, method), found)
+    for key in sorted(lines.keys() - found.keys()):
+        own = found[lines[key]]
+        dashes = (own.dash, *(dash for dash in DASHES if dash != own.dash))
+        alike = [own._replace(marker=m, dash=d) for d in dashes for m in _rotated(SHAPES, key)]
+        found[key] = _first_free([*alike, *_rotated(_EVERY, key)], found)
+    return {key: found[key] for key in lines}
 
 
-def label_ends(axes: Any, ends: Mapping[Entry, float], x: float) -> None:
+def _rotated(items: Sequence[Any], name: str) -> list[Any]:
+    """The same in the same order, from one on that the name decides."""
+    start = seed_of("look", name) % len(items)
+    return [*items[start:], *items[:start]]
+
+
+def _first_free(styles: Sequence[LineStyle], taken: Mapping[str, LineStyle]) -> LineStyle:
+    """The first that no line has, or the first of all."""
+    return next((style for style in styles if style not in taken.values()), styles[0])
+
+
+def label_ends(
+    axes: Any, ends: Mapping[Entry, float], x: float, styles: Mapping[str, LineStyle]
+) -> None:
     """Name each line at its end; names keep a distance, and a hair leads to the line."""
     low, high = axes.get_ylim()
     for entry, place in zip(ends, _apart(list(ends.values()), (high - low) / 18), strict=True):
-        colour = line_style(entry).colour
+        colour = styles[entry.key].colour
         axes.annotate(
             plain(entry.title),
             xy=(x, ends[entry]),

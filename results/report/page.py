@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from mergeshift import UserError, atomic
+from results.plots.style import line_styles
 from results.report import panels
 from results.report.panels import Example
 from results.report.tables import described, entries_of, grids_of, metrics_of, views
@@ -74,12 +75,12 @@ def payload(
     rows = rows.reset_index(drop=True)
     grids = grids_of(rows, order)
     entries = entries_of(grids)
-    keys = list(entries)
+    keys, styles = list(entries), line_styles(entries.values())
     accuracy = {group: grid for (metric, group), grid in grids.items() if metric == "acc"}
     return {
         "about": about(rows),
         "metrics": metrics_of(grids),
-        "entries": [described(entry) for entry in entries.values()],
+        "entries": [described(entry, styles[key]) for key, entry in entries.items()],
         "groups": list(accuracy),
         "views": views(grids, keys),
         "cubes": {group: panels.cube(grid, keys) for group, grid in accuracy.items()},

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from mergeshift import UserError
-from results.plots.style import line_style
+from results.plots.style import LineStyle
 from results.render.markup import entry_title, noted
 from results.render.text import pieces_of
 from results.schema import AUROC, LEVELS, METRICS, ROUTE
@@ -55,14 +55,14 @@ def entries_of(grids: Mapping[tuple[str, str], Grid]) -> dict[str, Entry]:
     return {entry.key: entry for grid in grids.values() for entry in grid.entries}
 
 
-def described(entry: Entry) -> dict[str, Any]:
+def described(entry: Entry, style: LineStyle) -> dict[str, Any]:
     """What the page says of a line, and how it draws it."""
     return {
         "key": entry.key,
         "title": entry.title,
         "allowance": entry.data_access,
         "reference": entry.is_reference,
-        **line_style(entry)._asdict(),
+        **style._asdict(),
     }
 
 

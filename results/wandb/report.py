@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from mergeshift import UserError
-from results.plots.style import line_style
+from results.plots.style import line_styles
 from results.render.text import render
 from results.schema import METRICS, ROUTE
 from results.tables.columns import MEAN
@@ -191,9 +191,9 @@ def _curves(metric: str, rows: pd.DataFrame) -> list[Any]:
 
 def _colours(table: Table, rows: pd.DataFrame) -> dict[str, str]:
     """Line -> its colour, the same as in figures."""
-    runs = _runs(table, rows)
+    runs, styles = _runs(table, rows), line_styles(table.entries)
     return {
-        line_of(rows[rows["run_id"] == runs[entry.key][0]]): line_style(entry).colour
+        line_of(rows[rows["run_id"] == runs[entry.key][0]]): styles[entry.key].colour
         for entry in table.entries
     }
 

@@ -6,7 +6,7 @@ Methods that learn, in tests: images to show, and fits that show them.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from bench.sweeps import SWEEPS
 from corruptions.base import Shift
 from methods import METHODS, Checkpoints, MergingMethod, Needs
 from methods.adamerging import AdaMerging
-from methods.base import NO_PAPER
+from methods.base import NO_PAPER, Setting
 from methods.common.data_access import AdaptationSchedule
 from methods.common.vit import PlainOps, encode
 from methods.common.weights import TensorBuffers, Weights, total
@@ -96,12 +96,8 @@ class OnTest(Learner):
 class Tuned(Learner):
     """theta = theta_0 + coef * sum_t tau_t, with something to tune."""
 
-    @dataclass(frozen=True, kw_only=True)
     class Config(Learner.Config):
-        """One."""
-
-        steps: int = 1
-        grid = {"steps": (1, 4)}
+        steps: int = Setting(1, low=1, grid=(1, 4))
 
     @property
     def adaptation(self) -> AdaptationSchedule:

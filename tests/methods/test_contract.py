@@ -1,7 +1,7 @@
 """Every method keeps the contract of methods/contract.py, and the contract catches who does not."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from mergeshift import UnknownNameError
 from methods import METHODS, Needs, contract
 from methods.average import Average
-from methods.common.config import BaseConfig
+from methods.common.config import BaseConfig, Setting
 from methods.common.data_access import AdaptationSchedule
 from methods.common.weights import Weights, total
 from methods.contract import (
@@ -93,7 +93,8 @@ def test_a_trainer_adapts_a_method():
 
 def breach(check: str, **members: object):
     """A method that is averaging, but for ``members``."""
-    cls = type("Broken", (Average,), {"__doc__": Average.__doc__, "name": "average", **members})
+    own = {"__doc__": Average.__doc__, "__module__": "methods.average", "name": "average"}
+    cls = type("Broken", (Average,), {**own, **members})
     return pytest.param(getattr(contract, f"check_{check}"), cls, id=check)
 
 
@@ -157,22 +158,20 @@ def forgets_it(self, ckpts, access):
     self.merge = lambda ckpts: self.factor * Average.merge(self, ckpts)
 
 
-@dataclass(frozen=True, kw_only=True)
 class Big(BaseConfig):
-    scale: float = 1.0
-    grid = {"scale": tuple(i / 10 for i in range(33))}
+    scale: float = Setting(1.0, grid=tuple(i / 10 for i in range(33)))
 
 
-@dataclass(frozen=True, kw_only=True)
 class Doubled(BaseConfig):
-    scale: float = 1.0
-    grid = {"scale": (0.5, 1.0, 0.5)}
+    scale: float = Setting(1.0, grid=(0.5, 1.0, 0.5))
 
 
 BREACHES = [
     breach("says_where_it_comes_from", __doc__="Averages."),
-    breach("says_where_it_comes_from", name="mean", __module__="methods.average"),
+    breach("says_where_it_comes_from", name="mean"),
+    breach("says_where_it_comes_from", name="averaged"),
     breach("says_where_it_comes_from", paper=replace(Average.paper, where="")),
+    breach("says_where_it_comes_from", paper=replace(Average.paper, authors="")),
     breach("grid_is_within_the_budget", Config=Big),
     breach("grid_is_within_the_budget", Config=Doubled),
     breach("logits_have_one_column_per_class",

