@@ -54,6 +54,16 @@ WORLDS = {
     "vision": "vision, CLIP",
 }
 
+
+def world_name(world: str) -> str:
+    """A world as tables and figures print it.
+
+    >>> world_name("toy")
+    'toy, synthetic'
+    """
+    return WORLDS.get(world, world)
+
+
 FLOOR, CEILING = "pretrained", "individual"  # the two references that every table is read against
 ORACLE = "oracle_router"  # the ceiling of everything that routes
 NO_NEEDS = ("", "nothing", "weights only")

@@ -98,7 +98,7 @@ def _coefficients(rows: pd.DataFrame, store: Store) -> tuple[dict[str, dict[str,
     """What the first run of the one method with coefficients learned, and what to call it."""
     from bench.stages import artifacts
     from results.plots.learned import only
-    from results.schema import WORLDS
+    from results.schema import world_name
 
     found = {}
     for (method, variant, run), part in rows.groupby(["method", "variant", "run_id"], sort=False):
@@ -113,7 +113,7 @@ def _coefficients(rows: pd.DataFrame, store: Store) -> tuple[dict[str, dict[str,
     only((line for line, _ in found), "learned coefficients")
     facts, row = found[min(found)]
     under = f", under {facts['shift'].partition('-')[0]}" if facts["shift"] else ""
-    world = WORLDS.get(row["world"], row["world"])
+    world = world_name(row["world"])
     title = (
         f"{display_name(row['title'], row['variant'])}: coefficients on {row['suite']} ({world}), "
     )

@@ -82,8 +82,8 @@ def comparison(wanted: Reproduction, found: list[Finding]) -> Table:
     from rich.table import Table
 
     from results.published import sources
-    from results.published.table import points
     from results.tables.columns import MEAN
+    from results.tables.layout import points
 
     title = sources.sources()[wanted.source].title
     head = ("ours", "published", "difference", "tolerance")

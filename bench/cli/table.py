@@ -96,12 +96,13 @@ def put(source: PaperTable, output: Path | None, standalone: bool, label: str) -
     """Print the float, or write a file with a ``.bib`` beside it."""
     from rich.console import Console
 
-    from results.latex import paper_table
+    from results.latex.document import write
+    from results.latex.paper_table import paper_float
 
     if output is None:
-        print(paper_table.float_of(source, label), end="")
+        print(paper_float(source, label).source, end="")
         return
-    written = paper_table.write(source, output, standalone, label)
+    written = write(paper_float(source, label), output, standalone)
     Console().print(f"wrote {', '.join(map(str, written))}", highlight=False)
 
 

@@ -17,7 +17,7 @@ from mergeshift import UserError
 from results.plots.learned import only
 from results.plots.scale import FIELD, Trials
 from results.plots.search import History
-from results.schema import WORLDS
+from results.schema import world_name
 from results.store import Store
 from results.tables.tuning import Choice
 from tasks import TASKS
@@ -74,7 +74,7 @@ def history_of(rows: pd.DataFrame, store: Store) -> History:
         report = report_of(store, str(run))
         if "trials" in report:
             line, first = display_name(str(method), str(variant)), part.iloc[0]
-            world = WORLDS.get(first["world"], first["world"])
+            world = world_name(first["world"])
             titles[line] = f"{display_name(first['title'], first['variant'])} on {first['suite']}"
             titles[line] += f" with {first['encoder']} ({world})"
             name = f"seed {first['seed']}"

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pandas as pd
 
 from mergeshift import UserError
-from results.latex import tabular
+from results.latex.document import cited_title, escape
 from results.latex.paper_table import (
     ColumnGroup,
     PaperTable,
@@ -57,14 +57,14 @@ def ablation(rows: pd.DataFrame, order: Sequence[str] = ()) -> PaperTable:
 
     def title(entry: Entry) -> str:
         if entry is full:
-            return tabular.title_of(table, entry)
+            return cited_title(table, entry)
         if entry.method == full.method:
             part = replace(entry, title=without(entry.key), cite="")
-            return rf"\quad {tabular.title_of(table, part)}"
-        return tabular.title_of(table, entry)
+            return rf"\quad {cited_title(table, part)}"
+        return cited_title(table, entry)
 
     blocks = [[(title(one), cells(one)) for one in block] for block in (others, (full, *variants))]
-    headers = ["Clean" if name == "clean" else tabular.escape(name) for name in table.columns]
+    headers = ["Clean" if name == "clean" else escape(name) for name in table.columns]
     interval = told(table, "interval") if few else [widest(table.columns, table)]
     parts = [*told(table, "metric", "images"), *interval, DELTA]
     return PaperTable(

@@ -2,13 +2,13 @@ r"""A table as papers set it: grouped headers, and blocks of lines between rules
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
-from results.latex import tabular as latex
-from results.schema import WORLDS
+from results.latex.document import Float, emphasised, escape, float_around, heading, legend, row
+from results.schema import world_name
 from results.tables.comparison import Table
 from results.tables.entries import Entry, TableBase
+from results.tables.layout import points
 
 RANKED = "Best in bold, second underlined, as printed; references are not ranked."
 WIDE = 12  # from so many columns a document lies on its side
@@ -46,10 +46,10 @@ def tabular(sheet: PaperTable) -> str:
     for number, heads in enumerate(sheet.heads):
         last = number == len(sheet.heads) - 1
         cells = ["Method" if last else "", *(_head(one, last) for one in heads)]
-        lines += [latex.row(cells), r"\midrule" if last else _rules(heads)]
+        lines += [row(cells), r"\midrule" if last else _rules(heads)]
     for number, block in enumerate(filter(None, sheet.blocks)):
         lines += [r"\midrule"] * (number > 0)
-        lines += [latex.row([title, *cells]) for title, cells in block]
+        lines += [row([title, *cells]) for title, cells in block]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
 
 
@@ -69,16 +69,11 @@ def _rules(heads: Sequence[ColumnGroup]) -> str:
     return "".join(rules)
 
 
-def float_of(sheet: PaperTable, label: str = "") -> str:
+def paper_float(sheet: PaperTable, label: str = "") -> Float:
     r"""A ``table`` float with caption, label and notes; needs booktabs and graphicx."""
-    return latex.float_around(tabular(sheet), sheet.caption, label or sheet.label, sheet.below)
-
-
-def write(sheet: PaperTable, path: Path, standalone: bool = False, label: str = "") -> list[Path]:
-    """Write ``path`` and the papers it cites to a ``.bib`` beside it; see ``latex.write``."""
     wide = len(sheet.aligned.replace("@{\\,}", "")) >= WIDE
-    source = float_of(sheet, label)
-    return latex.write_source(source, sheet.table.cited, path, standalone, wide)
+    source = float_around(tabular(sheet), sheet.caption, label or sheet.label, sheet.below)
+    return Float(source, sheet.table.cited, wide)
 
 
 def caption(table: TableBase, title: str, parts: Sequence[str], worlds: Sequence[str] = ()) -> str:
@@ -90,20 +85,19 @@ def caption(table: TableBase, title: str, parts: Sequence[str], worlds: Sequence
         parts: sentences, LaTeX.
         worlds: of several tables; else that of ``table``.
     """
-    named = "; ".join(WORLDS.get(one, one) for one in worlds or [table.setting["world"]])
-    head = rf"\textbf{{{latex.escape(f'{title} ({named})')}.}}"
-    return " ".join([head, *filter(None, parts), RANKED, *latex.marks_of(table)])
+    names = "; ".join(map(world_name, worlds or [table.setting["world"]]))
+    return " ".join([heading(title, names), *filter(None, parts), RANKED, *legend(table)])
 
 
 def told(table: TableBase, *keys: str) -> list[str]:
     """Notes of a table, escaped; those that it does not have are left out."""
-    return [latex.escape(table.notes[key]) for key in keys if key in table.notes]
+    return [escape(table.notes[key]) for key in keys if key in table.notes]
 
 
 def value(table: Table, entry: Entry, column: str, margin: bool = True) -> str:
     """A number, bold or underlined by its rank, with half of its interval."""
     cell, rank = table.cells[entry.key, column], table.ranks(column).get(entry.key, 0)
-    text = latex.ranked(table.printed(cell.value), rank)
+    text = emphasised(table.printed(cell.value), rank)
     return text + small(rf"$\pm${table.printed(cell.margin)}") * (margin and cell.margin >= 0)
 
 
@@ -118,12 +112,7 @@ def signed(share: float) -> str:
     >>> signed(-0.0734), signed(0.0), signed(float("nan"))
     ('$-7.3$', '$+0.0$', '-')
     """
-    return "-" if share != share else f"${round(100 * share, 1) + 0.0:+.1f}$"
-
-
-def title_of(table: TableBase, entry: Entry) -> str:
-    """Name of a line, its mark and its citation."""
-    return latex.title_of(table, entry)
+    return "-" if share != share else f"${points(share, '+')}$"
 
 
 def blocks_of(entries: Sequence[Entry]) -> list[list[Entry]]:
@@ -143,4 +132,4 @@ def widest(columns: Sequence[str], *tables: Table) -> str:
     if not known:
         return ""
     text = "95 % Wilson intervals over images that are not printed: at most +-"
-    return latex.escape(f"{text}{tables[0].printed(max(known))}.")
+    return escape(f"{text}{tables[0].printed(max(known))}.")

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from mergeshift import Registry, UserError
-from results.latex import tabular
 from results.latex.ablation import ablation
+from results.latex.document import cited_title, escape
 from results.latex.paper_table import (
     ColumnGroup,
     PaperTable,
@@ -16,7 +16,6 @@ from results.latex.paper_table import (
     caption,
     signed,
     small,
-    title_of,
     told,
     value,
     widest,
@@ -116,7 +115,7 @@ def per_task(given: Given) -> PaperTable:
     """A column per task and their mean, under one shift; few columns show their intervals."""
     table = compare(given.rows, by="task", shift=given.shift, order=given.order)
     titles = given.titles or {}
-    heads = {name: tabular.escape(titles.get(name, name)) for name in table.columns}
+    heads = {name: escape(titles.get(name, name)) for name in table.columns}
     return _with_mean(table, "per-task", heads | {MEAN: "Avg."}, given.shift)
 
 
@@ -182,13 +181,13 @@ def _with_mean(
 
 def _blocks(table: Table, cells: Callable[[Entry], list[str]]) -> list[list[tuple[str, list[str]]]]:
     return [
-        [(title_of(table, entry), cells(entry)) for entry in block]
+        [(cited_title(table, entry), cells(entry)) for entry in block]
         for block in blocks_of(table.entries)
     ]
 
 
 def _shift(name: str) -> str:
-    return "Clean" if name == "clean" else tabular.escape(name)
+    return "Clean" if name == "clean" else escape(name)
 
 
 PRESETS: Registry[Preset] = Registry("preset")

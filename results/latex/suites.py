@@ -6,7 +6,7 @@ from dataclasses import replace
 import pandas as pd
 
 from mergeshift import UserError
-from results.latex import tabular
+from results.latex.document import cited_title, escape
 from results.latex.paper_table import (
     ColumnGroup,
     PaperTable,
@@ -18,8 +18,9 @@ from results.latex.paper_table import (
     widest,
 )
 from results.schema import FLOOR
-from results.tables.comparison import Table, as_percent, compare
+from results.tables.comparison import Table, compare
 from results.tables.entries import Entry
+from results.tables.layout import points
 
 ENCODERS = {"ViT-B-32": "ViT-B/32", "ViT-B-16": "ViT-B/16", "ViT-L-14": "ViT-L/14"}
 FEW = 3  # so many columns show their intervals
@@ -56,14 +57,14 @@ def suites(sweeps: Sequence[pd.DataFrame], order: Sequence[str] = ()) -> PaperTa
     few = len(keys) <= FEW
     blocks = [
         [
-            (tabular.title_of(merged, entry), [_cell(tables[key], entry, few) for key in keys])
+            (cited_title(merged, entry), [_cell(tables[key], entry, few) for key in keys])
             for entry in block
         ]
         for block in blocks_of(merged.entries)
     ]
     encoders = list(dict.fromkeys(encoder for encoder, _ in keys))
     groups = [
-        ColumnGroup(tabular.escape(ENCODERS.get(one, one)), sum(key[0] == one for key in keys))
+        ColumnGroup(escape(ENCODERS.get(one, one)), sum(key[0] == one for key in keys))
         for one in encoders
     ]
     worlds = list(dict.fromkeys(tables[key].setting["world"] for key in keys))
@@ -93,7 +94,7 @@ def _heads(keys: Sequence[tuple[str, str]], sizes: Mapping[tuple[str, str], int]
     for key in keys:
         alike = sum(one[0] == key[0] and sizes[one] == sizes[key] for one in keys)
         name = f" ({key[1]})" if alike > 1 else ""
-        found.append(tabular.escape(f"{sizes[key]} tasks{name}"))
+        found.append(escape(f"{sizes[key]} tasks{name}"))
     return found
 
 
@@ -102,7 +103,7 @@ def _cell(table: Table, entry: Entry, margin: bool) -> str:
         return "--"
     text = value(table, entry, "clean", margin)
     share = table.summary.get("normalised", {}).get(entry.key)
-    return text if share is None else text + small(f"({as_percent(share)})")
+    return text if share is None else text + small(f"({points(share)})")
 
 
 def _entries(tables: Sequence[Table], order: Sequence[str]) -> tuple[Entry, ...]:
@@ -134,9 +135,9 @@ def _below(
         rarest = sorted(of_text, key=lambda text: len(of_text[text]))
         whole = sum(map(len, of_text.values())) == len(keys)
         for text in rarest[:-1] if whole else rarest:
-            named = "; ".join(f"{tabular.escape(key[0])}, {heads[key]}" for key in of_text[text])
+            named = "; ".join(f"{escape(key[0])}, {heads[key]}" for key in of_text[text])
             parts.append(f"{named}: {text}")
         if whole:
             parts.append("Other columns: " * (len(rarest) > 1) + rarest[-1])
     suites = ", ".join(dict.fromkeys(key[1] for key in keys))
-    return " ".join([f"Suites: {tabular.escape(suites)}.", *parts])
+    return " ".join([f"Suites: {escape(suites)}.", *parts])

@@ -10,7 +10,7 @@ import pandas as pd
 
 from mergeshift import UserError
 from results.plots.style import empty, fields, label_ends, line_styles, plain
-from results.schema import WORLDS
+from results.schema import world_name
 from results.tables.comparison import Table, compare
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def heatmap(rows: pd.DataFrame, metric: str = "acc", order: Sequence[str] = ()) 
 
 
 def _title(axes: Any, table: Table, mean: str) -> None:
-    world = WORLDS.get(table.setting["world"], table.setting["world"])
+    world = world_name(table.setting["world"])
     unit = f", {table.spec.unit}" if table.spec.unit else ""
     title = plain(f"{table.title} ({world}){unit}\n{mean}")
     axes.set_title(title, fontsize=10, loc="left")

@@ -9,7 +9,7 @@ import pandas as pd
 
 from mergeshift import UserError
 from results.plots.style import empty, fields, wrapped
-from results.schema import LEVELS, ROUTE, WORLDS
+from results.schema import LEVELS, ROUTE, world_name
 from results.tables.columns import spans
 from results.tables.grid import arrange
 
@@ -104,7 +104,7 @@ def routing(rows: pd.DataFrame) -> "Figure":
         axes.tick_params(labelsize=7 if small else 8)
     for axes in every[len(panels) :]:
         axes.set_visible(False)
-    world, suite = WORLDS.get(rows["world"].iloc[0], rows["world"].iloc[0]), rows["suite"].iloc[0]
+    world, suite = world_name(rows["world"].iloc[0]), rows["suite"].iloc[0]
     about = f"{title}: mean routing weight on {suite} ({world}), %; rows true task, columns route"
     figure.suptitle(wrapped(about, width), fontsize=10, x=0.01, ha="left")
     return figure

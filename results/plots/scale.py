@@ -10,7 +10,7 @@ import pandas as pd
 
 from mergeshift import UserError
 from results.plots.style import LineStyle, empty, line_styles, plain, wrapped
-from results.schema import LEVELS, METRICS, WORLDS
+from results.schema import LEVELS, METRICS, world_name
 from results.statistics import Interval, mean_interval
 from results.tables.comparison import Table, compare
 from results.tables.entries import Entry
@@ -187,7 +187,7 @@ def _line(
 
 def _suptitle(figure: Any, table: Table, chosen: bool) -> None:
     setting = table.setting
-    world = WORLDS.get(setting["world"], setting["world"])
+    world = world_name(setting["world"])
     text = f"{METRICS[table.metric].title} by scale on {setting['suite']} with "
     text += f"{setting['encoder']} ({world}); mean over tasks"
     text += "; bands: 95 % Wilson interval over images" * table.spec.counted

@@ -12,8 +12,8 @@ from results.published.matching import Line, Place, fitting, further, lines_of, 
 from results.published.sources import PAPER_LEVEL, Source, base_of, experts_of, within
 from results.schema import FLOOR, FULL
 from results.tables.comparison import NAN, Cell, Table, compare
-from results.tables.entries import Entry, TableBase
-from results.tables.layout import PLUS_MINUS, Lines, Nested
+from results.tables.entries import Entry
+from results.tables.layout import GroupedTable, Layout, points, with_margin
 
 BY = ("shift", "task", "seen")
 HEADERS = ("ours", "published", "difference", "verdict")
@@ -42,10 +42,30 @@ class PublishedPair:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PublishedComparison(TableBase):
+class PublishedComparison(GroupedTable):
     """Methods with a line for every published number."""
 
     pairs: Mapping[str, Sequence[PublishedPair]]  # entry key -> lines
+
+    def layout(self) -> Layout:
+        """A line per published number."""
+        return Layout(
+            what="source",
+            headers=HEADERS,
+            lines={
+                entry.key: [
+                    (f"{pair.column}, {pair.line.name}", _cells(pair))
+                    for pair in self.pairs[entry.key]
+                ]
+                for entry in self.entries
+            },
+            caption=("metric", "verdict", "images"),
+            below=(
+                *("sources", "lacking", "unseen", "levels"),
+                *("published levels", "shifts", "constants"),
+            ),
+            text_last=True,
+        )
 
     def frame(self) -> pd.DataFrame:
         """Every pair, unrounded."""
@@ -66,40 +86,9 @@ class PublishedComparison(TableBase):
         )
 
 
-def shown(table: PublishedComparison) -> Nested:
-    """How it is printed."""
-
-    def lines(entry: Entry, plus_minus: str) -> Lines:
-        return [
-            (f"{pair.column}, {pair.line.name}", _cells(pair, plus_minus))
-            for pair in table.pairs[entry.key]
-        ]
-
-    return Nested(
-        table=table,
-        what="source",
-        headers=HEADERS,
-        lines=lines,
-        caption=("metric", "verdict", "images"),
-        below=("sources", "lacking", "unseen", "levels", "published levels", "shifts", "constants"),
-        text_last=True,
-    )
-
-
-def _cells(pair: PublishedPair, plus_minus: str = PLUS_MINUS) -> list[str]:
-    margin = "" if math.isnan(pair.ours.margin) else f" {plus_minus}{points(pair.ours.margin)}"
-    found = [points(pair.ours.value) + margin, points(pair.published)]
-    return [*found, points(pair.difference, "+"), pair.verdict]
-
-
-def points(share: float, sign: str = "", decimals: int = 1) -> str:
-    """Write a share in points.
-
-    >>> points(0.6653), points(-0.0004, "+"), points(NAN)
-    ('66.5', '+0.0', '-')
-    """
-    number = round(100 * share, decimals) + 0.0 if not math.isnan(share) else NAN
-    return "-" if math.isnan(share) else f"{number:{sign}.{decimals}f}"
+def _cells(pair: PublishedPair) -> list[str]:
+    ours = with_margin(pair.ours.interval)
+    return [ours, points(pair.published), points(pair.difference, "+"), pair.verdict]
 
 
 def beside(

@@ -7,31 +7,31 @@ from collections.abc import Sequence
 
 from rich import box
 
-from results.tables.entries import Entry, TableBase
+from results.tables.entries import Entry, TableBase, repeated
 from results.tables.grid import SETTING
-from results.tables.layout import PLUS_MINUS
 
 MARKS = "\u2020\u2021\u00a7\u00b6\u2016"  # dagger, double dagger, section, pilcrow, double bar
+PLUS_MINUS = "\u00b1"
 
 RULES = box.HORIZONTALS
+
+
+def spelled(text: str) -> str:
+    """Write the ``+-`` of notes and cells as the sign."""
+    return text.replace("+-", PLUS_MINUS)
 
 
 def noted(table: TableBase, hidden: set[str]) -> list[str]:
     """The notes in one paragraph, without those hidden; then a line per mark."""
     lines = [" ".join(note for key, note in table.notes.items() if key not in hidden)]
-    lines += [f"{mark(number)} {text}." for text, number in table.allowances.items()]
-    return [line.replace("+-", PLUS_MINUS) for line in lines]
+    lines += [f"{repeated(MARKS, number)} {text}." for text, number in table.allowances.items()]
+    return [spelled(line) for line in lines]
 
 
-def mark(number: int) -> str:
-    """Mark number 0, 1, 2 ...; doubled, then tripled, when they run out."""
-    return MARKS[number % len(MARKS)] * (1 + number // len(MARKS))
-
-
-def entry_title(table: TableBase, entry: Entry) -> str:
-    """Name of a line, with the mark that says what the method was allowed to see."""
-    allowed = table.allowances.get(entry.data_access)
-    return entry.title + ("" if allowed is None else mark(allowed))
+def marked_title(table: TableBase, entry: Entry) -> str:
+    """Name of a method, with the mark that says what it was allowed to see."""
+    number = table.allowances.get(entry.data_access)
+    return entry.title + ("" if number is None else repeated(MARKS, number))
 
 
 def comma_separated(table: TableBase) -> str:
@@ -53,15 +53,15 @@ def comma_separated(table: TableBase) -> str:
     return file.getvalue()
 
 
-def row(cells: Sequence[str]) -> str:
+def markdown_row(cells: Sequence[str]) -> str:
     """One line of a GitHub table."""
     return f"| {' | '.join(cells)} |"
 
 
-def escape(text: str) -> str:
+def markdown_escape(text: str) -> str:
     r"""Make ``text`` literal in GitHub markdown.
 
-    >>> print(escape("a_b|c"))
+    >>> print(markdown_escape("a_b|c"))
     a\_b\|c
     """
     flat = " ".join(text.split())

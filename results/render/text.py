@@ -12,34 +12,32 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from results.latex import tabular
-from results.published import table as published_table
-from results.published.table import PublishedComparison
+from results.latex.document import write
+from results.latex.grouped import grouped_float
+from results.latex.tabular import comparison_float
 from results.render import grouped
-from results.render.markup import RULES, comma_separated, entry_title, escape, noted, row
-from results.schema import WORLDS
-from results.tables import (
-    routing,
-    tuning,
-    uncertainty,
+from results.render.markup import (
+    PLUS_MINUS,
+    RULES,
+    comma_separated,
+    markdown_escape,
+    markdown_row,
+    marked_title,
+    noted,
 )
-from results.tables.comparison import Table, as_percent
+from results.tables.comparison import Table
 from results.tables.entries import Entry
-from results.tables.layout import PLUS_MINUS, Nested
-from results.tables.routing import ErrorDecomposition
-from results.tables.tuning import Tuning
-from results.tables.uncertainty import DetectionTable
+from results.tables.layout import GroupedTable, points
 
-NestedTable = ErrorDecomposition | DetectionTable | Tuning | PublishedComparison
-AnyTable = Table | NestedTable
+AnyTable = Table | GroupedTable
 
 STYLES = {"value": "", "margin": "dim", "spread": "dim", "drop": "dim"}
 RANKED = {1: "bold", 2: "underline"}
 GAP = 2  # between columns: the box's divider and one column of padding
 
 # Lines of a cell, each of pieces; the first layout that fits the width is taken.
-Layout = tuple[tuple[str, ...], ...]
-LAYOUTS: tuple[Layout, ...] = (
+CellLines = tuple[tuple[str, ...], ...]
+CELLS: tuple[CellLines, ...] = (
     (("value", "margin", "spread", "drop"),),
     (("value", "margin"), ("spread", "drop")),
     (("value", "margin"), ("spread",), ("drop",)),
@@ -49,34 +47,22 @@ LAYOUTS: tuple[Layout, ...] = (
 )
 
 
-def nested_of(table: NestedTable) -> Nested:
-    """How a table with several lines under each method is printed."""
-    if isinstance(table, ErrorDecomposition):
-        return routing.shown(table)
-    if isinstance(table, Tuning):
-        return tuning.shown(table)
-    if isinstance(table, PublishedComparison):
-        return published_table.shown(table)
-    return uncertainty.shown(table)
-
-
 def render(table: AnyTable, form: str = "text", **options: Any) -> str:
     """Write the table as ``text``, ``md``, ``csv`` or ``latex`` (see ``FORMATS``)."""
-    if isinstance(table, Table):
-        return FORMATS[form](table, **options)
-    if form == "csv":
-        return comma_separated(table)
-    return grouped.FORMATS[form](nested_of(table), **options)
+    formats = grouped.FORMATS if isinstance(table, GroupedTable) else FORMATS
+    return formats[form](table, **options)
 
 
 def write_latex(
     table: AnyTable, path: Path, standalone: bool = False, label: str = ""
 ) -> list[Path]:
-    """Write LaTeX to ``path`` and the papers cited to a ``.bib`` beside it; see ``latex.write``."""
-    if isinstance(table, Table):
-        return tabular.write(table, path, standalone, label)
-    source = grouped.float_of(nested_of(table), label)
-    return tabular.write_source(source, table.cited, path, standalone)
+    """Write LaTeX to ``path`` and the papers cited to a ``.bib`` beside it.
+
+    See :func:`results.latex.document.write`.
+    """
+    if isinstance(table, GroupedTable):
+        return write(grouped_float(table, label), path, standalone)
+    return write(comparison_float(table, label), path, standalone)
 
 
 def text(table: Table, width: int = 100, colour: bool = False) -> str:
@@ -93,16 +79,15 @@ def text(table: Table, width: int = 100, colour: bool = False) -> str:
 
 def renderable(table: AnyTable, width: int = 100) -> RenderableType:
     """The table for a rich console: as much of each cell as fits, else in blocks of columns."""
-    if not isinstance(table, Table):
-        return grouped.renderable(nested_of(table))
+    if isinstance(table, GroupedTable):
+        return grouped.renderable(table)
     names = (*table.columns, *table.summary)
-    for layout in LAYOUTS:
+    for layout in CELLS:
         columns = {name: _column(table, name, layout) for name in names}
         if len(split := _blocks(table, columns, width)) == 1:
             break
     blocks = [_grid(table, {name: columns[name] for name in block}) for block in split]
-    world = WORLDS.get(table.setting["world"], table.setting["world"])
-    head = Text.assemble((table.title, "bold"), f" ({world})")
+    head = Text.assemble((table.title, "bold"), f" ({table.world})")
     notes = Text("\n".join(note_lines(table, {piece for line in layout for piece in line})), "dim")
     return Group(head, *blocks, notes)
 
@@ -121,15 +106,15 @@ def pieces_of(table: Table, entry: Entry, name: str) -> dict[str, str]:
     A drop is written as a change: a fall from 80 to 60 is ``-25.0%``.
     """
     if name in table.summary:
-        return dict.fromkeys(STYLES, "") | {"value": as_percent(table.summary[name][entry.key])}
+        return dict.fromkeys(STYLES, "") | {"value": points(table.summary[name][entry.key])}
     cell = table.cells[entry.key, name]
     margin = "" if math.isnan(cell.margin) else f"{PLUS_MINUS}{table.printed(cell.margin)}"
-    drop = "" if math.isnan(cell.drop) else f"{round(-100 * cell.drop, 1) + 0.0:+.1f}%"
+    drop = "" if math.isnan(cell.drop) else f"{points(-cell.drop, '+')}%"
     spread = "" if math.isnan(cell.spread) else f"sd {table.printed(cell.spread)}"
     return {"value": table.printed(cell.value), "margin": margin, "spread": spread, "drop": drop}
 
 
-def _column(table: Table, name: str, layout: Layout) -> dict[str, Text]:
+def _column(table: Table, name: str, layout: CellLines) -> dict[str, Text]:
     """Entry key -> cell, all of one width, its pieces under each other."""
     pieces = {entry.key: pieces_of(table, entry, name) for entry in table.entries}
     wide = {kind: max(len(found[kind]) for found in pieces.values()) for kind in STYLES}
@@ -154,7 +139,7 @@ def _line(parts: list[tuple[str, str]], wide: dict[str, int], rank: str) -> Text
 
 def _blocks(table: Table, columns: dict[str, dict[str, Text]], width: int) -> list[list[str]]:
     """Split the columns so that every block fits the width, with as equal blocks as can be."""
-    room = width - max(cell_len(entry_title(table, entry)) for entry in table.entries)
+    room = width - max(cell_len(marked_title(table, entry)) for entry in table.entries)
     needs = {name: _width(table, name, cells) + GAP for name, cells in columns.items()}
 
     def split(room: int) -> list[list[str]]:
@@ -196,7 +181,7 @@ def _grid(table: Table, columns: dict[str, dict[str, Text]]) -> RenderableType:
         style = "dim" if entry.is_reference else ""
         ends = following is not None and following.is_reference != entry.is_reference
         cells = [columns[name][entry.key] for name in columns]
-        grid.add_row(Text(entry_title(table, entry), style), *cells, end_section=ends)
+        grid.add_row(Text(marked_title(table, entry), style), *cells, end_section=ends)
     return Padding(grid, (1, 0))
 
 
@@ -204,25 +189,30 @@ def markdown(table: Table) -> str:
     """Write a GitHub table: best bold, second in italics, notes as a list below it."""
     names = (*table.columns, *table.summary)
     ranks = {name: table.ranks(name) for name in names}
-    headers = ["Method", *(escape(table.header(name)) for name in names)]
-    lines = [f"**{escape(table.title)}** ({table.notes['world'].rstrip('.')})", ""]
-    lines += [row(headers), row([":---", *["---:"] * len(names)])]
+    headers = ["Method", *(markdown_escape(table.header(name)) for name in names)]
+    lines = [f"**{markdown_escape(table.title)}** ({table.notes['world'].rstrip('.')})", ""]
+    lines += [markdown_row(headers), markdown_row([":---", *["---:"] * len(names)])]
     for entry in table.entries:
-        cells = [escape(entry_title(table, entry))]
+        cells = [markdown_escape(marked_title(table, entry))]
         for name in names:
             found = pieces_of(table, entry, name)
             star = {1: "**", 2: "*"}.get(ranks[name].get(entry.key, 0), "")
             drop = f"({found['drop']})" if found["drop"] else ""
             parts = (f"{star}{found['value']}{star}", found["margin"], found["spread"], drop)
             cells.append(" ".join(part for part in parts if part))
-        lines.append(row(cells))
+        lines.append(markdown_row(cells))
     notes = note_lines(table, set(STYLES))
-    return "\n".join([*lines, "", *(f"- {escape(note)}" for note in notes)]) + "\n"
+    return "\n".join([*lines, "", *(f"- {markdown_escape(note)}" for note in notes)]) + "\n"
+
+
+def latex(table: Table, label: str = "") -> str:
+    """Write a LaTeX float; see :mod:`results.latex.tabular`."""
+    return comparison_float(table, label).source
 
 
 FORMATS: dict[str, Callable[..., str]] = {
     "text": text,
     "md": markdown,
     "csv": comma_separated,
-    "latex": tabular.float_of,
+    "latex": latex,
 }

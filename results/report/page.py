@@ -12,7 +12,7 @@ from results.plots.style import line_styles
 from results.report import panels
 from results.report.panels import Example
 from results.report.tables import described, entries_of, grids_of, metrics_of, views
-from results.schema import WORLDS
+from results.schema import world_name
 
 FOLDER = Path(__file__).parent
 SCRIPTS = ("base.js", "table.js", "chart.js", "panels.js", "more.js", "page.js")
@@ -103,7 +103,7 @@ def about(rows: pd.DataFrame) -> dict[str, str]:
         "suite": str(first["suite"]),
         "encoder": str(first["encoder"]),
         "sweep": str(first["sweep"]),
-        "world": WORLDS.get(first["world"], str(first["world"])),
+        "world": world_name(str(first["world"])),
         "extent": ", ".join(
             f"{count} {noun}{'s' if count > 1 else ''}"
             for noun, count in (

@@ -9,14 +9,12 @@ import pandas as pd
 
 from mergeshift import UserError
 from results.plots import learned
-from results.render.markup import noted
+from results.render.markup import noted, spelled
 from results.report.tables import headline, number
 from results.schema import ROUTE
-from results.tables import routing as routing_table
 from results.tables.columns import spans
 from results.tables.entries import keys_by_run, with_entries
 from results.tables.grid import Grid
-from results.tables.layout import PLUS_MINUS
 from results.tables.leaderboard import costs_of
 from results.tables.routing import breakdown
 
@@ -81,11 +79,11 @@ def _losses(rows: pd.DataFrame, keys: Sequence[str], order: Sequence[str]) -> di
         table = breakdown(rows, order)
     except UserError as error:
         return {"why": str(error)}
-    nested = routing_table.shown(table)
+    layout = table.layout()
     columns = headline(table.columns)
     parts = ("expert", "compression", "routing")
     return {
-        "headers": list(nested.headers),
+        "headers": list(layout.headers),
         "columns": columns,
         "parts": list(parts),
         "losses": [
@@ -96,7 +94,7 @@ def _losses(rows: pd.DataFrame, keys: Sequence[str], order: Sequence[str]) -> di
                     for name in columns
                 ],
                 "texts": [
-                    list(cells) for name, cells in nested.lines(entry, PLUS_MINUS)
+                    list(map(spelled, cells)) for name, cells in layout.lines[entry.key]
                     if name in columns
                 ],
             }

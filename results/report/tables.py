@@ -8,7 +8,7 @@ import pandas as pd
 
 from mergeshift import UserError
 from results.plots.style import LineStyle
-from results.render.markup import entry_title, noted
+from results.render.markup import marked_title, noted
 from results.render.text import pieces_of
 from results.schema import AUROC, LEVELS, METRICS, ROUTE
 from results.tables.comparison import Table, table_of
@@ -141,7 +141,7 @@ def shown(table: Table, columns: Sequence[str], keys: Sequence[str]) -> dict[str
         "by": table.by,
         "columns": [{"name": name, "header": table.header(name)} for name in names],
         "lines": [keys.index(entry.key) for entry in table.entries],
-        "titles": [entry_title(table, entry) for entry in table.entries],
+        "titles": [marked_title(table, entry) for entry in table.entries],
         "cells": [
             [cell(table, entry, name, ranks[name].get(entry.key, 0)) for name in names]
             for entry in table.entries

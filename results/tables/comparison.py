@@ -13,6 +13,7 @@ from results.statistics import Interval, effective_n, mean_interval
 from results.tables.columns import ColumnCells, spans
 from results.tables.entries import TableBase
 from results.tables.grid import Grid, arrange
+from results.tables.layout import points
 from results.tables.notes import notes_of
 
 NAN = math.nan
@@ -30,9 +31,14 @@ class Cell(NamedTuple):
     spread: float = NAN  # standard deviation of the value over seeds; NaN if there is one
 
     @property
+    def interval(self) -> Interval:
+        """The value with its limits over images."""
+        return Interval(self.value, self.low, self.high)
+
+    @property
     def margin(self) -> float:
         """The longer side of the interval: what stands behind a +-."""
-        return max(self.high - self.value, self.value - self.low)
+        return self.interval.margin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,17 +103,8 @@ class Table(TableBase):
 
     def _text(self, key: str, column: str) -> str:
         if column in self.summary:
-            return as_percent(self.summary[column][key])
+            return points(self.summary[column][key])
         return self.printed(self.cells[key, column].value)
-
-
-def as_percent(share: float) -> str:
-    """Write a share as a percentage with one decimal; ``-`` where there is none.
-
-    >>> as_percent(0.0734), as_percent(NAN)
-    ('7.3', '-')
-    """
-    return "-" if math.isnan(share) else f"{100 * share:.1f}"
 
 
 def compare(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from mergeshift import UserError
-from results.schema import CEILING, FLOOR, NO_NEEDS, ORACLE
+from results.schema import CEILING, FLOOR, NO_NEEDS, ORACLE, world_name
 
 CELL = ["task", "corruption", "severity", "constants", "placement", "seed", "expert_seed"]
 ADAPT_ON = {
@@ -61,6 +61,11 @@ class TableBase(ABC):
         """Every number, unrounded, with columns ``entry`` and ``column``."""
 
     @property
+    def world(self) -> str:
+        """Where pictures and encoder come from, in words."""
+        return world_name(self.setting["world"])
+
+    @property
     def allowances(self) -> dict[str, int]:
         """What methods saw beyond the usual -> number of the mark that says so, from 0."""
         found = dict.fromkeys(entry.data_access for entry in self.entries if entry.data_access)
@@ -70,6 +75,15 @@ class TableBase(ABC):
     def cited(self) -> list[str]:
         """Keys of the papers in the order of the lines, each once."""
         return list(dict.fromkeys(entry.cite for entry in self.entries if entry.cite))
+
+
+def repeated(marks: Sequence[str], number: int) -> str:
+    """Mark number 0, 1, 2 ...; doubled, then tripled, when they run out.
+
+    >>> [repeated("*+", number) for number in range(4)]
+    ['*', '+', '**', '++']
+    """
+    return marks[number % len(marks)] * (1 + number // len(marks))
 
 
 def with_entries(

@@ -1,41 +1,59 @@
-"""What tables of all kinds are written with: marks, notes, lines of markdown, CSV.
+"""Tables with several lines under each method: what is printed, as plain data for every format."""
 
-Tables with several lines under each method: for the terminal, as markdown and as LaTeX.
-"""
-
-from collections.abc import Callable, Sequence
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from results.schema import WORLDS
-from results.tables.entries import Entry, TableBase
+from results.statistics import Interval
+from results.tables.entries import TableBase
 
-PLUS_MINUS = "\u00b1"
-
-Lines = Sequence[tuple[str, Sequence[str]]]  # what a line is of, and its cells
+Lines = Sequence[tuple[str, Sequence[str]]]  # what a line is about, and its cells
 
 
 @dataclass(frozen=True, kw_only=True)
-class Nested:
-    """How one kind of listing is printed."""
+class Layout:
+    """What a table prints. Texts are plain ASCII, with ``+-``; every format writes them its way."""
 
-    table: TableBase
-    what: str  # what the lines under a method are of, e.g. "shift"
+    what: str  # what the lines under a method are about, e.g. "shift"
     headers: Sequence[str]
-    lines: Callable[[Entry, str], Lines]  # of an entry, given how +- is written
-    caption: Sequence[str]  # notes that stand in the caption of LaTeX
-    below: Sequence[str]  # those that stand below its table
+    lines: Mapping[str, Lines]  # entry key -> its lines
+    caption: Sequence[str]  # keys of the notes that stand in the caption of LaTeX
+    below: Sequence[str]  # of those that stand below its table
     text_last: bool = False  # whether the last column is text: at the left, broken into lines
-
-    @property
-    def world(self) -> str:
-        """Where pictures and encoder come from."""
-        name = self.table.setting["world"]
-        return WORLDS.get(name, name)
 
     def is_text(self, number: int) -> bool:
         """Whether column ``number``, from 1, is text."""
         return self.text_last and number == len(self.headers)
 
-    def escaped(self, cells: Sequence[str], escape: Callable[[str], str]) -> list[str]:
-        """``cells`` with their text made literal; numbers are written as they stand."""
-        return [escape(cell) if self.is_text(n) else cell for n, cell in enumerate(cells, 1)]
+
+@dataclass(frozen=True, kw_only=True)
+class GroupedTable(TableBase):
+    """A table with several lines under each method; every format prints its :meth:`layout`."""
+
+    @abstractmethod
+    def layout(self) -> Layout:
+        """What is printed."""
+
+
+def points(share: float, sign: str = "", decimals: int = 1) -> str:
+    """Write a share in points of a percentage; ``-`` where there is none.
+
+    >>> points(0.6653), points(-0.0004), points(-0.0004, "+"), points(math.nan)
+    ('66.5', '0.0', '+0.0', '-')
+    """
+    if math.isnan(share):
+        return "-"
+    return f"{round(100 * share, decimals) + 0.0:{sign}.{decimals}f}"
+
+
+def with_margin(share: Interval, sign: str = "") -> str:
+    """Write a share in points with the margin of its interval, as far as they are known.
+
+    >>> with_margin(Interval(0.8, 0.77, 0.84)), with_margin(Interval(0.008, 0, 0.01), "+")
+    ('80.0 +-4.0', '+0.8 +-0.8')
+    >>> with_margin(Interval(0.8, math.nan, math.nan))
+    '80.0'
+    """
+    margin = "" if math.isnan(share.margin) else f" +-{points(share.margin)}"
+    return points(share.value, sign) + margin

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from results.schema import FULL, LEVELS, METRICS, PROTOCOL, WORLDS
+from results.schema import FULL, LEVELS, METRICS, PROTOCOL, world_name
 from results.statistics import LEVEL
 from results.tables.columns import MEAN
 from results.tables.grid import Grid
@@ -21,7 +21,7 @@ def notes_of(grid: Grid, by: str, columns: Sequence[str], shift: str) -> dict[st
     levels = [name for name in LEVELS if name in {column.split()[0] for column in columns}] or [
         shift
     ] * (shift in LEVELS)
-    world = WORLDS.get(setting["world"], setting["world"])
+    world = world_name(setting["world"])
     splits = setting["suite"].partition("@")[2]  # a suite whose splits are not ours
     notes = {"world": f"World: {world}{', splits as published' * bool(splits)}."}
     arrow = {True: ", higher is better", False: ", lower is better", None: ""}

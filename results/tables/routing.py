@@ -1,6 +1,6 @@
 """Where a routed method loses accuracy: experts, compression of their knowledge, routing.
 
-The errors of routed methods, as a table: a line per shift under each method.
+As a table it has a line per shift under each method.
 """
 
 import math
@@ -14,15 +14,17 @@ from results.schema import CEILING
 from results.statistics import Interval, paired_interval
 from results.tables.columns import ColumnCells, spans
 from results.tables.comparison import compare, interval_of
-from results.tables.entries import Entry, TableBase
+from results.tables.entries import Entry
 from results.tables.grid import Grid, arrange
-from results.tables.layout import PLUS_MINUS, Lines, Nested
+from results.tables.layout import GroupedTable, Layout, points, with_margin
 from results.tables.notes import notes_of
 from results.tables.paired import differences_of, scored
 
 ORACLE_SUFFIX = " (oracle)"  # a routed method with all weight on the true task
 
 NAN = math.nan
+
+HEADERS = ("accuracy", "error", "expert", "compression", "routing", "routed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,7 @@ class ErrorParts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ErrorDecomposition(TableBase):
+class ErrorDecomposition(GroupedTable):
     """The losses of every routed method, ready to be printed in any format."""
 
     losses: dict[tuple[str, str], ErrorParts]  # (entry key, column)
@@ -58,6 +60,19 @@ class ErrorDecomposition(TableBase):
                     line[name] = value
             lines.append(line)
         return pd.DataFrame(lines)
+
+    def layout(self) -> Layout:
+        """A line per shift."""
+        return Layout(
+            what="shift",
+            headers=HEADERS,
+            lines={
+                entry.key: [(name, _cells(self.losses[entry.key, name])) for name in self.columns]
+                for entry in self.entries
+            },
+            caption=("parts", "interval", "images"),
+            below=("unseen", "levels", "shifts"),
+        )
 
 
 def breakdown(rows: pd.DataFrame, order: Sequence[str] = ()) -> ErrorDecomposition:
@@ -149,45 +164,11 @@ def _notes(grid: Grid, columns: Sequence[str], unseen: Sequence[str]) -> dict[st
     return notes | {key: told[key] for key in ("images", "levels", "shifts") if key in told}
 
 
-HEADERS = ("accuracy", "error", "expert", "compression", "routing", "routed")
-
-
-def shown(table: ErrorDecomposition) -> Nested:
-    """How it is printed."""
-
-    def lines(entry: Entry, plus_minus: str) -> Lines:
-        found = {name: table.losses[entry.key, name] for name in table.columns}
-        return [(name, _cells(losses, plus_minus)) for name, losses in found.items()]
-
-    return Nested(
-        table=table,
-        what="shift",
-        headers=HEADERS,
-        lines=lines,
-        caption=("parts", "interval", "images"),
-        below=("unseen", "levels", "shifts"),
-    )
-
-
-def _cells(found: ErrorParts, plus_minus: str = PLUS_MINUS) -> list[str]:
+def _cells(parts: ErrorParts) -> list[str]:
     """One line, in points; the error has the margin of the accuracy."""
-
-    def with_margin(part: Interval) -> str:
-        return f"{_points(part.value)} {plus_minus}{_points(part.margin)}"
-
-    parts = [found.expert, found.compression, found.routing]
     return [
-        with_margin(found.accuracy),
-        _points(found.error.value),
-        *map(with_margin, parts),
-        _points(found.route_acc),
+        with_margin(parts.accuracy),
+        points(parts.error.value),
+        *map(with_margin, (parts.expert, parts.compression, parts.routing)),
+        points(parts.route_acc),
     ]
-
-
-def _points(share: float) -> str:
-    """Write a share in points.
-
-    >>> _points(0.0734), _points(-0.0001), _points(math.nan)
-    ('7.3', '0.0', '-')
-    """
-    return "-" if math.isnan(share) else f"{round(100 * share, 1) + 0.0:.1f}"

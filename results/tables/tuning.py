@@ -1,6 +1,6 @@
 """What was chosen on the val split, at what cost, and what is left of it on the test split.
 
-What was chosen on val, as a table: a line per seed under each method.
+As a table it has a line per seed under each method.
 """
 
 import math
@@ -15,9 +15,9 @@ from mergeshift import UserError
 from results.statistics import Interval, mean_interval
 from results.tables.columns import ColumnCells
 from results.tables.comparison import interval_of
-from results.tables.entries import Entry, TableBase, with_entries
+from results.tables.entries import with_entries
 from results.tables.grid import Grid, arrange
-from results.tables.layout import PLUS_MINUS, Lines, Nested
+from results.tables.layout import GroupedTable, Layout, with_margin
 from results.tables.notes import notes_of
 
 NAN = math.nan
@@ -25,6 +25,8 @@ NAN = math.nan
 UNKNOWN = Interval(NAN, NAN, NAN)
 
 ALL = "all seeds"
+
+HEADERS = ("budget", "val", "test", "val-test", "chosen")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +51,7 @@ class Chosen:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tuning(TableBase):
+class Tuning(GroupedTable):
     """What every method chose, ready to be printed in any format; a line per seed."""
 
     lines: dict[tuple[str, str], Chosen]  # (entry key, line) -> numbers
@@ -66,6 +68,21 @@ class Tuning(TableBase):
                 line |= {f"{name}_high": interval.high}
             found.append(line | {"chosen": written(chosen.constants)})
         return pd.DataFrame(found)
+
+    def layout(self) -> Layout:
+        """A line per seed."""
+        return Layout(
+            what="seed",
+            headers=HEADERS,
+            lines={
+                entry.key: [(name, _cells(chosen)) for (key, name), chosen in self.lines.items()
+                            if key == entry.key]
+                for entry in self.entries
+            },
+            caption=("parts", "interval", "images"),
+            below=("others",),
+            text_last=True,
+        )  # fmt: skip
 
 
 def tuning(rows: pd.DataFrame, choices: Mapping[str, Choice], order: Sequence[str] = ()) -> Tuning:
@@ -189,47 +206,11 @@ def _notes(grid: Grid, others: Sequence[str]) -> dict[str, str]:
     return notes | {"images": told["images"]}
 
 
-HEADERS = ("budget", "val", "test", "val-test", "chosen")
-
-
-def shown(table: Tuning) -> Nested:
-    """How it is printed."""
-
-    def lines(entry: Entry, plus_minus: str) -> Lines:
-        return [
-            (name, _cells(chosen, plus_minus))
-            for (key, name), chosen in table.lines.items()
-            if key == entry.key
-        ]
-
-    return Nested(
-        table=table,
-        what="seed",
-        headers=HEADERS,
-        lines=lines,
-        caption=("parts", "interval", "images"),
-        below=("others",),
-        text_last=True,
-    )
-
-
-def _cells(chosen: Chosen, plus_minus: str = PLUS_MINUS) -> list[str]:
+def _cells(chosen: Chosen) -> list[str]:
     return [
         str(chosen.budget),
-        _points(chosen.val, plus_minus),
-        _points(chosen.test, plus_minus),
-        _points(chosen.gap, plus_minus, signed=True),
+        with_margin(chosen.val),
+        with_margin(chosen.test),
+        with_margin(chosen.gap, "+"),
         written(chosen.constants),
     ]
-
-
-def _points(share: Interval, plus_minus: str, signed: bool = False) -> str:
-    """Write a share with its margin, in points.
-
-    >>> _points(Interval(0.8, 0.77, 0.84), "+-"), _points(Interval(0.008, 0, 0.01), "+-", True)
-    ('80.0 +-4.0', '+0.8 +-0.8')
-    """
-    if math.isnan(share.value):
-        return "-"
-    value = round(100 * share.value, 1) + 0.0
-    return f"{value:{'+' if signed else ''}.1f} {plus_minus}{100 * share.margin:.1f}"

@@ -1,6 +1,6 @@
-"""What it is worth that a method knows how sure it is: are wrong answers told, is a shift told?
+"""Misclassification and shift detection: do a method's uncertainty scores tell errors and shifts?
 
-What doubt is worth, as a table: a line per score under each method.
+As a table it has a line per score under each method.
 """
 
 import math
@@ -14,10 +14,9 @@ import pandas as pd
 from mergeshift import UserError
 from results.statistics import auroc
 from results.tables.columns import ColumnCells, spans
-from results.tables.comparison import as_percent
-from results.tables.entries import Entry, TableBase, keys_by_run
+from results.tables.entries import keys_by_run
 from results.tables.grid import Grid, arrange
-from results.tables.layout import Lines, Nested
+from results.tables.layout import GroupedTable, Layout, points
 from results.tables.notes import notes_of
 
 NAN = math.nan
@@ -47,7 +46,7 @@ class Auroc(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectionTable(TableBase):
+class DetectionTable(GroupedTable):
     """The areas under the curve of every method and score, ready to be printed in any format.
 
     Columns are ``wrong clean``, ``wrong L1`` ..., ``shifted L1`` ...; where tasks are unseen, each
@@ -60,6 +59,30 @@ class DetectionTable(TableBase):
     def scores_of(self, key: str) -> list[str]:
         """The scores that an entry has."""
         return [name for name in SCORES if (key, name, self.columns[0]) in self.areas]
+
+    def layout(self) -> Layout:
+        """A line per score; where tasks are unseen, one for each kind of tasks.
+
+        The spread over seeds stands in the CSV alone.
+        """
+        ends = [f" {kind}" for kind in self.kinds] or [""]
+        names = {end: f",{end} tasks" if end else "" for end in ends}
+        headers = [name.removesuffix(ends[0]) for name in self.columns if name.endswith(ends[0])]
+        return Layout(
+            what="score",
+            headers=headers,
+            lines={
+                entry.key: [
+                    (score + names[end],
+                     [points(self.areas[entry.key, score, head + end].value) for head in headers])
+                    for score in self.scores_of(entry.key)
+                    for end in ends
+                ]
+                for entry in self.entries
+            },
+            caption=("areas", "images"),
+            below=("scores", "unseen", "left out", "levels", "shifts"),
+        )  # fmt: skip
 
     def frame(self) -> pd.DataFrame:
         """Every number, unrounded: one row per method, score and column."""
@@ -189,31 +212,3 @@ def _notes(
         )
     kept = ("images", "unseen", "levels", "shifts")
     return notes | {key: told[key] for key in kept if key in told}
-
-
-def shown(table: DetectionTable) -> Nested:
-    """How it is printed; the spread over seeds stands in the CSV alone.
-
-    Where tasks are unseen, a score has a line for each kind of tasks.
-    """
-    ends = [f" {kind}" for kind in table.kinds] or [""]
-    said = {end: f",{end} tasks" if end else "" for end in ends}
-    headers = [name.removesuffix(ends[0]) for name in table.columns if name.endswith(ends[0])]
-
-    def lines(entry: Entry, plus_minus: str) -> Lines:
-        areas = {(s, c): as_percent(a.value) for (key, s, c), a in table.areas.items()
-                 if key == entry.key}  # fmt: skip
-        return [
-            (score + said[end], [areas[score, head + end] for head in headers])
-            for score in table.scores_of(entry.key)
-            for end in ends
-        ]
-
-    return Nested(
-        table=table,
-        what="score",
-        headers=headers,
-        lines=lines,
-        caption=("areas", "images"),
-        below=("scores", "unseen", "left out", "levels", "shifts"),
-    )

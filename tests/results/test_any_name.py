@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from results.latex import paper_table
+from results.latex.document import write
+from results.latex.paper_table import paper_float
 from results.latex.presets import PRESETS, Given
 from results.report import page
 from results.report.panels import Example
@@ -109,7 +110,7 @@ def rows() -> pd.DataFrame:
 
 def test_tasks_in_latex(rows, tmp_path):
     sheet = PRESETS["per-task"].make(Given(rows=rows))
-    paper_table.write(sheet, tmp_path / "table.tex", standalone=True)
+    write(paper_float(sheet), tmp_path / "table.tex", standalone=True)
     assert (tmp_path / "table.tex").read_text().isascii()
     pdflatex(tmp_path / "table.tex")
 

@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from mergeshift import UserError
-from results.latex import paper_table, tabular
-from results.latex.paper_table import PaperTable
+from results.latex import paper_table
+from results.latex.document import emphasised, write
+from results.latex.paper_table import PaperTable, paper_float
 from results.latex.presets import CORRUPTIONS, PRESETS, Given
 from results.schema import PROTOCOL
 from results.tables.columns import MEAN
@@ -186,7 +187,7 @@ def test_presets_compile(tmp_path, rows, name, kind):
         found = replace(found, rows=change(found.rows), titles=titles,
                         sweeps=[change(one) for one in found.sweeps])  # fmt: skip
     sheet, path = PRESETS[name].make(found), tmp_path / "table.tex"
-    written = paper_table.write(sheet, path, standalone=kind != "input")
+    written = write(paper_float(sheet), path, standalone=kind != "input")
     source = path.read_text()
     assert source.isascii()
     assert rf"\label{{tab:{name}}}" in source
@@ -227,7 +228,7 @@ def test_ties_are_marked_as_printed(rows):
     shown = [paper_table.value(table, entry, "clean", margin=False) for entry in table.entries]
     assert shown.count(r"\textbf{100.0}") == 2
     assert np.isnan(table.cells["ties", "clean"].spread)
-    assert tabular.ranked("1", 3) == "1"
+    assert emphasised("1", 3) == "1"
 
 
 def test_presets_by_command(command, smoke, tmp_path):

@@ -10,6 +10,8 @@ import pytest
 
 from results.latex import tabular
 from results.latex.bibliography import bibtex, entries, typeset
+from results.latex.document import escape, write
+from results.latex.tabular import comparison_float
 from results.tables.comparison import Table, compare
 from tests.helpers.result_frames import METHODS, NASTY, make_rows, nasty
 
@@ -25,7 +27,7 @@ def table(rows: pd.DataFrame) -> Table:
 
 
 def test_latex_escapes_everything() -> None:
-    source = tabular.escape(NASTY)
+    source = escape(NASTY)
     assert source == (
         r"A\_b\%c\&d\#e\$f\textless{}g\textgreater{}''h\textbar{}i\textasciitilde{}j"
         r"\textasciicircum{}k\textbackslash{}l\{m\}*n[o],p \'{e} [U+4E2D]"
@@ -78,7 +80,7 @@ def test_latex_caption_says_metric_images_interval_world_and_marks(table: Table)
 
 
 def test_bibliography_holds_what_the_table_cites(tmp_path, table: Table) -> None:
-    written = tabular.write(table, tmp_path / "table.tex")
+    written = write(comparison_float(table), tmp_path / "table.tex")
     assert [path.name for path in written] == ["table.tex", "table.bib"]
     cited = set(re.findall(r"\\cite\{(\w+)\}", written[0].read_text()))
     assert cited == {method[1] for method in METHODS.values()}
@@ -107,7 +109,7 @@ def test_latex_compiles(tmp_path, rows: pd.DataFrame, kind: str) -> None:
     table = compare(rows, by="task" if kind == "task" else "shift")
     table = nasty(table) if kind == "nasty" else table
     path = tmp_path / "table.tex"
-    tabular.write(table, path, standalone=kind != "input")
+    write(comparison_float(table), path, standalone=kind != "input")
     source = path.read_text()
     assert source.isascii()
     bare = re.sub(r"\\[{}]", "", source)

@@ -10,12 +10,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from results.latex import grouped
 from results.latex.ablation import ablation
 from results.latex.presets import PRESETS, Given
 from results.latex.suites import suites
 from results.published.sources import read, sources
 from results.published.table import PublishedComparison, beside
-from results.render import grouped
 from results.render.text import write_latex
 from tests.helpers.published import line, publish
 from tests.helpers.result_frames import METHODS, NASTY, make_rows
