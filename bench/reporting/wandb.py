@@ -74,7 +74,7 @@ def upload_leaderboard(
         "wandb", f"{len(new)} runs and the leaderboard, {wished}", len(new) + 1
     ) as go:
         log_runs(target, rows, new, go)
-        target.log_board(board(table, rows, costs_of(store, runs)), table)
+        target.log_board(board(table, rows, facts_by_run(store, runs)), table)
     if wished != "online":
         return ""
     if target.mode != "online":
@@ -190,6 +190,6 @@ def flat(facts: dict, lessons: Sequence[Mapping[str, Any]] = ()) -> dict:
     return {**facts["run"], **cost, "config": facts["config"]}
 
 
-def costs_of(store: Store, runs: Iterable[str]) -> dict[str, dict[str, Any]]:
+def facts_by_run(store: Store, runs: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Run -> its facts in one level, with its costs; see :mod:`results.tables.leaderboard`."""
     return {run: flat(store.run(run), artifacts.adaptation_records(store, run)) for run in runs}
