@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -91,6 +91,30 @@ def corruption(*, family: str, source: str, version: int = 1) -> Callable[[Corru
     return add
 
 
+class ShiftName(NamedTuple):
+    """A shift as people write it; of any corruption, registered or not: results outlive code.
+
+    >>> str(ShiftName("gaussian_noise", 3)), str(ShiftName("clean", 0))
+    ('gaussian_noise@3', 'clean')
+    """
+
+    corruption: str
+    severity: int
+
+    def __str__(self) -> str:
+        return f"{self.corruption}@{self.severity}" if self.severity else self.corruption
+
+    @classmethod
+    def of_key(cls, key: str) -> "ShiftName":
+        """The shift whose :attr:`Shift.key` this is.
+
+        >>> str(ShiftName.of_key("contrast@3-cifar10-c-input-v1")), str(ShiftName.of_key("clean"))
+        ('contrast@3', 'clean')
+        """
+        corruption, _, severity = key.partition("-")[0].partition("@")
+        return cls(corruption, int(severity or 0))
+
+
 @dataclass(frozen=True, order=True)
 class Shift:
     """One test condition, with all that decides its pixels. Clean always has the default parts.
@@ -132,7 +156,7 @@ class Shift:
         return shifts[0]
 
     def __str__(self) -> str:
-        return self.corruption if self == CLEAN else f"{self.corruption}@{self.severity}"
+        return str(ShiftName(self.corruption, self.severity))
 
     @property
     def key(self) -> str:

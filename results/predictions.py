@@ -9,21 +9,10 @@ import numpy as np
 import pandas as pd
 
 from mergeshift import UserError
+from results.prediction_columns import OPTIONAL, WANTED
+from results.statistics import calibration_error
 
-WANTED = {
-    "method": "text: what tables call it",
-    "task": "text: registry name",
-    "shift": "text: clean, gaussian_noise@3",
-    "image": "whole number: place in the test split, from 0",
-    "prediction": "the class: its number from 0, or its name",
-}
-OPTIONAL = {
-    "seed": "whole number: the method's; 0 if there is no such column",
-    "confidence": "number in [0, 1]: probability of the prediction; for ece",
-    "probabilities": "list of numbers, one per class, not in .csv; for ece, nll and entropy",
-}
 CELL = ["method", "seed", "task", "shift"]
-BINS = 15  # of the calibration error, as for methods that are run here
 SMALLEST = float(np.finfo(np.float32).tiny)  # probability of the right class in nll, at least
 NEAR = 1e-3  # probabilities add up to 1 as nearly as half precision writes them
 
@@ -120,21 +109,6 @@ def measure(given: Answers, labels: np.ndarray) -> tuple[dict[str, float], np.nd
     if given.confidence is not None:
         found["ece"] = calibration_error(given.confidence, right)
     return found, right
-
-
-def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
-    """ECE = sum_b n_b/N |acc_b - conf_b| over bins of equal width, lower edge included.
-
-    Source: Guo et al. 2017, arXiv 1706.04599, equation 3.
-
-    >>> round(calibration_error(np.array([0.9, 0.9, 0.6]), np.array([True, False, True])), 4)
-    0.4
-    """
-    edges = np.linspace(0, 1, BINS + 1, dtype=np.float32)
-    places = np.digitize(confidence.astype(np.float32), edges) - 1
-    counts = np.bincount(places, minlength=BINS + 1)
-    gaps = np.bincount(places, right.astype(float) - confidence, minlength=BINS + 1)
-    return float(np.abs(gaps).sum() / counts.sum())
 
 
 def doubts(given: Answers) -> dict[str, np.ndarray] | None:

@@ -69,17 +69,6 @@ ORACLE = "oracle_router"  # the ceiling of everything that routes
 NO_NEEDS = ("", "nothing", "weights only")
 FULL = "float32"  # the usual precision
 
-PROTOCOL = (
-    "motion_blur",
-    "impulse_noise",
-    "gaussian_noise",
-    "pixelate",
-    "spatter",
-    "contrast",
-    "jpeg_compression",
-)  # the seven corruptions of the AdaMerging protocol
-LEVELS = {"L1": 1, "L2": 2, "L3": 3}  # a level = the whole protocol at this severity
-
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:

@@ -9,11 +9,9 @@ from bench.docs import ROOT, bibliography, filled, reference
 from bench.index import method_order
 from bench.reporting.sweep_index import load_sweep, rows_of
 from bench.sweeps import SWEEPS
-from corruptions import base
 from mergeshift import UserError
 from methods import METHODS
 from methods.base import NO_PAPER
-from results import schema
 from results.latex.bibliography import entries, typeset
 from results.render.text import render
 from results.tables.comparison import compare
@@ -43,12 +41,6 @@ def test_readme_names_the_two_commands():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "make sweep" in text
     assert "make test" in text
-
-
-def test_results_and_corruptions_mean_the_same_protocol():
-    """``results`` may not import ``corruptions``, so it names the protocol itself."""
-    assert set(schema.PROTOCOL) == set(base.PROTOCOL)
-    assert schema.LEVELS == base.LEVELS
 
 
 def test_results_of_the_readme_are_made_of_the_results(smoke, tmp_path, monkeypatch):

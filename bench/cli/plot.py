@@ -97,6 +97,7 @@ def _learned(rows: pd.DataFrame, out: Path, metric: str) -> tuple[Figure, str]:
 def _coefficients(rows: pd.DataFrame, store: Store) -> tuple[dict[str, dict[str, float]], str]:
     """What the first run of the one method with coefficients learned, and what to call it."""
     from bench.stages import artifacts
+    from corruptions.base import ShiftName
     from results.plots.learned import only
     from results.schema import world_name
 
@@ -112,7 +113,7 @@ def _coefficients(rows: pd.DataFrame, store: Store) -> tuple[dict[str, dict[str,
         raise UserError("no method here learned coefficients; choose a sweep with adamerging")
     only((line for line, _ in found), "learned coefficients")
     facts, row = found[min(found)]
-    under = f", under {facts['shift'].partition('-')[0]}" if facts["shift"] else ""
+    under = f", under {ShiftName.of_key(facts['shift'])}" if facts["shift"] else ""
     world = world_name(row["world"])
     title = (
         f"{display_name(row['title'], row['variant'])}: coefficients on {row['suite']} ({world}), "

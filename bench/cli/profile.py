@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.options import SWEEP, Jobs, Limit, Methods, Suite, words
+from bench.cli.options import OUT, SWEEP, Jobs, Limit, Methods, Suite, words
 from mergeshift import UserError
 
 ENCODER = (
@@ -96,7 +96,7 @@ def _profile_commands(
     if what is What.startup:
         from bench.profiling.startup import profile_startup
 
-        profile_startup(Console(), out, runs)
+        profile_startup(Console(), out or OUT, runs)
         return
     from bench.cli.sweep import chosen_sweep
     from bench.profiling.sweep import profile_sweep

@@ -1,4 +1,4 @@
-"""``python -m bench results add`` and ``template``: methods that were run elsewhere."""
+"""``python -m bench results add`` and ``template``: external predictions in the tables."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,15 +8,14 @@ import typer
 from bench.cli.options import OUT, Out, SweepName
 from bench.config import ADAPT_ON
 from mergeshift import UserError
+from results.prediction_columns import OPTIONAL, WANTED
 
-app = typer.Typer(help="Put predictions that were made elsewhere into the tables.",
+app = typer.Typer(help="Put external predictions into the tables.",
                   no_args_is_help=True, rich_markup_mode="rich")  # fmt: skip
 
 
 def columns() -> str:
     """What a file of predictions holds, a line per column."""
-    from results.predictions import OPTIONAL, WANTED
-
     lines = [f"{name}: {text}" for name, text in WANTED.items()]
     return "\n\n".join([*lines, *(f"{name} (optional): {text}" for name, text in OPTIONAL.items())])
 

@@ -13,8 +13,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench.cli.options import OUT
-
 LIMITS = {"help": 0.5, "table": 2.0, "list": 3.0}  # seconds on two idle cores
 COMPLETE = "import sys; sys.argv[0] = 'mergeshift'; from bench.cli.app import main; main([])"
 
@@ -59,18 +57,18 @@ def cpu_seconds(arguments: list[str], environment: dict[str, str]) -> float:
     )
 
 
-def profile_startup(console: Console, out: Path | None = None, runs: int = 3) -> None:
+def profile_startup(console: Console, out: Path, runs: int = 3) -> None:
     """Print what each command takes, and what it may take on two idle cores."""
     shown = Table("command", box=None)
     for head in ("CPU seconds", "range", "at most"):
         shown.add_column(head, justify="right")
     with tempfile.TemporaryDirectory() as folder:
         for name, (arguments, environment, limit) in commands(
-            out or OUT, Path(folder) / "figure.png"
+            out, Path(folder) / "figure.png"
         ).items():
             seconds = [cpu_seconds(arguments, environment) for _ in range(runs)]
             spread = f"{min(seconds):.2f} to {max(seconds):.2f}"
             shown.add_row(name, f"{min(seconds):.2f}", spread, f"{limit:.1f}")
     console.print(shown)
-    if not ((out or OUT) / "sweeps").is_dir():
-        console.print(f"no results in {out or OUT}: table and plot were left out; give --out")
+    if not (out / "sweeps").is_dir():
+        console.print(f"no results in {out}: table and plot were left out; give --out")

@@ -18,7 +18,7 @@ from PIL import Image
 from bench.config import Run
 from bench.index import method_order
 from bench.reporting.sweep_index import images_of, load_sweep, rows_of
-from bench.reporting.wandb import costs_of
+from bench.reporting.wandb import facts_by_run
 from bench.runtime.devices import device
 from bench.stages.build import bind
 from bench.stages.scoring import SharedEvaluation
@@ -143,7 +143,7 @@ def page_of(
     rows = rows.assign(sweep=record["name"])  # another may have measured its cells before
     return page.page(
         rows,
-        costs=costs_of(store, rows["run_id"].unique()),
+        costs=facts_by_run(store, rows["run_id"].unique()),
         images=images_or_why(out, record, rows),
         examples=examples_for(store, rows, shown, shifts) if shown else (),
         order=method_order(),

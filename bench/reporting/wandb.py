@@ -13,6 +13,7 @@ from bench.config import digest
 from bench.plan import Plan
 from bench.runtime.progress import Stages
 from bench.stages import artifacts
+from corruptions.base import ShiftName
 from mergeshift import UserError, read_json, write_json
 from results.store import Store
 from results.tables.comparison import Table
@@ -73,7 +74,7 @@ def upload_leaderboard(
         "wandb", f"{len(new)} runs and the leaderboard, {wished}", len(new) + 1
     ) as go:
         log_runs(target, rows, new, go)
-        target.log_board(board(table, rows, costs_of(store, runs)), table)
+        target.log_board(board(table, rows, facts_by_run(store, runs)), table)
     if wished != "online":
         return ""
     if target.mode != "online":
@@ -100,7 +101,7 @@ def log_runs(
             flat(facts, lessons) | protocol(lessons),
             part,
             curves | learning_curves(lessons),
-            {short(lesson["shift"]): lesson["coefficients"] for lesson in lessons},
+            {str(ShiftName.of_key(lesson["shift"])): lesson["coefficients"] for lesson in lessons},
         )
         advance(count)
         remember(target.folder, {f"{target.sweep}/{run}": fingerprint(target, part)})
@@ -147,7 +148,9 @@ def protocol(lessons: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if not lessons:
         return {}
     first = lessons[0]
-    reports = {short(one["shift"]): one["report"] for one in lessons if one.get("report")}
+    reports = {
+        str(ShiftName.of_key(one["shift"])): one["report"] for one in lessons if one.get("report")
+    }
     return {
         "adaptation": {
             "adapt_on": first["adapt_on"],
@@ -166,7 +169,7 @@ def learning_curves(lessons: Sequence[Mapping[str, Any]]) -> dict[str, Sequence[
     Under several shifts each curve has the name of its shift.
     """
     return {
-        f"{short(lesson['shift'])}/{name}" if lesson["shift"] else name: values
+        f"{ShiftName.of_key(lesson['shift'])}/{name}" if lesson["shift"] else name: values
         for lesson in lessons
         for name, values in {**lesson["curves"], **searched(lesson)}.items()
     }
@@ -178,15 +181,6 @@ def searched(lesson: Mapping[str, Any]) -> dict[str, Sequence[float]]:
     return {"search": scores, "search_best": list(accumulate(scores, max))} if scores else {}
 
 
-def short(key: str) -> str:
-    """A shift as people type it.
-
-    >>> short("contrast@3-cifar10-c-input-v1")
-    'contrast@3'
-    """
-    return key.partition("-")[0]
-
-
 def flat(facts: dict, lessons: Sequence[Mapping[str, Any]] = ()) -> dict:
     """The facts of a run in one level, settings and the costs of all its learnings included."""
     cost = dict(facts["cost"])
@@ -196,6 +190,6 @@ def flat(facts: dict, lessons: Sequence[Mapping[str, Any]] = ()) -> dict:
     return {**facts["run"], **cost, "config": facts["config"]}
 
 
-def costs_of(store: Store, runs: Iterable[str]) -> dict[str, dict[str, Any]]:
+def facts_by_run(store: Store, runs: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Run -> its facts in one level, with its costs; see :mod:`results.tables.leaderboard`."""
     return {run: flat(store.run(run), artifacts.adaptation_records(store, run)) for run in runs}

@@ -15,7 +15,6 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from bench.runtime import devices
 from bench.runtime.lightning import make_trainer
@@ -23,9 +22,8 @@ from bench.runtime.workers import report_progress
 from methods import MergingMethod
 from methods.common.precision import layers_in
 from methods.routing.method import RoutedMethod
+from results.statistics import calibration_error
 from tasks.datamodule import SuiteDataModule
-
-BINS = 15  # of the calibration error, equal width
 
 Cell = tuple[str, str, str]  # member, task, key of the shift
 
@@ -81,26 +79,17 @@ class MetricsCallback(Callback):
         """Accuracy, negative log-likelihood in nats, expected calibration error; of the oracle."""
         logits, labels = self.all(cell, "logits"), torch.cat(self.labels[cell])
         assert logits is not None
+        confidence, predicted = logits.softmax(-1).max(1)
         return {
             **{name: float(hits.double().mean()) for name, hits in self.hits(cell).items()},
             "nll": float(F.cross_entropy(logits.double(), labels)),
-            "ece": calibration_error(logits, labels),
+            "ece": calibration_error(confidence.numpy(), (predicted == labels).numpy()),
         }
 
     def routing(self, cell: Cell, routes: list[str]) -> dict[str, float]:
         """Where a routed method sent the images of a cell; see :func:`routing`."""
         weights = self.all(cell, "weights")
         return {} if weights is None else routing(weights.double(), routes, cell[1])
-
-
-def calibration_error(logits: Tensor, labels: Tensor) -> float:
-    """Expected calibration error; of one class none, as it is sure and right."""
-    if logits.shape[1] == 1:
-        return 0.0
-    error = multiclass_calibration_error(
-        logits.softmax(-1), labels, num_classes=logits.shape[1], n_bins=BINS
-    )
-    return float(error)
 
 
 def routing(weights: Tensor, routes: list[str], task: str) -> dict[str, float]:

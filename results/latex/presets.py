@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from corruptions.base import LEVELS, PROTOCOL, ShiftName
 from mergeshift import Registry, UserError
 from results.latex.ablation import ablation
 from results.latex.document import cited_title, escape
@@ -21,11 +22,10 @@ from results.latex.paper_table import (
     widest,
 )
 from results.latex.suites import suites
-from results.schema import LEVELS, PROTOCOL
 from results.tables.columns import MEAN, ColumnCells
 from results.tables.comparison import Table, cell_of, compare
 from results.tables.entries import Entry
-from results.tables.grid import Shift, arrange
+from results.tables.grid import arrange
 
 CORRUPTIONS = {
     "motion_blur": "Motion",
@@ -139,7 +139,7 @@ def robustness7(given: Given) -> PaperTable:
         )
     table = compare(rows, by="corruption", order=given.order)
     grid = arrange(rows, order=given.order)
-    shifted = tuple(i for i, one in enumerate(grid.shifts) if one != Shift("clean", 0))
+    shifted = tuple(i for i, one in enumerate(grid.shifts) if one != ShiftName("clean", 0))
     every = ColumnCells(tuple(range(len(grid.tasks))), shifted)
     means = {(one.key, MEAN): cell_of(grid, e, every) for e, one in enumerate(grid.entries)}
     table = replace(table, columns=(*table.columns, MEAN), cells=table.cells | means)

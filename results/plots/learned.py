@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from corruptions.base import LEVELS
 from mergeshift import UserError
 from results.plots.style import empty, fields, wrapped
-from results.schema import LEVELS, ROUTE, world_name
+from results.schema import ROUTE, world_name
 from results.tables.columns import spans
 from results.tables.grid import arrange
 

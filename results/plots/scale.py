@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
+from corruptions.base import LEVELS
 from mergeshift import UserError
 from results.plots.style import LineStyle, empty, line_styles, plain, wrapped
-from results.schema import LEVELS, METRICS, world_name
+from results.schema import METRICS, world_name
 from results.statistics import Interval, mean_interval
 from results.tables.comparison import Table, compare
 from results.tables.entries import Entry

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from corruptions.base import ShiftName
 from results.published.sources import AS_PUBLISHED, MEAN, PAPER_LEVEL, Source, base_of
 from results.tables.comparison import NAN, Table
-from results.tables.entries import Entry, shift_text
+from results.tables.entries import Entry
 
 # What a split that FusionBench published is, in the words of published rows. Its pixelate resizes
 # every picture to 28 and then 32 pixels, so that it is not the corruption of this name.
@@ -86,7 +87,7 @@ def lines_of(rows: pd.DataFrame, sources: Mapping[str, Source]) -> list[Line]:
             constants=json.loads(str(config)),
             adapt_on=part["adapt_on"].iloc[0],
             values={
-                (task, shift_text(name, severity), bool(seen)): float(value)
+                (task, str(ShiftName(name, severity)), bool(seen)): float(value)
                 for task, name, severity, seen, value in part[
                     ["task", "corruption", "severity", "seen", "value"]
                 ].itertuples(index=False)
@@ -129,7 +130,7 @@ def stored(suite: str) -> str:
     part = suite.partition("@")[2]
     if part in ("", AS_PUBLISHED):
         return "clean"
-    return shift_text(STORED.get(part, part), STORED_SEVERITY)
+    return str(ShiftName(STORED.get(part, part), STORED_SEVERITY))
 
 
 def further(lines: Iterable[Line], places: Sequence[Place]) -> list[Place]:

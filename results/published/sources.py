@@ -11,8 +11,9 @@ from typing import Any
 
 import pandas as pd
 
+from corruptions.base import LEVELS
 from mergeshift import Registry, UserError
-from results.schema import CEILING, FLOOR, LEVELS
+from results.schema import CEILING, FLOOR
 
 FOLDER = Path(__file__).parent
 INDEX, METHODS = "sources.toml", "methods.csv"

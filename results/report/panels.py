@@ -12,6 +12,7 @@ from results.plots import learned
 from results.render.markup import noted, spelled
 from results.report.tables import headline, number
 from results.schema import ROUTE
+from results.statistics import CALIBRATION_BINS
 from results.tables.columns import spans
 from results.tables.entries import keys_by_run, with_entries
 from results.tables.grid import Grid
@@ -19,7 +20,6 @@ from results.tables.leaderboard import costs_of
 from results.tables.routing import breakdown
 
 PANELS = 8  # of routes: under more shifts than these they are no longer read
-BINS = 15  # of confidence, equal width, as the calibration error has them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,11 +140,12 @@ def reliability(
 
 
 def binned(images: pd.DataFrame) -> np.ndarray:
-    """Per bin of confidence: images, sum of confidences, right answers.  ``[3, BINS]``."""
+    """Per bin of confidence: images, sum of confidences, right answers.  ``[3, B]``."""
     sure = images["max_prob"].to_numpy(float)
-    place = np.minimum((sure * BINS).astype(int), BINS - 1)
+    place = np.minimum((sure * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     weights = (np.ones(len(sure)), sure, images["right"].to_numpy(float))
-    return np.stack([np.bincount(place, weights=w, minlength=BINS) for w in weights])
+    counts = [np.bincount(place, weights=w, minlength=CALIBRATION_BINS) for w in weights]
+    return np.stack(counts)
 
 
 def costs(

@@ -6,11 +6,12 @@ from typing import Any
 
 import pandas as pd
 
+from corruptions.base import LEVELS
 from mergeshift import UserError
 from results.plots.style import LineStyle
 from results.render.markup import marked_title, noted
 from results.render.text import pieces_of
-from results.schema import AUROC, LEVELS, METRICS, ROUTE
+from results.schema import AUROC, METRICS, ROUTE
 from results.tables.comparison import Table, table_of
 from results.tables.entries import Entry
 from results.tables.grid import Grid, arrange

@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from corruptions.base import LEVELS, PROTOCOL, ShiftName
 from mergeshift import Registry, UserError
-from results.schema import LEVELS, PROTOCOL
-from results.tables.grid import Grid, Shift
+from results.tables.grid import Grid
 
 BY = ("shift", "seen", "task", "severity", "corruption")
 MEAN = "mean"
@@ -45,10 +45,10 @@ def spans(grid: Grid, by: str, shift: str = "clean") -> dict[str, ColumnCells]:
     return {name: ColumnCells(every, tuple(positions)) for name, positions in groups.items()}
 
 
-def _shifts_named(measured: Sequence[Shift], text: str) -> list[Shift]:
+def _shifts_named(measured: Sequence[ShiftName], text: str) -> list[ShiftName]:
     """``L2`` -> the protocol at severity 2; ``contrast`` -> all its severities; else the one."""
     if text in LEVELS:
-        found = [Shift(name, LEVELS[text]) for name in PROTOCOL]
+        found = [ShiftName(name, LEVELS[text]) for name in PROTOCOL]
         if lacking := [str(one) for one in found if one not in measured]:
             raise UserError(
                 f"{text} needs {len(found)} shifts; {len(lacking)} were not measured, "
@@ -67,7 +67,7 @@ def _shifts_named(measured: Sequence[Shift], text: str) -> list[Shift]:
 def _levels(grid: Grid) -> dict[str, list[int]]:
     groups = {} if grid.clean is None else {"clean": [grid.clean]}
     for level, severity in LEVELS.items():
-        protocol = [Shift(name, severity) for name in PROTOCOL]
+        protocol = [ShiftName(name, severity) for name in PROTOCOL]
         if all(one in grid.shifts for one in protocol):
             groups[level] = [grid.shifts.index(one) for one in protocol]
     shown = {position for positions in groups.values() for position in positions}

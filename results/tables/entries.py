@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from corruptions.base import ShiftName
 from mergeshift import UserError
 from results.schema import CEILING, FLOOR, NO_NEEDS, ORACLE, world_name
 
@@ -118,7 +119,7 @@ def with_entries(
         same = rows[(rows["entry"] == first["entry"]) & (rows[CELL] == first[CELL]).all(axis=1)]
         raise UserError(
             f"{first['entry']} was measured {len(same)} times on task={first['task']} "
-            f"shift={shift_text(first['corruption'], first['severity'])}, in runs "
+            f"shift={ShiftName(first['corruption'], first['severity'])}, in runs "
             f"{sorted(set(same['run_id']))}; keep one (delete the other's folder in cells/)"
         )
     groups = {str(key): group for key, group in rows.groupby("entry", sort=False)}
@@ -141,15 +142,6 @@ def keys_by_run(rows: pd.DataFrame, metric: str = "acc") -> dict[str, str]:
 def _named(rows: pd.DataFrame) -> pd.Series:
     told = " [" + rows["apart"].str[2:] + "]"
     return rows["method"] + told.where(rows["apart"] != "", "")
-
-
-def shift_text(corruption: str, severity: int) -> str:
-    """Write a shift as people type it.
-
-    >>> shift_text("gaussian_noise", 3), shift_text("clean", 0)
-    ('gaussian_noise@3', 'clean')
-    """
-    return f"{corruption}@{severity}" if severity else corruption
 
 
 def _adapted_on(group: pd.DataFrame) -> pd.Series:

@@ -6,28 +6,19 @@ Axes in shapes: ``E`` entries, ``T`` tasks, ``S`` shifts, ``R`` pairs of (seed, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import cast
 
 import numpy as np
 import pandas as pd
 
+from corruptions.base import PROTOCOL, ShiftName
 from mergeshift import UserError
-from results.schema import AUROC, CEILING, METRICS, PROTOCOL
-from results.tables.entries import CELL, Entry, shift_text, with_entries
+from results.schema import AUROC, CEILING, METRICS
+from results.tables.entries import CELL, Entry, with_entries
 
 # One table compares methods, so everything else that decides a value must be the same for all.
 SETTING = ("world", "suite", "encoder", "limit", "precision")
 SHIFT_SETTING = ("constants", "placement")  # a clean image has neither
-
-
-class Shift(NamedTuple):
-    """A column of the frame's own shifts, as ``corruption@severity``."""
-
-    corruption: str
-    severity: int
-
-    def __str__(self) -> str:
-        return shift_text(*self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +28,7 @@ class Grid:
     metric: str
     entries: tuple[Entry, ...]
     tasks: tuple[str, ...]  # in the order of the suite
-    shifts: tuple[Shift, ...]  # clean first, then the protocol's, by severity
+    shifts: tuple[ShiftName, ...]  # clean first, then the protocol's, by severity
     seeds: tuple[tuple[int, int], ...]  # (seed, expert seed)
     values: np.ndarray  # [E, T, S, R]
     counts: np.ndarray  # [T] images per task, the same for all
@@ -64,7 +55,8 @@ class Grid:
     @property
     def clean(self) -> int | None:
         """Position of clean among the shifts, if it was measured."""
-        return self.shifts.index(Shift("clean", 0)) if Shift("clean", 0) in self.shifts else None
+        clean = ShiftName("clean", 0)
+        return self.shifts.index(clean) if clean in self.shifts else None
 
     def position(self, name: str) -> int:
         """Position of the entry with this key, or of the only one of this method.
@@ -117,13 +109,13 @@ def arrange(rows: pd.DataFrame, metric: str = "acc", order: Sequence[str] = ()) 
     rows, entries = with_entries(rows, order)
     keys = [entry.key for entry in entries]
     tasks = tuple(rows["task"].unique())
-    shifts = _in_order({Shift(*pair) for pair in _pairs(rows, "corruption", "severity")})
+    shifts = _in_order({ShiftName(*pair) for pair in _pairs(rows, "corruption", "severity")})
     seeds = tuple(sorted(set(_pairs(rows, "seed", "expert_seed"))))
     cell = np.full((len(keys), len(tasks), len(shifts), len(seeds)), -1)
     cell[
         [keys.index(key) for key in rows["entry"]],
         [tasks.index(task) for task in rows["task"]],
-        [shifts.index(Shift(*pair)) for pair in _pairs(rows, "corruption", "severity")],
+        [shifts.index(ShiftName(*pair)) for pair in _pairs(rows, "corruption", "severity")],
         [seeds.index(pair) for pair in _pairs(rows, "seed", "expert_seed")],
     ] = rows.index
     cell, seeds = _for_every_seed(cell, entries, seeds)
@@ -177,8 +169,8 @@ def _unseen(rows: pd.DataFrame) -> tuple[str, ...]:
     return tuple(map(str, kinds.index[~kinds["any"]]))
 
 
-def _in_order(shifts: set[Shift]) -> tuple[Shift, ...]:
-    def rank(shift: Shift) -> tuple[bool, int, str, int]:
+def _in_order(shifts: set[ShiftName]) -> tuple[ShiftName, ...]:
+    def rank(shift: ShiftName) -> tuple[bool, int, str, int]:
         known = shift.corruption in PROTOCOL
         place = PROTOCOL.index(shift.corruption) if known else len(PROTOCOL)
         return shift.severity > 0, place, shift.corruption, shift.severity
@@ -207,7 +199,7 @@ def _require_all(
     cell: np.ndarray,
     keys: list[str],
     tasks: Sequence[str],
-    shifts: Sequence[Shift],
+    shifts: Sequence[ShiftName],
     seeds: Sequence[tuple[int, int]],
     advice: str,
 ) -> None:
@@ -230,7 +222,7 @@ def _require_all(
 
 
 def _counts(
-    n: np.ndarray, keys: list[str], tasks: Sequence[str], shifts: Sequence[Shift]
+    n: np.ndarray, keys: list[str], tasks: Sequence[str], shifts: Sequence[ShiftName]
 ) -> np.ndarray:
     """Images per task ``[T]``, given those of each cell ``[E, T, S, R]``."""
     counts = n[0, :, 0, 0]

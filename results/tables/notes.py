@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from results.schema import FULL, LEVELS, METRICS, PROTOCOL, world_name
+from corruptions.base import LEVELS, PROTOCOL
+from results.schema import FULL, METRICS, world_name
 from results.statistics import LEVEL
 from results.tables.columns import MEAN
 from results.tables.grid import Grid

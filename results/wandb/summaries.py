@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 
+from corruptions.base import ShiftName
 from mergeshift import seed_of
 from results.schema import AUROC, METRICS, ROUTE
 from results.tables.columns import MEAN
 from results.tables.comparison import Table, compare
-from results.tables.entries import shift_text
 
 LONGEST_ID = 96  # letters; W&B takes 128 for an id and "run-", "-", the name of a table
 
@@ -65,7 +65,7 @@ def best(table: Table) -> dict[str, float]:
 def cells(rows: pd.DataFrame) -> dict[str, float]:
     """``cell/acc/contrast@3/mnist`` -> value, for every measurement but the single routes."""
     return {
-        f"cell/{metric}/{shift_text(corruption, severity)}/{task}": float(value)
+        f"cell/{metric}/{ShiftName(corruption, severity)}/{task}": float(value)
         for metric, corruption, severity, task, value in _plain(rows)[
             ["metric", "corruption", "severity", "task", "value"]
         ].itertuples(index=False)

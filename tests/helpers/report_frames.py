@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 
+from corruptions.base import PROTOCOL
 from mergeshift import rng_of
-from results.schema import PROTOCOL, unpack
+from results.schema import unpack
 from tests.helpers.result_frames import METHODS, make_rows
 
 OTHERS = ("fog", "snow", "frost", "brightness", "elastic_transform", "saturate", "glass_blur",

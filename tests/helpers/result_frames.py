@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from corruptions.base import PROTOCOL
 from mergeshift import rng_of
-from results.schema import COLUMNS, PROTOCOL, check, pack
+from results.schema import COLUMNS, check, pack
 from results.tables.comparison import Table
 
 TASKS = ("mnist", "optdigits", "animals", "landcover")

@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from corruptions import base
+from corruptions.base import PROTOCOL, ShiftName
 from mergeshift import DamagedFileError, UserError
-from results.schema import COLUMNS, LEVELS, PROTOCOL, check, pack, unpack
+from results.schema import COLUMNS, check, pack, unpack
 from results.store import Store
 from results.tables.columns import spans
-from results.tables.grid import Shift, arrange
+from results.tables.grid import arrange
 from tests.helpers.result_frames import make_rows
 
 CLEAN = (("clean", 0),)
@@ -141,20 +141,14 @@ def test_store_keeps_facts_of_the_run_apart(tmp_path) -> None:
 # -- choosing rows and columns
 
 
-def test_levels_are_those_of_the_corruptions() -> None:
-    """Results import nothing of the corruptions, so the names are written down twice."""
-    assert base.PROTOCOL == PROTOCOL
-    assert base.LEVELS == LEVELS
-
-
 def test_columns_by_shift_collapse_whole_levels_only() -> None:
     level = [(name, 1) for name in PROTOCOL]
     rows = make_rows(["ties"], ["mnist"], [*level, *CLEAN, ("contrast", 3), ("fog", 2)], n=10)
     grid = arrange(rows)
     assert grid.shifts[:3] == (
-        Shift("clean", 0),
-        Shift("motion_blur", 1),
-        Shift("impulse_noise", 1),
+        ShiftName("clean", 0),
+        ShiftName("motion_blur", 1),
+        ShiftName("impulse_noise", 1),
     )
     columns = spans(grid, "shift")
     assert list(columns) == ["clean", "L1", "contrast@3", "fog@2"]

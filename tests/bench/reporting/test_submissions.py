@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from bench.reporting import submissions
 from bench.sweeps import SWEEPS
@@ -99,18 +97,6 @@ def test_metrics_by_hand(add, out, frame):
         expected = -cell["acc"] * np.log(0.6) - (1 - cell["acc"]) * np.log(wrong)
         assert cell["nll"] == pytest.approx(expected)
         assert cell["ece"] == pytest.approx(abs(cell["acc"] - 0.6))  # all in one bin
-
-
-def test_calibration_error_is_that_of_torchmetrics():
-    rng = np.random.default_rng(0)
-    p = torch.from_numpy(rng.dirichlet(np.ones(5), 400)).float()
-    p[:20] = torch.eye(5)[torch.arange(20) % 5]  # confidence 1 is in a bin, too
-    truth = torch.from_numpy(rng.integers(0, 5, 400))
-    theirs = multiclass_calibration_error(p, truth, num_classes=5, n_bins=predictions.BINS)
-    given = Answers(p.argmax(1).numpy(), p.amax(1).numpy(), p.numpy())
-    found, right = predictions.measure(given, truth.numpy())
-    assert found["ece"] == pytest.approx(float(theirs), abs=1e-6)
-    np.testing.assert_array_equal(right, (p.argmax(1) == truth).numpy())
 
 
 def test_names_of_classes_a_csv_and_the_same_twice(add, command, out, frame, tmp_path):

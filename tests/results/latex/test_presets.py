@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from corruptions.base import PROTOCOL
 from mergeshift import UserError
 from results.latex import paper_table
 from results.latex.document import emphasised, write
 from results.latex.paper_table import PaperTable, paper_float
 from results.latex.presets import CORRUPTIONS, PRESETS, Given
-from results.schema import PROTOCOL
 from results.tables.columns import MEAN
 from results.tables.comparison import compare
 from tests.helpers.result_frames import METHODS, NASTY, TASKS, make_rows

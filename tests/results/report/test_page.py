@@ -10,8 +10,9 @@ import pytest
 from bench.reporting import html
 from bench.reporting.html import shifts_shown
 from results.report import page as report
-from results.report.panels import BINS, Example, binned
+from results.report.panels import Example, binned
 from results.schema import unpack
+from results.statistics import CALIBRATION_BINS
 from results.store import Store
 from tests.helpers.report_frames import images_for
 from tests.helpers.result_frames import NASTY, TASKS, make_rows
@@ -98,7 +99,7 @@ def test_bins_of_confidence_by_hand():
     """15 bins: 0.05 lies in the first, 0.5 in number 7, 1.0 in the last."""
     images = pd.DataFrame({"max_prob": [0.05, 0.5, 0.52, 1.0], "right": [False, True, False, True]})
     count, sure, right = binned(images)
-    assert len(count) == BINS == 15
+    assert len(count) == CALIBRATION_BINS == 15
     assert count.nonzero()[0].tolist() == [0, 7, 14]
     assert count[[0, 7, 14]].tolist() == [1, 2, 1]
     assert sure[7] == pytest.approx(1.02)

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from corruptions.base import PROTOCOL
 from mergeshift import UserError
-from results.schema import PROTOCOL, pack
+from results.schema import pack
 from results.statistics import mean_interval, wilson
 from results.tables.comparison import compare
 from results.tables.paired import paired
