@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -127,9 +128,17 @@ def rng_of(*parts: object) -> np.random.Generator:
 
 
 def home() -> Path:
-    """The data folder: ``MERGESHIFT_HOME``, else ``mergeshift`` in the user's cache (XDG)."""
+    """The data folder: ``MERGESHIFT_HOME``, else ``mergeshift`` in the user's cache.
+
+    That is the cache folder of the system on macOS and Windows, and elsewhere that of XDG.
+    """
     if chosen := os.environ.get("MERGESHIFT_HOME"):
         return Path(chosen).expanduser()
+    if sys.platform in ("darwin", "win32"):
+        import platformdirs
+
+        return platformdirs.user_cache_path("mergeshift", appauthor=False)
+    # platformdirs does not expand ~ in the variable, and ignores a relative path.
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(cache).expanduser() / "mergeshift"
 

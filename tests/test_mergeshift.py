@@ -1,11 +1,13 @@
 """Files are whole or absent, whatever happens while they are written."""
 
 import errno
+import importlib
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import platformdirs
 import pytest
 
 import mergeshift as files
@@ -158,3 +160,22 @@ def test_the_data_folder(monkeypatch, tmp_path):
         monkeypatch.setenv(variable, value)
         assert home() == expected
     assert not leftovers(tmp_path)
+
+
+@pytest.mark.parametrize(("system", "folders", "expected"), [
+    ("darwin", "macos.MacOS", "Library/Caches/mergeshift"),
+    ("win32", "windows.Windows", "AppData/Local/mergeshift/Cache"),
+])  # fmt: skip
+def test_the_data_folder_of_other_systems(system, folders, expected, monkeypatch, tmp_path):
+    module, _, cls = folders.partition(".")
+    there = getattr(importlib.import_module(f"platformdirs.{module}"), cls)
+    for variable in ("MERGESHIFT_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(files.sys, "platform", system)
+    monkeypatch.setattr(platformdirs, "PlatformDirs", there)
+    if system == "win32":  # what Windows itself would answer
+        monkeypatch.setattr(
+            "platformdirs.windows.get_win_folder", lambda name: str(tmp_path / "AppData/Local")
+        )
+    assert home() == tmp_path / expected

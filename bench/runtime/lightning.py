@@ -43,8 +43,12 @@ def silence_hub(bars: bool = False) -> None:
 def make_trainer(**kwargs: Any) -> Trainer:
     """A Trainer that writes nothing: results go to the store, curves to the logger.
 
-    It computes where the command was told to; see :mod:`bench.runtime.devices`.
+    It computes where the command was told to; see :mod:`bench.runtime.devices`. Inside a SLURM job
+    it does not take the job's ranks and signals for its own: the processes of a job are ours, or
+    those that Lightning itself starts for several devices. A caller may pass other ``plugins``.
     """
+    from lightning.pytorch.plugins.environments import LightningEnvironment
+
     silence_lightning()
     quiet: dict[str, Any] = {
         **devices.for_trainer(),
@@ -52,5 +56,6 @@ def make_trainer(**kwargs: Any) -> Trainer:
         "enable_checkpointing": False,
         "enable_progress_bar": False,
         "enable_model_summary": False,
+        "plugins": [LightningEnvironment()],
     }
     return Trainer(**{**quiet, **kwargs})
