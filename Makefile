@@ -1,5 +1,6 @@
-# Two commands do all: `make sweep` and `make test`. Everything lands in .venv and the data folder.
-# `make results` runs the sweeps that the README shows, and makes its tables and figures anew.
+# `make sweep` runs the main comparison, and `make test` runs linters, types and tests. Both first install
+# what they need into .venv; images and experts go to the data folder (MERGESHIFT_HOME).
+# `make results` runs the sweeps that the README and docs/ show, and writes their tables and figures anew.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -22,6 +23,7 @@ lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m bench.docs --check
 
 .venv/.run: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
