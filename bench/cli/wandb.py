@@ -164,7 +164,8 @@ def leaderboard(
 
 def wandb_sweep(
     file: Annotated[
-        str, typer.Argument(help="what to vary: YAML or TOML; or a sweep, in parts. See the README")
+        str,
+        typer.Argument(help="what to vary: YAML or TOML; or a sweep, in parts. See docs/cli.md"),
     ],
     project: Project = PROJECT,
     entity: Entity = "",
