@@ -131,6 +131,9 @@ def leaderboard(
     wandb: Annotated[
         Upload, typer.Option(help="offline: kept for `wandb sync`; without the report")
     ] = Upload.online,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be uploaded, and stop.")
+    ] = False,
 ) -> None:
     """Upload a sweep's leaderboard to W&B, with a report; both are replaced by the next call."""
     from rich.console import Console
@@ -138,6 +141,7 @@ def leaderboard(
     from bench.reporting.sweep_index import load_sweep, rows_of
     from bench.reporting.wandb import upload_leaderboard
     from bench.runtime.progress import Stages
+    from results.render.text import renderable
     from results.tables.comparison import compare
     from results.wandb.login import mode
     from results.wandb.report import require_workspaces
@@ -145,12 +149,19 @@ def leaderboard(
 
     record = load_sweep(out, sweep)
     rows = rows_of(out, record, words(methods))
+    by = "seen" if (~rows["seen"]).any() else "shift"
+    table, console = compare(rows, by=by, order=method_order()), Console()
+    if dry_run:
+        console.print(renderable(table, min(console.width, 120)))
+        console.print(
+            f"nothing was uploaded: project {project} would get sweep {record['name']}, "
+            f"{rows['run_id'].nunique()} runs and {len(table.entries)} lines of a leaderboard",
+            highlight=False,
+        )
+        return
     if wandb is Upload.online:
         require_workspaces()
         _require_service(out, "or take --wandb offline, which writes no report")
-    by = "seen" if (~rows["seen"]).any() else "shift"
-    table = compare(rows, by=by, order=method_order())
-    console = Console()
     target = WandbUploader(
         out, record["name"], mode(wandb.value), project, entity or None, say=console.print
     )
