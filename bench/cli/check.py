@@ -67,7 +67,10 @@ def of_method(cls: type[MergingMethod]) -> list[Check]:
     """Each check on a tiny zoo of its own: it may spoil what it is given."""
     from methods.contract import all_checks, small_checkpoints
 
-    return [(*_words(one), lambda one=one: one(cls, small_checkpoints())) for one in all_checks()]
+    def run(one: Callable[..., None]) -> None:
+        one(cls, small_checkpoints())
+
+    return [_named(one, partial(run, one)) for one in all_checks()]
 
 
 def of_corruption(corrupt: Corruption) -> list[Check]:
@@ -75,20 +78,20 @@ def of_corruption(corrupt: Corruption) -> list[Check]:
     from corruptions.base import CONSTANTS
     from corruptions.contract import CHECKS
 
-    found = []
-    for constants in CONSTANTS:
-        for one in CHECKS:
-            title, says = _words(one)
-            found.append((f"{title}, {constants}", says, partial(one, corrupt, constants)))
-    return found
+    return [
+        _named(one, partial(one, corrupt, constants), f", {constants}")
+        for constants in CONSTANTS
+        for one in CHECKS
+    ]
 
 
 def of_task(task: Task) -> list[Check]:
     """Each check."""
     from tasks.contract import CHECKS
 
-    return [(*_words(one), partial(one, task)) for one in CHECKS]
+    return [_named(one, partial(one, task)) for one in CHECKS]
 
 
-def _words(one: Callable[..., None]) -> tuple[str, str]:
-    return one.__name__.removeprefix("check_"), (one.__doc__ or "").partition("\n")[0]
+def _named(one: Callable[..., None], run: Callable[[], None], of: str = "") -> Check:
+    title = one.__name__.removeprefix("check_") + of
+    return title, (one.__doc__ or "").partition("\n")[0], run
