@@ -1,6 +1,6 @@
 """Averaging the weights: the baseline that every other method has to beat."""
 
-from methods.base import METHODS, Checkpoints, MergingMethod, Paper, Weights, total
+from methods.base import METHODS, Checkpoints, MergingMethod, Paper, Weights, mean
 
 
 @METHODS.register("average")
@@ -26,4 +26,4 @@ class Average(MergingMethod):
     identity_config = {}
 
     def merge(self, ckpts: Checkpoints) -> Weights:
-        return (1 / len(ckpts.experts)) * total(list(ckpts.experts.values()))
+        return mean(list(ckpts.experts.values()))

@@ -17,11 +17,11 @@ from methods.common.config import BaseConfig, Setting
 from methods.common.data_access import AdaptationSchedule, CheckedDataAccess, DataAccess, Needs
 from methods.common.timer import CPU
 from methods.common.vit import ViT, encode_plain
-from methods.common.weights import TensorBuffers, Weights, median, total
+from methods.common.weights import TensorBuffers, Weights, mean, median, total
 
 __all__ = [  # what a method's file needs: one import
     "METHODS", "NO_PAPER", "AdaptationSchedule", "Checkpoints", "DataAccess", "MergingMethod",
-    "Needs", "Paper", "Setting", "TensorBuffers", "Weights", "median", "total",
+    "Needs", "Paper", "Setting", "TensorBuffers", "Weights", "mean", "median", "total",
 ]  # fmt: skip
 
 
@@ -95,6 +95,7 @@ class MergingMethod(LightningModule, ABC):
     title: ClassVar[str]  # as printed in tables
     paper: ClassVar[Paper]
     version: ClassVar[int] = 1  # raise it when results change: stored ones are then not reused
+    learns_weights: ClassVar[bool] = False  # whether ``learned`` holds weights that are then merged
     identity_config: ClassVar[Mapping[str, Any] | None] = None  # settings, if there are any, at
     # which one expert alone comes out as it went in
 
@@ -228,8 +229,9 @@ class MergingMethod(LightningModule, ABC):
     @property
     def num_stored(self) -> int:
         """Numbers kept by a built method: weights and learned parts, without the heads."""
+        kept: nn.Module = self.models if self.learns_weights else self
         heads = {id(tensor) for tensor in self.heads.buffers()}
-        return sum(t.numel() for t in (*self.parameters(), *self.buffers()) if id(t) not in heads)
+        return sum(t.numel() for t in (*kept.parameters(), *kept.buffers()) if id(t) not in heads)
 
     def generator(self, *parts: object) -> torch.Generator:
         """Random numbers that depend on the method, its seed and ``parts``, and on nothing else."""

@@ -56,22 +56,22 @@ class Recorder:
         self.num_validation_passes = 0
 
     def unlabeled(self, task: str) -> Iterator[Tensor]:
-        """See :class:`methods.common.data_access.Support`."""
+        """See :class:`methods.common.data_access.DataAccess`."""
         self.seen |= Needs.IMAGES
         yield images()
 
     def test_stream(self, task: str) -> Iterator[Tensor]:
-        """See :class:`methods.common.data_access.Support`."""
+        """See :class:`methods.common.data_access.DataAccess`."""
         self.seen |= Needs.TEST_STREAM
         yield images()
 
     def validation(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
-        """See :class:`methods.common.data_access.Support`."""
+        """See :class:`methods.common.data_access.DataAccess`."""
         self.seen |= Needs.VAL_LABELS
         yield images(), torch.arange(8) % TASKS[task]
 
     def count_pass(self) -> None:
-        """See :class:`methods.common.data_access.Support`."""
+        """See :class:`methods.common.data_access.DataAccess`."""
         self.num_validation_passes += 1
 
 

@@ -3,16 +3,15 @@
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from methods.base import METHODS, NO_PAPER, AdaptationSchedule, Needs, Setting
 from methods.common.losses import entropy
-from methods.routing.method import RoutedMethod
-from methods.routing.routers import Classifier, plain_mlp
+from methods.routing.method import MLPRoutedMethod
 
 
 @METHODS.register("entropy_router")
-class EntropyRouter(RoutedMethod):
+class EntropyRouter(MLPRoutedMethod):
     """w(x) = softmax(MLP(f_0(x) / |f_0(x)|)), trained for a low entropy of theta(x)'s predictions.
 
     f_0 is the pretrained encoder; the gradient goes through the mixed weights.
@@ -22,11 +21,8 @@ class EntropyRouter(RoutedMethod):
     paper = NO_PAPER
     needs = Needs.IMAGES
     identity_config = {}
-    learned: Classifier
 
-    class Config(RoutedMethod.Config):
-        """Constants of our own."""
-
+    class Config(MLPRoutedMethod.Config):
         lr: float = Setting(1e-3, above=0)  # Adam [R]
         steps: int = Setting(200, low=1)  # [R]
         batch: int = Setting(8, low=1)  # images of every task, a step [R]
@@ -34,9 +30,6 @@ class EntropyRouter(RoutedMethod):
     @property
     def adaptation(self) -> AdaptationSchedule:
         return AdaptationSchedule(self.cfg.steps, self.cfg.batch)
-
-    def new_router(self) -> nn.Module:
-        return plain_mlp(self.vit.output_dim, len(self.order))
 
     def adapt_loss(self, images: Mapping[str, Tensor]) -> Tensor:
         """The mean entropy of a task's predictions, summed over the tasks."""

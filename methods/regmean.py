@@ -16,7 +16,7 @@ from methods.base import (
     Setting,
     TensorBuffers,
     Weights,
-    total,
+    mean,
 )
 from methods.common.linear_layers import LinearLayer, modules_of, with_layers
 from methods.common.regression import SufficientStatistics, image_grams
@@ -47,6 +47,7 @@ class RegMean(MergingMethod):
     needs = Needs.IMAGES
     identity_config = {}
     learned: TensorBuffers  # the merged matrices
+    learns_weights = True
 
     class Config(MergingMethod.Config):
         """The defaults are FusionBench's for CLIP."""
@@ -57,16 +58,12 @@ class RegMean(MergingMethod):
             grid=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 1.0),
         )  # fmt: skip
 
-    @property
-    def num_stored(self) -> int:
-        return sum(tensor.numel() for tensor in self.models.buffers())  # not ``learned`` besides
-
     def prepare(self, ckpts: Checkpoints) -> None:
         names = [module.name for module in modules_of(ckpts.base, split=False)]
         self.learned = TensorBuffers({name: torch.zeros(ckpts.base.shape(name)) for name in names})
 
     def learn(self, ckpts: Checkpoints, access: DataAccess) -> None:
-        modules, means = modules_of(ckpts.base, split=False), mean(ckpts)
+        modules, means = modules_of(ckpts.base, split=False), average(ckpts)
         sums = [SufficientStatistics.start(means[module.name]) for module in modules]
         for task in sorted(ckpts.experts):
             expert = TensorBuffers(ckpts.experts[task])()
@@ -87,12 +84,12 @@ class RegMean(MergingMethod):
         def make(name: str, parts: list[LinearLayer]) -> Tensor:
             return held[name]
 
-        return with_layers(mean(ckpts), modules_of(ckpts.base, split=False), make)
+        return with_layers(average(ckpts), modules_of(ckpts.base, split=False), make)
 
 
-def mean(ckpts: Checkpoints) -> Weights:
-    """(1/K) sum_t theta_t, in the order of the alphabet."""
-    return (1 / len(ckpts.experts)) * total([ckpts.experts[t] for t in sorted(ckpts.experts)])
+def average(ckpts: Checkpoints) -> Weights:
+    """The mean of the experts, in the order of the alphabet."""
+    return mean([ckpts.experts[task] for task in sorted(ckpts.experts)])
 
 
 def shrink(gram: Tensor, share: float) -> Tensor:

@@ -1,9 +1,15 @@
-"""The examples of CONTRIBUTING.md work as they stand there: each in its file, all in one sweep."""
+"""The examples of CONTRIBUTING.md work as they stand there: each in its file, all in one sweep.
+
+And a method is one file: put into a copy of the product, it stands in all that a sweep puts out.
+"""
 
 import importlib.util
 import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -15,7 +21,6 @@ from corruptions.contract import CHECKS
 from mergeshift import DamagedFileError
 from methods import METHODS
 from methods.contract import all_checks, small_checkpoints
-from results.plots import comparison
 from results.store import Store
 from tasks import SUITES, TASKS, load
 from tasks.sources import built
@@ -28,7 +33,6 @@ BLOCKS = dict(
     re.findall(r"^`([\w/]+\.py)`:\n\n```python\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE)
 )
 EXAMPLES = ("median", "corner", "darkness")
-(LOOK,) = re.findall(r"```python\n    (\"median\": .*?),\n```", PAGE)
 (CASE,) = re.findall(r"```python\n(# task vectors.*?)```", PAGE, re.DOTALL)
 
 
@@ -67,13 +71,6 @@ def test_the_method_keeps_the_contract_and_its_golden_numbers(modules):
     by_hand.test_golden(*case.values)
 
 
-def test_the_look_is_one_that_no_method_has():
-    ((name, look),) = eval(f"{{{LOOK}}}", vars(comparison)).items()
-    others = [other for method, other in comparison.LINE_STYLES.items() if method != name]
-    assert look not in others
-    assert look.colour in comparison.PALETTE
-
-
 def test_the_task_is_what_its_entry_says(modules):
     task = TASKS["corner"]
     images, labels, sizes = built.assemble(task)
@@ -100,3 +97,53 @@ def test_all_three_in_one_sweep(modules, tmp_path):
     rows = rows[rows["metric"] == "acc"].set_index(["method", "task", "corruption"])["value"]
     assert len(rows) == 3 * 2 * 2
     assert rows.index.get_level_values("corruption").unique().tolist() == ["clean", "darkness"]
+
+
+COMMANDS = """
+check median
+sweep --suite toy --methods average median --limit 8 --shifts clean L1 L3 --out out --no-tune
+table --out out
+table --out out --format latex -o table.tex
+plot severity --out out -o severity.svg
+report --out out -o report.html
+"""
+RUN = """
+import sys
+from matplotlib import rcParams
+from bench.cli.app import main
+if __name__ == "__main__":
+    rcParams["svg.fonttype"] = "none"
+    for line in sys.stdin.read().strip().splitlines():
+        print(">", line, flush=True)
+        if code := main(line.split()):
+            sys.exit(f"{line}: {code}")
+"""
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (
+        path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in str(path)
+    )
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_one_file_adds_a_method_everywhere(tmp_path):
+    """Contract, table, LaTeX, figure and page, in a copy of the product with that file alone."""
+    product = tmp_path / "product"
+    for part in ("bench", "tasks", "methods", "corruptions", "results"):
+        shutil.copytree(ROOT / part, product / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "mergeshift.py", product)
+    (product / "methods" / "median.py").write_text(BLOCKS["methods/median.py"])
+    (product / "run.py").write_text(RUN)
+    before = contents(product)
+    done = subprocess.run(
+        [sys.executable, "run.py"], cwd=product, input=COMMANDS, text=True, capture_output=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    _, check, _, table, *_ = re.split(r"^> ", done.stdout, flags=re.MULTILINE)
+    assert check.count(" ok") == len(all_checks())
+    assert re.search(r"Median\b.*\d\d\.\d", table), table
+    after = contents(product)
+    assert {name: after[name] for name in before} == before
+    for name in ("table.tex", "severity.svg", "report.html"):
+        assert "Median" in after[name].decode(), name

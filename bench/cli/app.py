@@ -35,11 +35,13 @@ COMMANDS = {
     "leaderboard": Command("wandb:leaderboard", "Upload a sweep's leaderboard and report to W&B."),
     "list": Command("list:list_", "Show methods, tasks, suites, shifts and published numbers."),
     "merge": Command("merge:merge", "Merge checkpoints of your own into one."),
-    "evaluate": Command("merge:evaluate", "Put a merged model of your own into a sweep's tables."),
+    "evaluate": Command(
+        "evaluate:evaluate", "Put a merged model of your own into a sweep's tables."
+    ),
     "results": Command("results:app", "Put external predictions into a sweep's tables."),
     "reproduce": Command("reproduce:reproduce", "Run a published result again and compare."),
     "sanity": Command("sanity:sanity", "Check a sweep against what must hold in any."),
-    "check": Command("merge:check", "Run the contract on a method, a corruption or a task."),
+    "check": Command("check:check", "Run the contract on a method, a corruption or a task."),
     "zoo": Command("zoo:app", "Make, import, export, list and verify encoders and experts."),
     "profile": Command("profile:profile", "Time a fast way against the plain ones, in one run."),
     "wandb-sweep": Command("wandb:wandb_sweep", "Make a W&B Sweep that agents on machines run."),

@@ -1,29 +1,14 @@
-"""``python -m bench merge``, ``evaluate`` and ``check``."""
+"""``python -m bench merge``: checkpoints of your own, merged."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.options import (
-    OUT,
-    Device,
-    EncoderName,
-    Jobs,
-    Limit,
-    Out,
-    Precision,
-    Shifts,
-    Suite,
-    Uncertainty,
-    Unseen,
-    Wandb,
-)
 from mergeshift import UserError
 
 if TYPE_CHECKING:
@@ -60,66 +45,3 @@ def merge(
         f"({sum(t.numel() for t in merged.values()):,} entries, {perf_counter() - start:.1f} s)",
         highlight=False,
     )
-
-
-def evaluate(
-    weights: Annotated[Path, typer.Option(help="an image tower, or a whole CLIP")],
-    name: Annotated[str, typer.Option(help="as printed in tables; default: the file's name")] = "",
-    sweep: Annotated[str, typer.Option(help="measure the cells of this sweep")] = "main",
-    suite: Suite = "",
-    encoder: EncoderName = "",
-    shifts: Shifts = [],  # noqa: B006
-    limit: Limit = -1,
-    unseen: Unseen = [],  # noqa: B006
-    uncertainty: Uncertainty = False,
-    device: Device = "auto",
-    precision: Precision = "",
-    out: Out = OUT,
-    jobs: Jobs = 0,
-    force: Annotated[bool, typer.Option("--force", help="measure again what is there")] = False,
-) -> None:
-    """Put weights from elsewhere into the tables of a sweep.
-
-    Of a sweep with --unseen or --uncertainty, give the same here.
-    """
-    from rich.console import Console
-
-    from bench.cli.sweep import chosen_sweep
-    from bench.reporting.leaderboard import leaderboard
-    from bench.runtime import devices
-    from bench.sweep import run_weights
-
-    changed = chosen_sweep(
-        sweep, suite, None, shifts, None, limit, unseen=unseen, uncertainty=uncertainty or None,
-        encoder=encoder, precision=precision,
-    )  # fmt: skip
-    with devices.using(device):
-        plan, stages = run_weights(
-            replace(changed, methods=("pretrained",), seeds=(0,), settings=(), tune=False),
-            weights,
-            name or weights.stem,
-            out,
-            jobs=jobs or devices.jobs(),
-            force=force,
-            console=Console(),
-        )
-    leaderboard(plan, stages, out, Console(), Wandb.off.value)
-
-
-def check(method: Annotated[str, typer.Argument(help="see: list methods")]) -> None:
-    """Run the contract that every method must satisfy on one method."""
-    from rich.console import Console
-
-    from methods import METHODS
-    from methods.contract import all_checks, small_checkpoints
-
-    cls, failed = METHODS[method], 0
-    for one in all_checks():
-        try:
-            one(cls, small_checkpoints())
-            verdict = "[green]ok[/]"
-        except (AssertionError, PermissionError, UserError) as reason:
-            verdict, failed = f"[red]{reason}[/]", failed + 1
-        Console().print(f"  {one.__name__.removeprefix('check_'):<44} {verdict}", highlight=False)
-    if failed:
-        raise typer.Exit(1)

@@ -40,7 +40,7 @@ CASES = {
 
 
 class Random:
-    """Random images with labels: a :class:`methods.common.data_access.Support`."""
+    """Random images with labels: a :class:`methods.common.data_access.DataAccess`."""
 
     journal = None
 

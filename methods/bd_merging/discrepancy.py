@@ -1,7 +1,7 @@
 """Adjacency discrepancy: how much what is said of an image disagrees with its neighbours.
 
-Nothing here but :func:`contrast` is differentiated. Axes: ``B`` images of one batch; a pair is
-``[i, k]``, and no image is its own neighbour.
+Nothing here but :func:`contrastive_loss` is differentiated. Axes: ``B`` images of one batch; a
+pair is ``[i, k]``, and no image is its own neighbour.
 """
 
 from typing import NamedTuple
@@ -67,7 +67,7 @@ def discrepancy(
 ) -> Tensor:
     """d_ik = Sharp(x_i) Div(x_i) Conf(x_i, x_k), of all pairs.  ``bool [B, B] -> [B, B]``.
 
-    Sharp(x_i) is the mean :func:`doubt` of the neighbours j of i; Div(x_i) the mean of
+    Sharp(x_i) is the mean :func:`neighbour_log_odds` of the neighbours j of i; Div(x_i) the mean of
     ``|p_i - p_j|_1``; Conf(x_i, x_k) = ``|p_i - p_k|_1 (1 - u_i) (1 - u_k)``. A mean over no
     neighbours is 0; a factor that is not used is 1.
     """
@@ -107,8 +107,8 @@ def contrastive_loss(features: Tensor, pairs: Pairs, temperature: float) -> Tens
     """Draw positive pairs together and negative ones apart. Scalar.
 
     L = -mean_i 1 / |M+| sum_{k in M+} log(exp(s_ik / t) / sum_{m in M+ or M-} exp(s_im / t)), s the
-    cosine of two features, over the :func:`anchors`. If there are none, it is 0, and so is its
-    gradient.
+    cosine of two features, over the images for which :func:`has_both_pairs`. If there are none, it
+    is 0, and so is its gradient.
     """
     unit = F.normalize(features, dim=-1)
     s = unit @ unit.T / temperature

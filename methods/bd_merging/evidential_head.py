@@ -51,7 +51,7 @@ def evidence_contrast(alpha: Tensor) -> Tensor:
 
     nu = (S / alpha_(1)) (L / S) (alpha_(2) / alpha_(1)) = L alpha_(2) / alpha_(1)^2.
 
-    >>> ambiguity(torch.tensor([[6.0, 3.0, 1.0]])).item()  # 3 * 3 / 36
+    >>> evidence_contrast(torch.tensor([[6.0, 3.0, 1.0]])).item()  # 3 * 3 / 36
     0.25
     """
     first, second = two_best(alpha)

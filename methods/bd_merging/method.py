@@ -1,8 +1,6 @@
-"""What BD-Merging is when it has learned: it routes by tokens, and says how unsure it is.
+"""BD-Merging: a router that learns from where the evidence on neighbouring images disagrees.
 
-BD-Merging: a router that learns from where the evidence on neighbouring images disagrees.
-
-BD-Merging with one weight per task and image.
+With weights for each group of layers, or one for each task and image.
 """
 
 import warnings

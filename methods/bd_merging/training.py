@@ -1,6 +1,6 @@
-"""The two trainings of BD-Merging, the head's and the router's, and what became of them.
+"""The two trainings of BD-Merging: the evidential head's, then the router's.
 
-What can go wrong in the two trainings of BD-Merging, each with its cause and what to set.
+And what can go wrong in them, each with its cause and what to set.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -33,6 +33,7 @@ class AnchoredMethod(MergingMethod):
 
     cfg: Any  # an AnchorConfig
     learned: nn.ModuleDict | None
+    learns_weights = True
     trial_seed_key: ClassVar[str]  # methods of one name draw the same trials from the same seed
 
     # -- what a method of this kind overrides ------------------------------------------------
@@ -79,11 +80,6 @@ class AnchoredMethod(MergingMethod):
         if not self.cfg.trials:
             return 0
         return self.cfg.trials + 1 + (self.cfg.objective == "normalised")  # the best; the experts
-
-    @property
-    def num_stored(self) -> int:
-        """Numbers of what predicts: what was learned is a part of it."""
-        return sum(tensor.numel() for tensor in self.models.buffers())
 
     def part(self, name: str) -> TensorBuffers:
         """One part of what was learned."""

@@ -62,7 +62,7 @@ def modules_of(base: Weights, cfg: AnchorConfig) -> list[LinearLayer]:
 def keys_of(modules: Sequence[LinearLayer], depth: bool) -> list[str]:
     """Which constants a module shares with others: those of its group, or group and third.
 
-    >>> modules = [Module("w", slice(0, 1), "w", "qkv", block) for block in range(6)]
+    >>> modules = [LinearLayer("w", slice(0, 1), "w", "qkv", i) for i in range(6)]
     >>> keys_of(modules, depth=True)[1:4]
     ['qkv.early', 'qkv.middle', 'qkv.middle']
     """

@@ -1,8 +1,6 @@
 """Bayesian Model Merging: regression on what the experts compute, with an anchor as its prior.
 
-BMM without calibration images: task vectors stand in for the inputs.
-
-BMM for few calibration images: Grams of inputs and of task vectors, mixed.
+With Grams of calibration images, of task vectors in their place (data-free), or of both (hybrid).
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
 """The outer level of BMM: constants chosen on labelled validation images."""
 
 from collections.abc import Iterable, Mapping
-from math import inf, log
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from methods.bmm.config import ALPHAS, SCALES, AnchorConfig, BMMConfig
 from methods.bmm.inner import Hyperparameters, MergedModels
 from methods.common.checkpoints import Checkpoints
 from methods.common.data_access import DataAccess, take_images
+from methods.common.ensemble import mean_log_prob
 from methods.common.study import Space, best, search
 from methods.common.timer import Timer
 from methods.common.vit import ViT, encode_plain
@@ -73,11 +74,6 @@ class Validation:
             losses.append(F.nll_loss(shares, labels).item())
             accuracies[task] = (shares.argmax(-1) == labels).sum().item() / len(labels)
         return sum(losses) / len(losses), accuracies
-
-
-def mean_log_prob(logits: Tensor) -> Tensor:
-    """The logarithm of mean probabilities.  ``[S, B, C] -> [B, C]``."""
-    return logits.log_softmax(-1).logsumexp(0) - log(len(logits))
 
 
 def expert_accuracies(validation: Validation, ckpts: Checkpoints) -> dict[str, float]:

@@ -1,6 +1,6 @@
-"""Models drawn from the posterior of BMM, their noise scaled to what the anchor changes.
+"""BMM that keeps its uncertainty: weights drawn from its posterior, their answers averaged.
 
-BMM that keeps its doubt: weights drawn from the posterior, and their answers averaged.
+The noise is scaled to what the anchor changes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -8,7 +8,6 @@ from functools import partial
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn import functional as F
 
 from mergeshift import UserError
 from methods.base import METHODS, Checkpoints, Needs, Setting, Weights
@@ -16,67 +15,15 @@ from methods.bmm.base import write, zeros
 from methods.bmm.config import BMMConfig
 from methods.bmm.inner import Hyperparameters, MergedModels, SolvedLayer, modules_of
 from methods.bmm.method import BMM
-from methods.bmm.outer import Validation, mean_log_prob
+from methods.bmm.outer import Validation
+from methods.common.ensemble import EnsembleMixin, mean_log_prob
 from methods.common.linear_layers import LinearLayer, with_layers
-from methods.common.vit import encode_plain
-
-
-def roots_of(family: MergedModels, constants: Hyperparameters) -> dict[str, Tensor]:
-    """What noise of each module is multiplied by at kappa = 1.  Name -> ``[in, in]``."""
-    return {name_of(part.module): root_of(part, constants) for part in family.parts}
-
-
-def root_of(part: SolvedLayer, constants: Hyperparameters) -> Tensor:
-    """R = s c A^-1/2, c = ||W_A - W_0||_F / sqrt(out tr A^-1): so large is Z R^T."""
-    solver, alpha = part.regression, constants[f"alpha.{part.key}"]
-    size = (solver.anchor - part.base).norm() / solver.rms_deviation(alpha)
-    return constants[f"scale.{part.key}"] * size * solver.covariance_sqrt(alpha)
-
-
-def sample_weights(
-    mean: Tensor,
-    modules: Sequence[LinearLayer],
-    roots: Mapping[str, Tensor],
-    generator: Callable[[str], Generator],
-) -> Tensor:
-    """A sample of one parameter, W + Z R^T.  ``-> [out, in]``.
-
-    Args:
-        mean: W.
-        modules: its modules.
-        roots: by the name of the module, kappa included.
-        generator: from the name of a module to where its Z comes from.
-    """
-    found = mean.clone()
-    for module in modules:
-        rows, name = found[module.rows], name_of(module)
-        noise = torch.randn(rows.shape, generator=generator(name)).to(rows)
-        rows += noise @ roots[name].T
-    return found
-
-
-def ensemble_logits(logits: Tensor) -> Tensor:
-    """The logarithm of mean probabilities, on average as high as the logits.  ``[S, B, C]``.
-
-    A softmax does not see by how much the logits of an image are shifted.
-
-    Returns:
-        ``[B, C]``.
-    """
-    shares = mean_log_prob(logits)
-    return shares + (logits.mean(0) - shares).mean(-1, keepdim=True)
-
-
-def name_of(module: LinearLayer) -> str:
-    """A name for one module, of which a parameter may have several: q, k and v."""
-    return f"{module.name}:{module.rows.start}"
-
 
 KAPPAS = (0.1, 0.3, 1.0, 3.0, 10.0)  # .01 to 1 was too narrow: the best lay at its end [R]
 
 
 @METHODS.register("bmm_sampled")
-class BMMSampled(BMM):
+class BMMSampled(EnsembleMixin, BMM):
     """p(y | x) = mean over samples of softmax(logits of W + s kappa c Z A^-1/2), Z ~ N(0, I).
 
     c = ||W_A - W_0||_F / sqrt(out tr A^-1) makes the noise of a matrix as large as kappa times what
@@ -161,15 +108,57 @@ class BMMSampled(BMM):
     def merge_without_data(self, ckpts: Checkpoints, rest: Weights) -> Weights:
         raise UserError(f"{self.name} keeps {self.stores}: there is no single merged model")
 
-    def features(self, images: Tensor, task: str) -> Tensor:
-        """The mean of the samples' unit features."""
-        return self.every(images).mean(0)
-
     def predict(self, images: Tensor, task: str) -> Tensor:
         """The logarithm of the samples' mean probabilities, up to a number per image."""
-        return ensemble_logits(self.every(images) @ self.heads()[task].T)
+        return ensemble_logits(self.all_features(images) @ self.heads()[task].T)
 
-    def every(self, images: Tensor) -> Tensor:
-        """Unit features of every sample.  ``[B, 3, H, W] -> [S, B, D]``."""
-        found = [encode_plain(images, model(), self.vit) for model in self.models.values()]
-        return F.normalize(torch.stack(found), dim=-1)
+
+def roots_of(family: MergedModels, constants: Hyperparameters) -> dict[str, Tensor]:
+    """What noise of each module is multiplied by at kappa = 1.  Name -> ``[in, in]``."""
+    return {name_of(part.module): root_of(part, constants) for part in family.parts}
+
+
+def root_of(part: SolvedLayer, constants: Hyperparameters) -> Tensor:
+    """R = s c A^-1/2, c = ||W_A - W_0||_F / sqrt(out tr A^-1): so large is Z R^T."""
+    solver, alpha = part.regression, constants[f"alpha.{part.key}"]
+    size = (solver.anchor - part.base).norm() / solver.rms_deviation(alpha)
+    return constants[f"scale.{part.key}"] * size * solver.covariance_sqrt(alpha)
+
+
+def sample_weights(
+    mean: Tensor,
+    modules: Sequence[LinearLayer],
+    roots: Mapping[str, Tensor],
+    generator: Callable[[str], Generator],
+) -> Tensor:
+    """A sample of one parameter, W + Z R^T.  ``-> [out, in]``.
+
+    Args:
+        mean: W.
+        modules: its modules.
+        roots: by the name of the module, kappa included.
+        generator: from the name of a module to where its Z comes from.
+    """
+    found = mean.clone()
+    for module in modules:
+        rows, name = found[module.rows], name_of(module)
+        noise = torch.randn(rows.shape, generator=generator(name)).to(rows)
+        rows += noise @ roots[name].T
+    return found
+
+
+def ensemble_logits(logits: Tensor) -> Tensor:
+    """The logarithm of mean probabilities, on average as high as the logits.  ``[S, B, C]``.
+
+    A softmax does not see by how much the logits of an image are shifted.
+
+    Returns:
+        ``[B, C]``.
+    """
+    shares = mean_log_prob(logits)
+    return shares + (logits.mean(0) - shares).mean(-1, keepdim=True)
+
+
+def name_of(module: LinearLayer) -> str:
+    """A name for one module, of which a parameter may have several: q, k and v."""
+    return f"{module.name}:{module.rows.start}"

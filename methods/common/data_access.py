@@ -78,7 +78,7 @@ def take_images(
         batches: of images alone, or with labels: tuples of tensors of one length.
         limit: how many images.
 
-    >>> [len(batch) for (batch,) in first(zip(Tensor(10, 3).split(4)), 7)]
+    >>> [len(batch) for (batch,) in take_images(zip(Tensor(10, 3).split(4)), 7)]
     [4, 3]
     """
     left = limit
@@ -92,31 +92,31 @@ def take_images(
 
 @dataclass(frozen=True)
 class CheckedDataAccess:
-    """A :class:`Support` that gives what a method declared to need, and nothing else."""
+    """A :class:`DataAccess` that gives what a method declared to need, and nothing else."""
 
     access: DataAccess | None
     needs: Needs
     method: str
 
     def unlabeled(self, task: str) -> Iterator[Tensor]:
-        """See :class:`Support`."""
+        """See :class:`DataAccess`."""
         return self._allowed(Needs.IMAGES).unlabeled(task)
 
     def test_stream(self, task: str) -> Iterator[Tensor]:
-        """See :class:`Support`."""
+        """See :class:`DataAccess`."""
         return self._allowed(Needs.TEST_STREAM).test_stream(task)
 
     def validation(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
-        """See :class:`Support`."""
+        """See :class:`DataAccess`."""
         return self._allowed(Needs.VAL_LABELS).validation(task)
 
     @property
     def journal(self) -> Path | None:
-        """See :class:`Support`."""
+        """See :class:`DataAccess`."""
         return self.access.journal if self.access else None
 
     def count_pass(self) -> None:
-        """See :class:`Support`."""
+        """See :class:`DataAccess`."""
         if self.access:
             self.access.count_pass()
 

@@ -1,7 +1,4 @@
-"""Coefficients of task vectors that are learned: the parts of AdaMerging.
-
-Axes: ``G`` rows of tensors that share their coefficients, ``K`` tasks.
-"""
+"""Losses without labels."""
 
 from torch import Tensor
 
@@ -9,7 +6,7 @@ from torch import Tensor
 def entropy(logits: Tensor) -> Tensor:
     """Of the softmax, in nats.  ``[B, C] -> [B]``.
 
-    >>> entropy(torch.zeros(1, 2))
+    >>> entropy(Tensor([[0.0, 0.0]]))
     tensor([0.6931])
     """
     logs = logits.log_softmax(-1)

@@ -1,6 +1,4 @@
-"""Gram matrices ``G = X^T X`` of what modules see: from images, or from task vectors alone.
-
-Bayesian linear regression of one module, its prior centred at an anchor: the core of BMM.
+"""Bayesian linear regression of one module, its prior centred at an anchor: the core of BMM.
 
 Weights are PyTorch's, ``[out, in]``. Expert t sees the inputs X_t; W shall give them the outputs
 that W_t gives them, and stay near the anchor W_A:
@@ -9,6 +7,7 @@ that W_t gives them, and stay near the anchor W_A:
 
 With G_t = X_t^T X_t and A = sum_t beta_t G_t + alpha I the posterior is matrix normal: its mean is
 M = W_A + [sum_t beta_t (W_t - W_A) G_t] A^-1, and its rows are independent with covariance A^-1.
+The Gram matrices G_t come from images, or from task vectors alone.
 """
 
 from collections.abc import Iterable, Mapping

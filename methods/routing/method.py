@@ -15,6 +15,7 @@ from methods.common.vit import encode_plain
 from methods.common.weights import TensorBuffers, Weights, total
 from methods.routing.compression import knowledge_of, num_numbers
 from methods.routing.mixing import Mixer
+from methods.routing.routers import Classifier, plain_mlp
 
 NULL = "null"  # the name of the route that adds nothing
 KINDS = {"dense": "a task vector", "svd": "low-rank matrices", "magnitude": "a sparse task vector"}
@@ -171,3 +172,12 @@ class RoutedMethod(MergingMethod):
                 raise UserError(f"{self.name} learns from images of every task; got none of {task}")
             found[task] = torch.cat(seen)
         return found
+
+
+class MLPRoutedMethod(RoutedMethod):
+    """w(x) = softmax(MLP(f_0(x) / |f_0(x)|)), f_0 the pretrained encoder; a subclass trains it."""
+
+    learned: Classifier
+
+    def new_router(self) -> nn.Module:
+        return plain_mlp(self.vit.output_dim, len(self.order))

@@ -55,7 +55,7 @@ def refused(command, tmp_path, base) -> Callable[..., str]:
     ("sweep smoke --placement native", "use --placement input"),
     ("sweep smoky", "no sweep named 'smoky'; did you mean 'smoke'?"),
     ("sweep absent.toml", "no sweep file absent.toml; named sweeps: main"),
-    ("check tie", "no method named 'tie'; did you mean 'ties'?"),
+    ("check tie", "no method, corruption or task named 'tie'; did you mean 'ties'?"),
     ("zoo build --suite toyy", "no suite named 'toyy'; did you mean 'toy'?"),
     ("table", "run `python -m bench sweep` first"),
     ("plot severity", "run `python -m bench sweep` first"),

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,13 @@ from PIL import Image
 from bench.cli.app import spread_lists
 from bench.sweeps import SWEEPS
 from bench.zoo.experts import experts_of
+from corruptions import contract as of_corruptions
 from corruptions.base import CORRUPTIONS
 from methods import METHODS
+from methods.contract import all_checks
 from results.store import Store
 from tasks import SUITES, TASKS, suite
+from tasks import contract as of_tasks
 from tests.helpers.toy_sweep import everything, measured, run_ids
 
 SMOKE = SWEEPS["smoke"]
@@ -218,10 +222,27 @@ def test_sanity_says_what_holds(command, smoke, out, accuracy):
     assert "no merge was measured" in command("sanity", "--out", out).error
 
 
-def test_check_runs_the_contract(command):
-    shown = command("check", "average")
+@pytest.mark.parametrize("name", ["average", "gaussian_noise", "toy_two"])
+def test_check_runs_the_contract(command, name):
+    """Of a method, of a corruption (with both sets of constants) and of a task."""
+    shown = command("check", name)
     assert shown.code == 0
-    assert shown.out.count(" ok") >= 10
+    contracts = {
+        "average": all_checks(),
+        "gaussian_noise": 2 * of_corruptions.CHECKS,
+        "toy_two": of_tasks.CHECKS,
+    }
+    assert shown.out.count(" ok") == len(contracts[name])
+
+
+def test_check_says_what_does_not_hold(command, monkeypatch):
+    broken = replace(TASKS["toy_two"], noun="", title="")
+    monkeypatch.setitem(TASKS._items, "toy_two", broken)
+    shown = command("check", "toy_two")
+    assert shown.code == 1
+    assert shown.out.count(" ok") == len(of_tasks.CHECKS) - 1
+    assert "its_entry_is_complete" in shown.out
+    assert "it has no title" in shown.out
 
 
 def test_the_zoo_shows_its_experts(command, smoke):

@@ -84,7 +84,7 @@ def test_answers_are_averaged_as_probabilities():
 
 def test_predictions_are_those_of_the_samples():
     method = make("bmm_sampled", kappa=0.3, samples=3, **SETTINGS)
-    features = torch.nn.functional.normalize(method.every(images()), dim=-1)
+    features = torch.nn.functional.normalize(method.all_features(images()), dim=-1)
     for task, got in logits(method).items():
         shares = (features @ method.heads()[task].T).softmax(-1).mean(0)
         torch.testing.assert_close(got.softmax(-1), shares)

@@ -1,0 +1,68 @@
+"""``python -m bench evaluate``: a merged model of your own in the tables of a sweep."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.options import (
+    OUT,
+    Device,
+    EncoderName,
+    Jobs,
+    Limit,
+    Out,
+    Precision,
+    Shifts,
+    Suite,
+    Uncertainty,
+    Unseen,
+    Wandb,
+)
+
+
+def evaluate(
+    weights: Annotated[Path, typer.Option(help="an image tower, or a whole CLIP")],
+    name: Annotated[str, typer.Option(help="as printed in tables; default: the file's name")] = "",
+    sweep: Annotated[str, typer.Option(help="measure the cells of this sweep")] = "main",
+    suite: Suite = "",
+    encoder: EncoderName = "",
+    shifts: Shifts = [],  # noqa: B006
+    limit: Limit = -1,
+    unseen: Unseen = [],  # noqa: B006
+    uncertainty: Uncertainty = False,
+    device: Device = "auto",
+    precision: Precision = "",
+    out: Out = OUT,
+    jobs: Jobs = 0,
+    force: Annotated[bool, typer.Option("--force", help="measure again what is there")] = False,
+) -> None:
+    """Put weights from elsewhere into the tables of a sweep.
+
+    Of a sweep with --unseen or --uncertainty, give the same here.
+    """
+    from rich.console import Console
+
+    from bench.cli.sweep import chosen_sweep
+    from bench.reporting.leaderboard import leaderboard
+    from bench.runtime import devices
+    from bench.sweep import run_weights
+
+    changed = chosen_sweep(
+        sweep, suite, None, shifts, None, limit, unseen=unseen, uncertainty=uncertainty or None,
+        encoder=encoder, precision=precision,
+    )  # fmt: skip
+    with devices.using(device):
+        plan, stages = run_weights(
+            replace(changed, methods=("pretrained",), seeds=(0,), settings=(), tune=False),
+            weights,
+            name or weights.stem,
+            out,
+            jobs=jobs or devices.jobs(),
+            force=force,
+            console=Console(),
+        )
+    leaderboard(plan, stages, out, Console(), Wandb.off.value)
