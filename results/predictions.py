@@ -1,4 +1,4 @@
-"""Predictions that were made elsewhere: read, checked against the labels, and measured."""
+"""External predictions: read, checked against the labels, and measured."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -111,7 +111,7 @@ def measure(given: Answers, labels: np.ndarray) -> tuple[dict[str, float], np.nd
     return found, right
 
 
-def doubts(given: Answers) -> dict[str, np.ndarray] | None:
+def uncertainty_scores(given: Answers) -> dict[str, np.ndarray] | None:
     """``max_prob`` and ``entropy`` (nats) of every image; NaN what is not known; or nothing."""
     if given.confidence is None:
         return None

@@ -49,9 +49,9 @@ COLUMNS: dict[str, Column] = {
 }
 
 WORLDS = {
-    "pocket": "pocket, not CLIP",
-    "toy": "toy, synthetic",
-    "vision": "vision, CLIP",
+    "pocket": "pocket (small ViT, 32 px; not CLIP)",
+    "toy": "toy (synthetic images)",
+    "vision": "vision (CLIP)",
 }
 
 
@@ -59,7 +59,7 @@ def world_name(world: str) -> str:
     """A world as tables and figures print it.
 
     >>> world_name("toy")
-    'toy, synthetic'
+    'toy (synthetic images)'
     """
     return WORLDS.get(world, world)
 
@@ -83,7 +83,9 @@ class Metric:
 
 
 ROUTE = "route:"  # route:mnist is the mean weight on the route of mnist
-AUROC = "auroc_wrong:"  # auroc_wrong:entropy tells how well entropy finds the wrong answers
+AUROC = (
+    "auroc_wrong:"  # auroc_wrong:entropy: how well entropy separates errors from correct answers
+)
 
 
 class Metrics(Registry[Metric]):
@@ -131,7 +133,9 @@ METRICS.add(
     Metric(title="Mean weight on the route *", unit="%", scale=100, higher_is_better=None),
 )
 # Of sweeps that keep how sure methods are; where some answers are right and some are wrong.
-METRICS.add(f"{AUROC}*", Metric(title="AUROC of * for wrong answers", unit="%", scale=100))
+METRICS.add(
+    f"{AUROC}*", Metric(title="Misclassification detection (AUROC) by *", unit="%", scale=100)
+)
 WITH_HITS = ("acc", "oracle_acc")  # what is kept of every single image
 
 

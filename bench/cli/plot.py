@@ -115,10 +115,8 @@ def _coefficients(rows: pd.DataFrame, store: Store) -> tuple[dict[str, dict[str,
     facts, row = found[min(found)]
     under = f", under {ShiftName.of_key(facts['shift'])}" if facts["shift"] else ""
     world = world_name(row["world"])
-    title = (
-        f"{display_name(row['title'], row['variant'])}: coefficients on {row['suite']} ({world}), "
-    )
-    title += f"seed {row['seed']}{under}"
+    title = f"{display_name(row['title'], row['variant'])}: coefficients on {row['suite']}; "
+    title += f"setting: {world}; seed {row['seed']}{under}"
     return facts["coefficients"], title
 
 

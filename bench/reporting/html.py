@@ -170,7 +170,7 @@ def examples_for(
     built = [one for one in facts if "elsewhere" not in one]
     if not built:
         raise UserError(
-            "examples are asked of methods, and here are predictions from elsewhere alone; leave "
+            "examples are asked of methods, and here are external predictions alone; leave "
             "out --examples, or name a method in --methods"
         )
     runs = [(run_of(one), one["config"]) for one in built]

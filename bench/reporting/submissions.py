@@ -1,4 +1,4 @@
-"""Methods that were run elsewhere: their predictions, put into the tables of a sweep."""
+"""External predictions: methods that ran outside this benchmark, in the tables of a sweep."""
 
 import json
 from collections.abc import Mapping
@@ -162,8 +162,8 @@ def _write(
     for task in plan.tasks:
         given = found[task.name, str(shift)]
         measured, right = predictions.measure(given, truths[task.name].labels)
-        if plan.sweep.uncertainty and (doubts := predictions.doubts(given)):
-            images.append(lines_of(run.id, task.name, shift, right, doubts))
+        if plan.sweep.uncertainty and (scores := predictions.uncertainty_scores(given)):
+            images.append(lines_of(run.id, task.name, shift, right, scores))
             measured |= error_auroc(images[-1])
         seen = task.name not in run.unseen
         rows += cell_rows(facts, task, seen, shift, plan.sweep.name, {"acc": right}, measured)

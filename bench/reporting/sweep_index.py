@@ -41,7 +41,7 @@ def save_sweep(plan: "Plan", out: Path, seconds: dict[str, float]) -> None:
 def load_sweep(out: Path, name: str = "", run: str = "") -> dict[str, Any]:
     """The latest sweep in a folder, or the latest of that name or with that run.
 
-    Runs of weights from elsewhere that were measured on the same cells are part of it; where no
+    Runs of imported weights that were measured on the same cells are part of it; where no
     such sweep was run, they are a sweep of their own. ``evaluated`` lists these runs.
 
     Raises:
@@ -78,7 +78,7 @@ def _with_evaluated(
 def _evaluated(
     records: list[dict[str, Any]], sweep: dict[str, Any], out: Path
 ) -> tuple[dict[str, str], list[str]]:
-    """Runs of weights from elsewhere on the very cells of ``sweep``; the newest of each name.
+    """Runs of imported weights on the very cells of ``sweep``; the newest of each name.
 
     And the names that would be there, but were not measured under all of its shifts, or not on the
     same commit of a data set.
@@ -154,7 +154,7 @@ def rows_of(out: Path, record: dict[str, Any], methods: Collection[str] = ()) ->
 def images_of(
     out: Path, record: dict[str, Any], rows: pd.DataFrame
 ) -> tuple[pd.DataFrame, list[str]]:
-    """What is kept of single images, and the names of weights from elsewhere that lack it.
+    """What is kept of single images, and the names of imported weights that lack it.
 
     Args:
         out: the results folder.

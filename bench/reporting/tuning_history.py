@@ -76,7 +76,7 @@ def history_of(rows: pd.DataFrame, store: Store) -> History:
             line, first = display_name(str(method), str(variant)), part.iloc[0]
             world = world_name(first["world"])
             titles[line] = f"{display_name(first['title'], first['variant'])} on {first['suite']}"
-            titles[line] += f" with {first['encoder']} ({world})"
+            titles[line] += f" with {first['encoder']}; setting: {world}"
             name = f"seed {first['seed']}"
             name += f", experts {first['expert_seed']}" if rows["expert_seed"].nunique() > 1 else ""
             found.setdefault(line, {})[name] = report

@@ -23,8 +23,8 @@ from results.tables.paired import paired
 
 FEW = 2  # so many columns show the intervals of both
 DELTA = (
-    r"$\Delta$: points above the full method on the same images, with the 95 \% interval of the "
-    r"difference (paired, tasks as strata)."
+    r"$\Delta$: difference from the full method on the same images, in points, with its 95 \% "
+    r"interval (paired, stratified by task)."
 )
 
 

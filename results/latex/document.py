@@ -85,9 +85,9 @@ def float_around(tabular: str, caption: str, label: str, below: str) -> str:
     )
 
 
-def heading(title: str, worlds: str) -> str:
-    """A bold title, with where pictures and encoder come from; both are not escaped yet."""
-    return rf"\textbf{{{escape(f'{title} ({worlds})')}.}}"
+def heading(title: str, setting: str) -> str:
+    """A bold title, and where pictures and encoder come from; both are not escaped yet."""
+    return rf"\textbf{{{escape(title)}.}} {escape(setting)}"
 
 
 def cited_title(table: TableBase, entry: Entry) -> str:

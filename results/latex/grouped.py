@@ -26,7 +26,7 @@ def grouped_float(table: GroupedTable, label: str = "") -> Float:
     head = row([escape(text) for text in ("Method", layout.what.capitalize(), *layout.headers)])
     blocks = [_block(table, layout, entry) for entry in table.entries]
     above = [escape(table.notes[key]) for key in layout.caption if key in table.notes]
-    caption = " ".join([heading(table.title, table.world), *above, *legend(table)])
+    caption = " ".join([heading(table.title, table.notes["world"]), *above, *legend(table)])
     below = " ".join(escape(table.notes[key]) for key in layout.below if key in table.notes)
     label = label or f"tab:{table.setting['suite']}-by-{layout.what}"
     if sum(map(len, blocks)) > TALL:

@@ -10,7 +10,7 @@ from results.tables.comparison import Table
 from results.tables.entries import Entry, TableBase
 from results.tables.layout import points
 
-RANKED = "Best in bold, second underlined, as printed; references are not ranked."
+RANKED = "Best in bold, second best underlined (as printed); reference methods are not ranked."
 WIDE = 12  # from so many columns a document lies on its side
 
 
@@ -77,7 +77,7 @@ def paper_float(sheet: PaperTable, label: str = "") -> Float:
 
 
 def caption(table: TableBase, title: str, parts: Sequence[str], worlds: Sequence[str] = ()) -> str:
-    """Bold title with the world, what must be said, and what the marks mean.
+    """Bold title, the setting, what must be said, and what the marks mean.
 
     Args:
         table: whose marks.
@@ -86,7 +86,9 @@ def caption(table: TableBase, title: str, parts: Sequence[str], worlds: Sequence
         worlds: of several tables; else that of ``table``.
     """
     names = "; ".join(map(world_name, worlds or [table.setting["world"]]))
-    return " ".join([heading(title, names), *filter(None, parts), RANKED, *legend(table)])
+    return " ".join(
+        [heading(title, f"Setting: {names}."), *filter(None, parts), RANKED, *legend(table)]
+    )
 
 
 def told(table: TableBase, *keys: str) -> list[str]:

@@ -36,8 +36,8 @@ CORRUPTIONS = {
     "contrast": "Contrast",
     "jpeg_compression": "JPEG",
 }
-AVERAGE = "Avg.: mean over the corruptions."
-DROP = r"In brackets: change from clean, relative, in \%."
+AVERAGE = "Avg.: mean over all corruptions."
+DROP = r"In parentheses ($\Delta$): relative change from clean, in \%."
 
 
 @dataclass(frozen=True, kw_only=True)

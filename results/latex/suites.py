@@ -24,7 +24,7 @@ from results.tables.layout import points
 
 ENCODERS = {"ViT-B-32": "ViT-B/32", "ViT-B-16": "ViT-B/16", "ViT-L-14": "ViT-L/14"}
 FEW = 3  # so many columns show their intervals
-NORMALISED = r"In brackets: \% of the individual experts' accuracy, task by task."
+NORMALISED = r"In parentheses: \% of the individual experts' accuracy, averaged over tasks."
 
 
 def suites(sweeps: Sequence[pd.DataFrame], order: Sequence[str] = ()) -> PaperTable:
@@ -77,7 +77,7 @@ def suites(sweeps: Sequence[pd.DataFrame], order: Sequence[str] = ()) -> PaperTa
         heads=[groups, [ColumnGroup(text) for text in _heads(keys, sizes)]],
         blocks=blocks,
         caption=caption(
-            merged, "Merging more and more tasks", [head, NORMALISED, *interval], worlds
+            merged, "Accuracy by number of merged tasks", [head, NORMALISED, *interval], worlds
         ),
         below=_below(tables, keys, sizes),
     )

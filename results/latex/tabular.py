@@ -37,9 +37,9 @@ def caption(table: Table) -> str:
     notes = [
         escape(note) for key, note in table.notes.items() if key in CAPTION and key not in hidden
     ]
-    ranked = r"Best in bold, second underlined; references are not ranked."
+    ranked = "Best in bold, second best underlined; reference methods are not ranked."
     ranked = ranked if table.spec.higher_is_better is not None else ""
-    head = heading(table.title, table.world)
+    head = heading(table.title, table.notes["world"])
     return " ".join(filter(None, [head, *notes, ranked, *legend(table)]))
 
 

@@ -84,5 +84,5 @@ def heatmap(rows: pd.DataFrame, metric: str = "acc", order: Sequence[str] = ()) 
 def _title(axes: Any, table: Table, mean: str) -> None:
     world = world_name(table.setting["world"])
     unit = f", {table.spec.unit}" if table.spec.unit else ""
-    title = plain(f"{table.title} ({world}){unit}\n{mean}")
+    title = plain(f"{table.title}{unit}\nSetting: {world}; {mean}")
     axes.set_title(title, fontsize=10, loc="left")

@@ -106,7 +106,8 @@ def routing(rows: pd.DataFrame) -> "Figure":
     for axes in every[len(panels) :]:
         axes.set_visible(False)
     world, suite = world_name(rows["world"].iloc[0]), rows["suite"].iloc[0]
-    about = f"{title}: mean routing weight on {suite} ({world}), %; rows true task, columns route"
+    about = f"{title}: mean routing weight on {suite}, in %; setting: {world}; "
+    about += "rows: true task, columns: route"
     figure.suptitle(wrapped(about, width), fontsize=10, x=0.01, ha="left")
     return figure
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FIELD = "scale"
-VAL = "val, clean"
+VAL = "validation, clean"
 FAR = 20  # so many times the smallest scale: the axis is logarithmic
 
 
@@ -190,7 +190,7 @@ def _suptitle(figure: Any, table: Table, chosen: bool) -> None:
     setting = table.setting
     world = world_name(setting["world"])
     text = f"{METRICS[table.metric].title} by scale on {setting['suite']} with "
-    text += f"{setting['encoder']} ({world}); mean over tasks"
+    text += f"{setting['encoder']}; setting: {world}; mean over tasks"
     text += "; bands: 95 % Wilson interval over images" * table.spec.counted
-    text += "; star: chosen on val" * chosen
+    text += "; star: chosen on validation data" * chosen
     figure.suptitle(wrapped(text, float(figure.get_figwidth())), fontsize=10, x=0.01, ha="left")

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 OBJECTIVES = {
-    "normalised": "val accuracy, % of the experts'",
-    "accuracy": "val accuracy, %",
+    "normalised": "validation accuracy, % of the experts'",
+    "accuracy": "validation accuracy, %",
 }
 COLOURS = (PALETTE[1], PALETTE[3], PALETTE[2], PALETTE[4], PALETTE[0])
 SEEN = 0.75  # share of the trials that the axis must show; worse ones are drawn at its foot
@@ -39,7 +39,7 @@ def history(found: History) -> "Figure":
     if rows:
         _bars(right, found.importance)
     width = float(figure.get_figwidth())
-    title = f"{found.title}: search on val, mean over tasks"
+    title = f"{found.title}: search on validation data, mean over tasks"
     figure.suptitle(wrapped(title, width), fontsize=10, x=0.01, ha="left")
     return figure
 

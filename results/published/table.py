@@ -18,10 +18,10 @@ from results.tables.layout import GroupedTable, Layout, points, with_margin
 BY = ("shift", "task", "seen")
 HEADERS = ("ours", "published", "difference", "verdict")
 VERDICT = (
-    "difference: ours - published, in points; verdict: whether the published mean, rounded as it "
-    "is, lies within our 95 % interval over images. There is none where other things than the "
-    "code differ: whose experts were merged, which images were tested, how a corruption was drawn, "
-    "the method's constants, what it learned from, the precision."
+    "difference: ours - published, in points; verdict: whether the published mean, as rounded "
+    "there, lies within our 95 % interval over images. No verdict is given where something other "
+    "than the code differs: the experts, the test images, the noise of the corruptions, the "
+    "method's hyperparameters (constants), the data it adapts on, or the precision."
 )
 
 
@@ -228,10 +228,11 @@ def _notes(
     notes |= {key: table.notes[key] for key in (*last, "constants") if key in table.notes}
     if any(place.shift.startswith(PAPER_LEVEL) for place in places):
         notes["published levels"] = (
-            "L1 L2 L3 (published): of a paper that does not say what they are; not ours."
+            "L1 L2 L3 (published): levels of a paper that does not define them; not those of this "
+            "benchmark."
         )
     told = {one.title: f" ({one.note})" if one.note else "" for one in used}
     notes["sources"] = f"Published: {'; '.join(f'{k}{v}' for k, v in told.items())}."
     if lacking:
-        notes["lacking"] = f"Nothing is published of: {', '.join(lacking)}."
+        notes["lacking"] = f"No published numbers for: {', '.join(lacking)}."
     return notes

@@ -39,7 +39,7 @@ def renderable(table: GroupedTable) -> RenderableType:
             texts = [Text(spelled(cell)) for cell in cells]
             grid.add_row(Text(f"  {name}"), *texts, end_section=number == len(lines))
     notes = Text("\n".join(noted(table, {"world"})), "dim")
-    head_line = Text.assemble((table.title, "bold"), f" ({table.world})")
+    head_line = Text.assemble((f"{table.title}\n", "bold"), (table.notes["world"], "dim"))
     return Group(head_line, Padding(grid, (1, 0)), notes)
 
 
@@ -53,8 +53,8 @@ def text(table: GroupedTable, width: int = 100) -> str:
 def markdown(table: GroupedTable) -> str:
     """Write a GitHub table, notes as a list below it."""
     layout = table.layout()
-    world = table.notes["world"].rstrip(".")
-    lines = [f"**{markdown_escape(table.title)}** ({world})", ""]
+    setting = markdown_escape(table.notes["world"])
+    lines = [f"**{markdown_escape(table.title)}.** {setting}", ""]
     lines += [markdown_row(["Method", layout.what, *layout.headers])]
     sides = [":---" if layout.is_text(n) else "---:" for n in range(1, len(layout.headers) + 1)]
     lines += [markdown_row([":---", ":---", *sides])]

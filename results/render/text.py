@@ -87,7 +87,7 @@ def renderable(table: AnyTable, width: int = 100) -> RenderableType:
         if len(split := _blocks(table, columns, width)) == 1:
             break
     blocks = [_grid(table, {name: columns[name] for name in block}) for block in split]
-    head = Text.assemble((table.title, "bold"), f" ({table.world})")
+    head = Text.assemble((f"{table.title}\n", "bold"), (table.notes["world"], "dim"))
     notes = Text("\n".join(note_lines(table, {piece for line in layout for piece in line})), "dim")
     return Group(head, *blocks, notes)
 
@@ -162,7 +162,7 @@ def _width(table: Table, name: str, cells: dict[str, Text]) -> int:
 def _header(table: Table, name: str) -> str:
     """Long names are broken, so that they do not widen the column."""
     header = table.header(name)
-    if table.by == "seen":
+    if table.by == "seen" or name in table.summary:
         return header.replace(" ", "\n")
     return header.replace("_", "_\n") if len(header) > 10 else header
 
@@ -190,7 +190,7 @@ def markdown(table: Table) -> str:
     names = (*table.columns, *table.summary)
     ranks = {name: table.ranks(name) for name in names}
     headers = ["Method", *(markdown_escape(table.header(name)) for name in names)]
-    lines = [f"**{markdown_escape(table.title)}** ({table.notes['world'].rstrip('.')})", ""]
+    lines = [f"**{markdown_escape(table.title)}.** {markdown_escape(table.notes['world'])}", ""]
     lines += [markdown_row(headers), markdown_row([":---", *["---:"] * len(names)])]
     for entry in table.entries:
         cells = [markdown_escape(marked_title(table, entry))]

@@ -8,7 +8,7 @@ function reliability(host) {
   function diagram(line, [count, sure, right], ece) {
     const bins = count.length, wide = SIDE / bins, most = Math.max(...count);
     const svg = s("svg", {viewBox: `0 0 ${SIDE + 34} ${SIDE + TALL + 32}`, role: "img",
-      "aria-label": `${titleOf(line)}: share of right answers by confidence`});
+      "aria-label": `${titleOf(line)}: accuracy by confidence`});
     const g = s("g", {transform: "translate(30 6)"});
     svg.append(g);
     for (const share of [0, 0.5, 1]) {
@@ -50,10 +50,10 @@ function reliability(host) {
       (name) => { state.column = name; draw(); })));
     draw();
   }
-  host.append(bar, h("p", {class: "keys"}, key("--heat", "share that is right (%)"),
-    key("--fall", "gap to the confidence"), key("--line", "images")), place,
-  ...note("By confidence in %, the largest probability of a prediction. Images of all tasks, " +
-    "shifts and seeds are counted together; ECE is the mean over them, as in the tables."));
+  host.append(bar, h("p", {class: "keys"}, key("--heat", "accuracy (%)"),
+    key("--fall", "gap to confidence"), key("--line", "images")), place,
+  ...note("Confidence in %: the largest class probability of a prediction. Images of all tasks, " +
+    "shifts and seeds are pooled; ECE (expected calibration error) is the mean over them, as in the tables."));
   settle();
   onMethods(draw);
 }
@@ -68,7 +68,7 @@ function routing(host) {
   const bar = h("div"), place = h("div", {class: "panels"}), about = h("div");
   function draw() {
     const {panels, left_out: gone} = methods[state.method];
-    about.replaceChildren(...note("Mean weight in %: a row is the true task, a column the route." +
+    about.replaceChildren(...note("Mean routing weight in %: rows are true tasks, columns are routes." +
       (gone ? ` ${gone} more shifts are in \`python -m bench table --metric route:TASK\`.` : "")));
     place.replaceChildren(...panels.map((panel) => h("div", {},
       h("h3", {}, panel.name),
@@ -139,7 +139,7 @@ function examples(host) {
   const box = (label, name, values) => select(label, values.map((v) => [v, v]), state[name],
     (value) => { state[name] = value; draw(); });
   host.append(controls(box("Task", "task", tasks), box("Shift", "shift", shifts)), place,
-    ...note("Test images drawn by chance, not chosen; what each method says, and its " +
+    ...note("Test images drawn at random; each method's prediction and its " +
       "probability in %. Of several seeds, the first."));
   onMethods(draw);
 }

@@ -23,7 +23,7 @@ function methodChoice() {
     methodsChanged();
   };
   $("filter").append(h("label", {}, "Filter methods", search),
-    check("only those that see no data and keep one model", false,
+    check("only methods that use no data and store one model", false,
       (on) => { wanted.plain = on; methodsChanged(); }),
     h("button", {type: "button", class: "plain", click: all(true)}, "all"),
     h("button", {type: "button", class: "plain", click: all(false)}, "none"));

@@ -16,8 +16,8 @@ from results.schema import world_name
 
 FOLDER = Path(__file__).parent
 SCRIPTS = ("base.js", "table.js", "chart.js", "panels.js", "more.js", "page.js")
-NO_IMAGES = "nothing is kept of single images; run the sweep with --uncertainty"
-NO_EXAMPLES = "no example was asked for; make the page with --examples 4"
+NO_IMAGES = "no per-image results are stored; run the sweep with --uncertainty"
+NO_EXAMPLES = "no examples were requested; make the page with --examples 4"
 
 
 def page(

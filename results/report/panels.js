@@ -96,7 +96,7 @@ function severityCurves(host) {
         ...corruptions.map((name) => [name, name])], state.corruption, set("corruption")) : null));
     const banded = state.task === MEAN && state.corruption === MEAN && own && whole();
     about.replaceChildren(...note(banded ? "Bands: 95 % Wilson intervals over images." :
-      "Means over seeds; no intervals here."));
+      "Means over seeds, shown without intervals."));
     redraw();
   }
   function redraw() { picture.again(); behind.open = false; }
@@ -214,11 +214,11 @@ function robustness(host) {
   }];
   against(host, (state, line, i, view) => 100 * view.cells[i][0][VALUE], axis,
     {columns: shifted, first: -1, xs: []}, diagonal,
-    () => ["Dotted, where it is in sight: no loss from clean."]);
+    () => ["The dotted line (where visible) marks no loss from clean."]);
 }
 
 function cost(host) {
-  if (!DATA.costs.length) throw new Error("no costs are kept of these runs");
+  if (!DATA.costs.length) throw new Error("no costs are stored for these runs");
   const costs = DATA.costs;
   function axis(state, found) {
     const {name, unit} = costs[state.x], values = found.length ? found.map((p) => p.x) : [1];
@@ -251,7 +251,7 @@ function cost(host) {
   }];
   against(host, (state, line) => costs[state.x].values[line], axis,
     {columns: realColumns, first: -1, xs: costs.map((one) => one.name)}, steps,
-    (found) => ["No method is both cheaper and better than these: " +
+    (found) => ["Pareto front, no method is both cheaper and more accurate than these: " +
       front(found).map((p) => titleOf(p.line)).join(", ") + ".",
-    "Seconds and megabytes are those of the machines that measured them."]);
+    "Seconds and megabytes depend on the machine they were measured on."]);
 }

@@ -1,4 +1,4 @@
-"""What the HTML page draws beside its tables: single cells, routing, doubt, cost, examples."""
+"""What the HTML page draws beside its tables: cells, routing, calibration, cost, examples."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ def routing(rows: pd.DataFrame, keys: Sequence[str], order: Sequence[str] = ()) 
     """
     weighed = rows[rows["metric"].str.startswith(ROUTE)].reset_index(drop=True)
     if weighed.empty:
-        raise UserError("no method here weighs its experts image by image")
+        raise UserError("no method here routes image by image")
     one = weighed[weighed["metric"] == weighed["metric"].iloc[0]].reset_index(drop=True)
     _, entries = with_entries(one, order)
     lines = weighed["run_id"].map(keys_by_run(rows))

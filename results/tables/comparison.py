@@ -59,7 +59,7 @@ class Table(TableBase):
         """What stands above a column or a summary."""
         if self.by == "severity":
             return "clean" if column == "0" else f"severity {column}"
-        return {"normalised": "norm.", "retention": "ret."}.get(column, column)
+        return {"normalised": "Norm. acc.", "retention": "Retention"}.get(column, column)
 
     def printed(self, value: float) -> str:
         """Write a number of this metric, e.g. 0.8127 as ``81.3``.

@@ -14,7 +14,7 @@ from results.schema import CEILING, FLOOR, NO_NEEDS, ORACLE, world_name
 
 CELL = ["task", "corruption", "severity", "constants", "placement", "seed", "expert_seed"]
 ADAPT_ON = {
-    "adapt": "clean images kept apart for it",
+    "adapt": "held-out clean images",
     "test": "the clean test images",
     "shifted": "the shifted test images",
 }
@@ -192,16 +192,16 @@ def _allowance(row: pd.Series) -> str:
     """Everything that a reader must know before comparing this method with a plain merge."""
     parts = []
     if row["needs"] not in NO_NEEDS:
-        parts.append(f"sees {row['needs']}")
+        parts.append(f"data used: {row['needs']}")
     if row["adapt_on"]:
         parts.append(f"adapts on {ADAPT_ON.get(row['adapt_on'], row['adapt_on'])}")
     if row["adapt_on"] in TITLES and "task ids" in row["needs"]:
-        parts.append("learns the task of each of these test images")
+        parts.append("uses the task ids of these test images")
     if row["knows_task"]:
-        parts.append("is told the task of each image")
+        parts.append("task id at test time")
     if row["stores"] not in ("", "one model"):
-        parts.append(f"stores {row['stores']}")
-    return ", ".join(parts)
+        parts.append(f"storage: {row['stores']}")
+    return "; ".join(parts)
 
 
 def _rank(

@@ -24,7 +24,7 @@ def notes_of(grid: Grid, by: str, columns: Sequence[str], shift: str) -> dict[st
     ] * (shift in LEVELS)
     world = world_name(setting["world"])
     splits = setting["suite"].partition("@")[2]  # a suite whose splits are not ours
-    notes = {"world": f"World: {world}{', splits as published' * bool(splits)}."}
+    notes = {"world": f"Setting: {world}{', published splits' * bool(splits)}."}
     arrow = {True: ", higher is better", False: ", lower is better", None: ""}
     unit = f" in {spec.unit}" if spec.unit else ""
     head = f"{spec.title}{unit}{arrow[spec.higher_is_better]}"
@@ -36,26 +36,33 @@ def notes_of(grid: Grid, by: str, columns: Sequence[str], shift: str) -> dict[st
         notes["spread"] = _spread(grid)
     if spec.counted:
         notes["interval"] = (
-            f"+-: {100 * LEVEL:.0f} % Wilson interval over images (tasks as strata, longer side)."
+            f"+-: {100 * LEVEL:.0f} % Wilson interval over images (stratified by task; the longer "
+            "side)."
         )
         if shifted and grid.clean is not None:
-            notes["drop"] = "Signed: change from clean, relative, in %."
+            notes["drop"] = "Numbers with a sign (Delta): relative change from clean, in %."
         if by == "shift" and grid.ceiling is not None:
-            of = "% of the individual experts' accuracy"
-            told = [f"norm.: {of} on clean, task by task"] * (grid.clean is not None)
-            told += [f"ret.: {of} under the same shift, task by task"] * bool(shifted)
-            notes["summary"] = "; ".join(told) + "."
+            share = "in % of the individual experts' accuracy on the same images"
+            parts = [f"Norm. acc.: accuracy on clean images, {share}, averaged over tasks"] * (
+                grid.clean is not None
+            )
+            parts += [
+                f"Retention: accuracy on shifted images, {share}, averaged over tasks and shifts"
+            ] * bool(shifted)
+            notes["summary"] = ". ".join(parts) + "."
     if levels:
         severities = ", ".join(str(LEVELS[name]) for name in levels)
         notes["levels"] = (
             f"{', '.join(levels)}: mean over {len(PROTOCOL)} corruptions ({', '.join(PROTOCOL)}) "
-            f"at severity {severities}; levels are ours."
+            f"at severity {severities}. These levels are defined by this benchmark."
         )
     if shifted:
         names = list(dict.fromkeys(one.corruption for one in shifted))
         which = "" if levels or len(names) > MANY else f" ({', '.join(names)})"
         place = PLACEMENTS.get(setting["placement"], setting["placement"])
-        notes["shifts"] = f"Corruptions{which}: constants of {setting['constants']}, {place}."
+        notes["shifts"] = (
+            f"Corruptions{which}: parameters of {setting['constants']}, applied {place}."
+        )
     notes["constants"] = _constants(grid)
     return notes
 
@@ -64,10 +71,10 @@ def as_published(splits: str) -> str:
     """What must be known of numbers on published splits.
 
     >>> as_published("contrast")
-    "Splits as published: FusionBench's contrast copy of test; methods adapt and report on it."
+    "Published splits: methods adapt and report on FusionBench's contrast copy of the test split."
     """
-    of = "all of test" if splits == "published" else f"FusionBench's {splits} copy of test"
-    return f"Splits as published: {of}; methods adapt and report on it."
+    copy = "" if splits == "published" else f"FusionBench's {splits} copy of "
+    return f"Published splits: methods adapt and report on {copy}the test split."
 
 
 def _averaged(grid: Grid, by: str, shift: str) -> str:
@@ -91,28 +98,29 @@ def _averaged(grid: Grid, by: str, shift: str) -> str:
 def _images(grid: Grid) -> str:
     low, high = int(grid.counts.min()), int(grid.counts.max())
     images = f"{high:,}" if low == high else f"{low:,} to {high:,}"
-    text = f"{images} images a task and shift"
+    text = f"{images} images per task and shift"
     seeds = sorted({seed for seed, _ in grid.seeds})
     experts = sorted({seed for _, seed in grid.seeds})
     text += f"; {_named('seed', seeds)}, {_named('expert seed', experts)}"
-    text += "; seeds are averaged first" * (len(grid.seeds) > 1)
+    text += "; results are averaged over seeds first" * (len(grid.seeds) > 1)
     precision = grid.setting["precision"]
     return f"{text}." + f" Evaluated in {precision}, not {FULL}." * (precision != FULL)
 
 
 def unseen(grid: Grid) -> str:
     """Which tasks are unseen, and who answers for the experts that are missing."""
-    text = f"Unseen tasks, whose experts are not merged: {', '.join(grid.unseen)}"
+    text = f"Unseen tasks (their experts were not merged): {', '.join(grid.unseen)}."
     if any(entry.knows_task for entry in grid.entries):
-        text += "; on these, who needs the true task's expert is the pretrained model"
-    return f"{text}."
+        text += " On these, the pretrained model stands in for methods that need the true task's"
+        text += " expert."
+    return text
 
 
 def _spread(grid: Grid) -> str:
-    text = "sd: standard deviation over seeds, of that mean"
+    text = "sd: standard deviation of this mean over seeds"
     if all(entry.seeded for entry in grid.entries):
         return f"{text}."
-    return f"{text}; methods without one do not depend on their seed."
+    return f"{text}; methods without it do not depend on the seed."
 
 
 def _named(what: str, values: list[int]) -> str:
@@ -122,8 +130,8 @@ def _named(what: str, values: list[int]) -> str:
 def _constants(grid: Grid) -> str:
     tuned = [entry.title for entry in grid.entries if entry.tuned]
     own = [entry.title for entry in grid.entries if entry.searches and not entry.tuned]
-    parts = [f"tuned on val: {', '.join(tuned)}"] * bool(tuned)
-    parts += [f"searched on val by the method itself: {', '.join(own)}"] * bool(own)
+    parts = [f"tuned on validation data: {', '.join(tuned)}"] * bool(tuned)
+    parts += [f"searched on validation data by the method itself: {', '.join(own)}"] * bool(own)
     if not parts:
-        return "Constants of methods: declared defaults."
-    return f"Constants {'; '.join(parts)}; declared defaults for the others."
+        return "Hyperparameters: declared defaults."
+    return f"Hyperparameters {'; '.join(parts)}; declared defaults for all other methods."

@@ -99,8 +99,7 @@ def breakdown(rows: pd.DataFrame, order: Sequence[str] = ()) -> ErrorDecompositi
     accuracy = rows[(rows["metric"] == "acc") & rows["method"].isin([*routed, CEILING])]
     if CEILING not in set(accuracy["method"]):
         raise UserError(
-            f"the errors of routed methods are told from those of {CEILING}, which is missing; "
-            "add it to the sweep"
+            f"the error decomposition needs {CEILING}, which was not measured; add it to the sweep"
         )
     oracle = measured.assign(method=measured["method"] + ORACLE_SUFFIX, metric="acc")
     grid = arrange(pd.concat([accuracy, oracle], ignore_index=True), order=order)
@@ -108,7 +107,8 @@ def breakdown(rows: pd.DataFrame, order: Sequence[str] = ()) -> ErrorDecompositi
     columns = spans(grid, "shift")
     route_acc = _route_acc(rows)
     return ErrorDecomposition(
-        title=f"Errors of routed methods on {grid.setting['suite']} with {grid.setting['encoder']}",
+        title=f"Error decomposition of routed methods on {grid.setting['suite']} with "
+        f"{grid.setting['encoder']}",
         entries=entries,
         columns=tuple(columns),
         losses={
@@ -148,20 +148,20 @@ def _route_acc(rows: pd.DataFrame) -> dict[tuple[str, str], float]:
 
 
 def _notes(grid: Grid, columns: Sequence[str], unseen: Sequence[str]) -> dict[str, str]:
-    told = notes_of(grid, "shift", columns, "clean")
+    general = notes_of(grid, "shift", columns, "clean")
     parts = (
-        "In points of accuracy: error = expert (100 - individual) + compression (individual - the "
-        "method's knowledge with all weight on the true task) + routing (that - the method). "
-        "routed: % of images whose largest weight is on the true task."
+        "In points of accuracy: error = expert (100 - individual experts) + compression "
+        "(individual experts - this method with all weight on the true task) + routing (that - "
+        "this method). routed: % of images whose largest routing weight is on the true task."
     )
     interval = (
-        "+-: 95 % over images (tasks as strata): Wilson for accuracy, error and expert, "
-        "paired for compression and routing."
+        "+-: 95 % intervals over images (stratified by task): Wilson for accuracy, error and "
+        "expert, paired for compression and routing."
     )
-    notes = {"world": told["world"], "parts": parts, "interval": interval}
+    notes = {"world": general["world"], "parts": parts, "interval": interval}
     if len(unseen):
-        notes["unseen"] = f"Of seen tasks; not of {', '.join(unseen)}, whose experts are unseen."
-    return notes | {key: told[key] for key in ("images", "levels", "shifts") if key in told}
+        notes["unseen"] = f"Seen tasks only; the experts of {', '.join(unseen)} were not merged."
+    return notes | {key: general[key] for key in ("images", "levels", "shifts") if key in general}
 
 
 def _cells(parts: ErrorParts) -> list[str]:

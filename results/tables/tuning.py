@@ -26,7 +26,7 @@ UNKNOWN = Interval(NAN, NAN, NAN)
 
 ALL = "all seeds"
 
-HEADERS = ("budget", "val", "test", "val-test", "chosen")
+HEADERS = ("passes", "val", "test", "val-test", "chosen")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +116,8 @@ def tuning(rows: pd.DataFrame, choices: Mapping[str, Choice], order: Sequence[st
                 lines[entry.key, name] = chosen
     setting = grid.setting
     return Tuning(
-        title=f"Constants chosen on val, {setting['suite']} with {setting['encoder']}",
+        title="Hyperparameters chosen on validation data, "
+        f"{setting['suite']} with {setting['encoder']}",
         entries=tuple(entry for entry in entries if entry.key in runs),
         columns=tuple(dict.fromkeys(name for _, name in lines)),
         lines=lines,
@@ -193,17 +194,18 @@ def _chosen(choices: Sequence[Choice], test: Interval) -> Chosen:
 
 
 def _notes(grid: Grid, others: Sequence[str]) -> dict[str, str]:
-    told = notes_of(grid, "shift", ("clean",), "clean")
+    general = notes_of(grid, "shift", ("clean",), "clean")
     parts = (
-        f"Accuracy in %, mean over {len(grid.tasks)} tasks, on val of what was chosen there and on "
-        "clean test images. budget: validation passes, the best of which was taken, so that val "
-        "flatters; the splits differ, too."
+        f"Accuracy in %, mean over {len(grid.tasks)} tasks, with the chosen hyperparameters: on "
+        "the validation split (val) and on clean test images. passes: passes over the validation "
+        "split, the best of which was chosen, so that validation accuracy is optimistic; the two "
+        "splits also differ in difficulty."
     )
-    interval = "+-: 95 % over images (tasks as strata): Wilson, and their combination for val-test."
-    notes = {"world": told["world"], "parts": parts, "interval": interval}
+    interval = "+-: 95 % Wilson intervals over images (stratified by task), combined for val-test."
+    notes = {"world": general["world"], "parts": parts, "interval": interval}
     if others:
-        notes["others"] = f"Nothing is chosen on val for: {', '.join(others)}."
-    return notes | {"images": told["images"]}
+        notes["others"] = f"Methods that choose nothing on validation data: {', '.join(others)}."
+    return notes | {"images": general["images"]}
 
 
 def _cells(chosen: Chosen) -> list[str]:

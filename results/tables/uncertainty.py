@@ -21,16 +21,32 @@ from results.tables.notes import notes_of
 
 NAN = math.nan
 
-SCORES = {  # name -> sign that makes it larger for images to be suspected, and what it is
-    "max_prob": (-1, "largest probability of the prediction"),
-    "entropy": (1, "entropy of the prediction"),
-    "u": (1, "belief that the evidential head gives to no class"),
-    "ads": (1, "adjacency discrepancy, mean over the neighbours in a batch of the test"),
+
+class Score(NamedTuple):
+    """A number per image that may tell errors and shifts."""
+
+    sign: int  # makes it larger for images to be suspected
+    title: str
+    meaning: str
+
+
+SCORES = {  # stored name -> what it is
+    "max_prob": Score(-1, "maximum softmax probability", "probability of the predicted class"),
+    "entropy": Score(1, "predictive entropy", "entropy of the predicted probabilities"),
+    "u": Score(
+        1, "evidential uncertainty (u)", "belief mass that the evidential head gives to no class"
+    ),
+    "ads": Score(
+        1,
+        "adjacency discrepancy (ADS)",
+        "mean disagreement with the nearest neighbours within a test batch",
+    ),
 }
 
-WRONG, SHIFTED = "wrong", "shifted"
+WRONG, SHIFTED = "wrong", "shifted"  # as CSV files name the columns
+DETECTED = {WRONG: "errors", SHIFTED: "shift"}  # as tables print them
 
-AGAIN = (  # for models and for predictions from elsewhere
+AGAIN = (  # for methods that ran here, and for external predictions
     "run `python -m bench evaluate` again with --uncertainty, or `results add` with confidence or "
     "probabilities"
 )
@@ -70,10 +86,10 @@ class DetectionTable(GroupedTable):
         headers = [name.removesuffix(ends[0]) for name in self.columns if name.endswith(ends[0])]
         return Layout(
             what="score",
-            headers=headers,
+            headers=[_header(name) for name in headers],
             lines={
                 entry.key: [
-                    (score + names[end],
+                    (SCORES[score].title + names[end],
                      [points(self.areas[entry.key, score, head + end].value) for head in headers])
                     for score in self.scores_of(entry.key)
                     for end in ends
@@ -98,9 +114,15 @@ class DetectionTable(GroupedTable):
         )
 
 
+def _header(column: str) -> str:
+    """``wrong L1`` -> ``errors, L1``."""
+    kind, _, rest = column.partition(" ")
+    return f"{DETECTED[kind]}, {rest}"
+
+
 def uncertainty_score(images: pd.DataFrame, score: str) -> np.ndarray:
     """A score of images, such that it is larger for those to be suspected.  ``[N]``."""
-    return SCORES[score][0] * images[score].to_numpy(float)
+    return SCORES[score].sign * images[score].to_numpy(float)
 
 
 def detection(
@@ -142,7 +164,7 @@ def detection(
                 spread = float(np.std(means, ddof=1)) if len(means) > 1 else NAN
                 areas[entry.key, score, column] = Auroc(float(np.mean(means)), spread)
     return DetectionTable(
-        title=f"How well doubt is placed, on {grid.setting['suite']} with "
+        title=f"Misclassification and shift detection (AUROC) on {grid.setting['suite']} with "
         f"{grid.setting['encoder']}",
         entries=grid.entries,
         columns=tuple(columns),
@@ -163,10 +185,10 @@ def _areas(grid: Grid, images: pd.DataFrame) -> dict[tuple[str, str], np.ndarray
         for s, shift in enumerate(grid.shifts):
             here = cells[task, shift.corruption, shift.severity]
             for name in SCORES:
-                doubt = uncertainty_score(here, name)
-                found[WRONG, name][t, s] = auroc(doubt, ~here["right"].to_numpy(bool))
+                suspicion = uncertainty_score(here, name)
+                found[WRONG, name][t, s] = auroc(suspicion, ~here["right"].to_numpy(bool))
                 if shift.severity and clean is not None:
-                    both = np.concatenate([uncertainty_score(clean, name), doubt])
+                    both = np.concatenate([uncertainty_score(clean, name), suspicion])
                     found[SHIFTED, name][t, s] = auroc(both, np.arange(len(both)) >= len(clean))
     return found
 
@@ -190,25 +212,27 @@ def _mean(areas: np.ndarray, span: ColumnCells, known: np.ndarray, kind: str) ->
 def _notes(
     grid: Grid, known: np.ndarray, scores: set[str], left_out: Sequence[str]
 ) -> dict[str, str]:
-    told = notes_of(grid, "shift", tuple(spans(grid, "shift")), "clean")
+    general = notes_of(grid, "shift", tuple(spans(grid, "shift")), "clean")
     over, unseen = f"{len(grid.tasks)} tasks", len(grid.unseen)
     if unseen:
         over = f"{len(grid.tasks) - unseen} seen and over {unseen} unseen tasks"
     areas = (
-        "Area under the ROC curve in %, 50 = chance. wrong: wrong answers against right ones; "
-        "shifted: shifted images against the same images clean. Each of one task and shift, then "
-        f"averaged over {over}."
+        "Area under the ROC curve in %; 50 = chance. errors: misclassified against correctly "
+        "classified images; shift: shifted images against the same images without the shift. "
+        f"Computed for each task and shift, then averaged over {over}."
     )
     if gone := int((~known).sum()):
         areas += (
-            f" wrong leaves out {gone} of {known.size} cells, in which a method has only right or "
-            "only wrong answers."
+            f" Error detection leaves out {gone} of {known.size} cells, in which some method has "
+            "only correct or only wrong predictions."
         )
-    meaning = "; ".join(f"{name}: {SCORES[name][1]}" for name in SCORES if name in scores)
-    notes = {"world": told["world"], "areas": areas, "scores": f"{meaning}."}
+    meaning = "; ".join(
+        f"{score.title}: {score.meaning}" for name, score in SCORES.items() if name in scores
+    )
+    notes = {"world": general["world"], "areas": areas, "scores": f"{meaning}."}
     if left_out:
         notes["left out"] = (
-            f"Left out, as nothing is kept of its single images: {', '.join(left_out)}; {AGAIN}."
+            f"Not shown, because no per-image results are stored: {', '.join(left_out)}; {AGAIN}."
         )
     kept = ("images", "unseen", "levels", "shifts")
-    return notes | {key: told[key] for key in kept if key in told}
+    return notes | {key: general[key] for key in kept if key in general}

@@ -122,7 +122,8 @@ def test_plot_coefficients_is_of_one_method_and_its_first_seed(command, out, tmp
     values, title, tasks = drawn.pop()
     assert tasks == list(TASKS)
     assert values == {"proj": {"mnist": 0.3, "letters": 0.1}}
-    assert title == "AdaMerging: coefficients on pocket8 (pocket, not CLIP), seed 0"
+    setting = "pocket (small ViT, 32 px; not CLIP)"
+    assert title == f"AdaMerging: coefficients on pocket8; setting: {setting}; seed 0"
     error = command("plot", "coefficients", "--methods", "average", "--out", out).error
     assert "no method here learned coefficients" in error
     teach(out, "pocket8-twin_merging-0", {"all": {"mnist": 1.0}})

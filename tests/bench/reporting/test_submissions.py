@@ -1,4 +1,4 @@
-"""Predictions that were made elsewhere: in the tables they are as made here, or refused."""
+"""External predictions: in the tables they are as if made here, or refused."""
 
 import re
 import shutil
@@ -72,7 +72,7 @@ def test_what_was_predicted_elsewhere_stands_in_the_tables(add, command, out, fr
         table.loc[("theirs & 100%", "clean"), "value"] == table.loc[("average", "clean"), "value"]
     )
     assert table.loc[("theirs & 100%", "clean"), "allowance"] == (
-        "sees unlabelled images, stores two models"
+        "data used: unlabelled images; storage: two models"
     )
     for words in (("--by", "task"), ("--metric", "ece"), ("--metric", "nll"), ("--by", "tuning"),
                   ("--paired", "theirs & 100%", "average")):  # fmt: skip

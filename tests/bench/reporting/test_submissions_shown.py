@@ -1,4 +1,4 @@
-"""A user's way with predictions from elsewhere: template, add, and what shows them then."""
+"""A user's way with external predictions: template, add, and what shows them then."""
 
 import json
 import re
@@ -103,7 +103,7 @@ def test_examples_are_asked_of_methods_alone(command, out, fill, add, tmp_path):
     add(fill())
     words = ("report", "-o", tmp_path / "page.html", "--out", out, "--examples", 1)
     said = command(*words, "--methods", "mine").error
-    assert said.startswith("examples are asked of methods, and here are predictions from elsewhere")
+    assert said.startswith("examples are asked of methods, and here are external predictions")
     assert command(*words, "--methods", "mine", "average").code == 0
 
 

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from bench.reporting.tuning_history import choice_of
-from bench.reporting.wandb import costs_of
+from bench.reporting.wandb import facts_by_run
 from bench.stages import artifacts
 from bench.zoo import experts
 from mergeshift import DamagedFileError
@@ -40,7 +40,7 @@ def test_who_wants_facts_reads_no_tensor(store, monkeypatch):
     monkeypatch.setattr(experts, "hash_of", refuse)
     assert artifacts.diagnostics(store, ["a"]) == {"a": ["it went wrong"]}
     assert choice_of(store, "a").constants == {"scale.out": 1.5}
-    assert costs_of(store, ["a"])["a"]["adapt_s"] == 2
+    assert facts_by_run(store, ["a"])["a"]["adapt_s"] == 2
     with pytest.raises(AssertionError):
         artifacts.damaged(store, ["a"])
 

@@ -98,10 +98,18 @@ def test_notes_of_suites_stand_once_and_name_the_exception():
               for i in range(4)]  # fmt: skip
     sweeps[5] = sweeps[5][sweeps[5]["method"] != "ties"]
     below = suites(sweeps).below
-    assert below.count("Constants tuned on val") == 2
-    assert "ViT-L-14, 4 tasks (s1): Constants tuned on val: Task Arithmetic;" in below
-    assert below.count("Other columns: Constants tuned on val: Task Arithmetic, TIES-Merging") == 1
-    assert below.count("120 images a task") == 1
+    assert below.count("Hyperparameters tuned on validation data") == 2
+    assert (
+        "ViT-L-14, 4 tasks (s1): Hyperparameters tuned on validation data: Task Arithmetic;"
+        in below
+    )
+    assert (
+        below.count(
+            "Other columns: Hyperparameters tuned on validation data: Task Arithmetic, TIES-Merging"
+        )
+        == 1
+    )
+    assert below.count("120 images per task") == 1
     alone = suites([sweeps[0].assign(tuned=False)]).below
     assert "Other columns" not in alone
 
@@ -111,7 +119,7 @@ def test_columns_are_explained_by_the_names_that_they_have():
     assert "clean, Avg. = mean over 4 tasks" in PRESETS["per-task"].make(Given(rows=rows)).caption
     sheet = PRESETS["robustness7"].make(Given(rows=rows, shift="L3"))
     assert "mean over 4 tasks and severity 3." in sheet.caption
-    assert "Avg.: mean over the corruptions." in sheet.caption
+    assert "Avg.: mean over all corruptions." in sheet.caption
     assert len(METHODS) == sum(map(len, sheet.blocks))
 
 

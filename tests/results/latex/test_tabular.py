@@ -71,8 +71,9 @@ def _cell(table: Table, key: str, column: str) -> str:
 
 def test_latex_caption_says_metric_images_interval_world_and_marks(table: Table) -> None:
     caption = tabular.caption(table)
-    for fact in (r"Accuracy in \%", "60 images", r"$\pm$: 95 \% Wilson", "pocket, not CLIP",
-                 r"$^{\dagger}$~sees unlabelled images", "Best in bold"):  # fmt: skip
+    for fact in (r"Accuracy in \%", "60 images", r"$\pm$: 95 \% Wilson",
+                 "Setting: pocket (small ViT, 32 px; not CLIP).",
+                 r"$^{\dagger}$~data used: unlabelled images", "Best in bold"):  # fmt: skip
         assert fact in caption
     assert rf"AdaMerging$^{{\dagger}}$~\cite{{{METHODS['adamerging'][1]}}}" in tabular.tabular(
         table

@@ -35,7 +35,7 @@ def test_text_fits_and_shows_every_number(rows: pd.DataFrame, by: str, width: in
     table = compare(rows, by=by)
     written = text(table, width)
     assert max(map(len, written.splitlines())) <= width
-    assert "pocket, not CLIP" in written.splitlines()[0]
+    assert "pocket (small ViT, 32 px; not CLIP)" in written.splitlines()[1]
     for cell in table.cells.values():
         assert table.printed(cell.value) in written
     for entry in table.entries:
@@ -92,7 +92,7 @@ def test_csv_holds_unrounded_numbers(table: Table) -> None:
         found = read.loc[key, list(cell._fields)].astype(float)
         np.testing.assert_allclose(found, cell, rtol=1e-12)
     assert set(read["world"]) == {"pocket"}
-    assert read.loc[("individual", "L1"), "allowance"].startswith("is told the task")
+    assert read.loc[("individual", "L1"), "allowance"].startswith("task id at test time")
     lines = list(csv.reader(io.StringIO(render(nasty(table), "csv"))))
     assert {len(line) for line in lines} == {len(lines[0])}
     assert NASTY in lines[1]

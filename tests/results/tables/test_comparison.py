@@ -54,9 +54,9 @@ def test_normalised_and_retention_are_ratios_per_task(rows: pd.DataFrame) -> Non
     assert table.cells["individual", "L2"].retention == 1
     retained = np.mean([table.cells["ties", level].retention for level in ("L1", "L2", "L3")])
     assert table.summary["retention"]["ties"] == pytest.approx(retained)
-    assert [name in table.notes["summary"] for name in ("norm.", "ret.")] == [True, True]
+    assert [name in table.notes["summary"] for name in ("Norm. acc.", "Retention")] == [True, True]
     clean = compare(rows[rows["corruption"] == "clean"])  # its notes tell of no column it lacks
-    assert [name in clean.notes["summary"] for name in ("norm.", "ret.")] == [True, False]
+    assert [name in clean.notes["summary"] for name in ("Norm. acc.", "Retention")] == [True, False]
 
 
 def test_interval_on_clean_is_stratified_wilson(rows: pd.DataFrame) -> None:
@@ -87,7 +87,7 @@ def test_seeds_are_averaged_first_and_do_not_add_images() -> None:
     assert two.cells["ties", "clean"].value == pytest.approx(np.mean(per_seed))
     assert two.cells["ties", "clean"].margin > 0.9 * one.cells["ties", "clean"].margin
     assert "seeds 0, 1" in two.notes["images"]
-    assert "averaged first" in two.notes["images"]
+    assert "averaged over seeds first" in two.notes["images"]
 
 
 def test_columns_by_task_severity_and_corruption(rows: pd.DataFrame) -> None:
@@ -225,14 +225,20 @@ def test_ranks_are_as_printed_and_leave_out_references() -> None:
 def test_notes_say_what_a_reader_must_know(rows: pd.DataFrame) -> None:
     table = compare(rows)
     text = " ".join(table.notes.values())
-    facts = ["pocket, not CLIP", "mean over 4 tasks", "120 images", "seed 0", "95 % Wilson"]
-    facts += ["L1, L2, L3", "cifar10-c", "tuned on val: Task Arithmetic, TIES-Merging"]
+    facts = [
+        "pocket (small ViT, 32 px; not CLIP)",
+        "mean over 4 tasks",
+        "120 images",
+        "seed 0",
+        "95 % Wilson",
+    ]
+    facts += ["L1, L2, L3", "cifar10-c", "tuned on validation data: Task Arithmetic, TIES-Merging"]
     for fact in facts:
         assert fact in text
     assert "pocket8" in table.title
     assert list(table.allowances) == [
-        "sees unlabelled images, adapts on clean images kept apart for it",
-        "is told the task of each image, stores one model per task",
+        "data used: unlabelled images; adapts on held-out clean images",
+        "task id at test time; storage: one model per task",
     ]
 
 

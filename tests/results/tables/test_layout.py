@@ -53,7 +53,7 @@ def test_csv(sizes: Sizes) -> None:
 def test_latex(sizes: Sizes, tmp_path: Path) -> None:
     source = render(sizes, "latex", label="tab:sizes")
     assert r"TIES~\cite{yadav2023ties} & first\_layer & 1.5 $\pm$0.2 & a\_b $\pm$c \\" in source
-    assert r"\textbf{Sizes (x).} Counted." in source
+    assert r"\textbf{Sizes.} Setting: x. Counted." in source
     assert r"\footnotesize For fun." in source
     assert r"\label{tab:sizes}" in source
     written = write_latex(sizes, tmp_path / "sizes.tex", label="tab:sizes")

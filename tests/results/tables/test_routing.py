@@ -151,7 +151,7 @@ def test_other_shifts_have_their_own_column_and_routing_accuracy_may_be_unknown(
     found = breakdown(rows[rows["metric"] != "route_acc"])
     assert found.columns == ("clean", "contrast@5")
     assert np.isnan(found.losses["twin_merging", "contrast@5"].route_acc)
-    assert text_of(found).splitlines()[5].split()[-1] == "-"
+    assert text_of(found).splitlines()[6].split()[-1] == "-"
 
 
 def test_variants_of_a_method_keep_their_own_oracle() -> None:
@@ -170,7 +170,7 @@ def test_variants_of_a_method_keep_their_own_oracle() -> None:
 def test_what_the_split_needs(rows: pd.DataFrame) -> None:
     with pytest.raises(UserError, match=r"no routed method here .* add e\.g\. oracle_router"):
         breakdown(rows[~rows["method"].isin(ROUTED)])
-    with pytest.raises(UserError, match="individual, which is missing; add it to the sweep"):
+    with pytest.raises(UserError, match="individual, which was not measured; add it to the sweep"):
         breakdown(rows[rows["method"] != "individual"])
     gone = (rows["method"] == "individual") & (rows["severity"] == 0)
     with pytest.raises(UserError, match=r"individual lacks 8 of 176 cells, e\.g\. task=mnist"):
@@ -192,7 +192,13 @@ def test_every_format_prints_every_number(split: ErrorDecomposition, form: str) 
             assert f"{abs(100 * part.value):.1f}" in written
         assert f"{100 * found.error.value:.1f}" in written
         assert f"{100 * found.route_acc:.1f}" in written
-    for word in ("Twin-Merging", "Centroid Router", "pocket, not CLIP", "120 images", "paired for"):
+    for word in (
+        "Twin-Merging",
+        "Centroid Router",
+        "pocket (small ViT, 32 px; not CLIP)",
+        "120 images",
+        "paired for",
+    ):
         assert word in written
     assert written.count("\u00b1") == 0 if form == "latex" else "\u00b1" in written
 

@@ -137,7 +137,7 @@ def test_spread_is_printed_and_explained(width: int) -> None:
     spread = f"sd {100 * table.cells['adamerging', 'clean'].spread:.1f}"
     assert spread in written
     assert max(map(len, written.splitlines())) <= width
-    assert "do not depend on their seed" in " ".join(written.split())
+    assert "do not depend on the seed" in " ".join(written.split())
     assert written.count("sd ") == 2  # of adamerging alone, in two columns
 
 
@@ -146,7 +146,7 @@ def test_spread_is_in_every_format(rows: pd.DataFrame) -> None:
     spread = table.cells["adamerging", "clean"].spread
     assert f"sd {100 * spread:.1f}" in render(table, "md")
     assert f"sd~{100 * spread:.1f}" in render(table, "latex")
-    assert "sd: standard deviation over seeds" in render(table, "latex")
+    assert "sd: standard deviation of this mean over seeds" in render(table, "latex")
     header, *lines = [line.split(",") for line in render(table, "csv").splitlines()]
     found = {line[header.index("entry")]: line[header.index("spread")] for line in lines}
     assert float(found["adamerging"]) == spread
@@ -200,7 +200,7 @@ def test_files_without_the_column_are_read_beside_new_ones(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("adapt_on", "name", "said"),
     [
-        ("adapt", "AdaMerging", "adapts on clean images kept apart for it"),
+        ("adapt", "AdaMerging", "adapts on held-out clean images"),
         ("test", "AdaMerging (transductive)", "adapts on the clean test images"),
         ("shifted", "AdaMerging (adapted per shift)", "adapts on the shifted test images"),
     ],
@@ -217,7 +217,7 @@ def test_every_table_says_what_was_adapted_on(
     mark = {"text": "\u2020", "md": "\u2020", "latex": r"$^{\dagger}$", "csv": ","}[form]
     assert f"{name}{mark}" in written
     if form == "csv":
-        assert f",{adapt_on},sees" in written.replace('"', "")
+        assert f",{adapt_on},data used" in written.replace('"', "")
 
 
 def test_reading_the_test_stream_is_transductive_whatever_is_adapted_on() -> None:

@@ -92,7 +92,7 @@ def test_seeds_stand_apart_and_together(rows: pd.DataFrame, table: Tuning) -> No
 
 def test_who_chose_nothing_is_named(table: Tuning) -> None:
     assert [entry.key for entry in table.entries] == ["ties", "adamerging"]
-    assert table.notes["others"] == "Nothing is chosen on val for: Pretrained."
+    assert table.notes["others"] == "Methods that choose nothing on validation data: Pretrained."
 
 
 def test_unseen_tasks_and_shifted_images_are_left_out(rows: pd.DataFrame) -> None:
@@ -209,7 +209,7 @@ def test_a_search_inside_a_tuned_method_costs_their_product(tmp_path) -> None:
 def test_table_by_tuning(command, smoke) -> None:
     shown = command("table", "--by", "tuning", "--out", smoke)
     assert shown.code == 0
-    assert "Nothing is chosen on val for: Pretrained, Average" in shown.out
+    assert "Methods that choose nothing on validation data: Pretrained, Average" in shown.out
     assert "scale=" in shown.out
     said = command("table", "--by", "tuning", "--metric", "ece", "--out", smoke).error
     assert "is about accuracy" in said

@@ -1,4 +1,4 @@
-"""Tables of what doubt is worth: what they average over, what they leave out, how they print it."""
+"""Misclassification and shift detection: what tables average over, leave out, and print."""
 
 import io
 import shutil
@@ -77,7 +77,7 @@ def test_cells_where_a_method_is_never_wrong_are_left_out_for_all():
     gone = (images["task"] == "mnist") & (images["severity"] == 1)
     images.loc[gone & images["run_id"].str.contains(PLAIN), "right"] = True
     table = detection(rows, images)
-    assert "wrong leaves out 1 of 6 cells" in table.notes["areas"]
+    assert "Error detection leaves out 1 of 6 cells" in table.notes["areas"]
     for key in (PLAIN, UNSURE):
         left = area(images, key, "animals", 1, "entropy", 0)[0]
         assert table.areas[key, "entropy", "wrong contrast@1"].value == pytest.approx(left)
@@ -103,7 +103,7 @@ def test_seen_and_unseen_tasks_are_never_averaged():
     assert "averaged over 1 seen and over 1 unseen tasks" in table.notes["areas"]
     for form in ("text", "md", "latex"):
         written = render(table, form)
-        assert "Unseen tasks, whose experts are not merged: animals" in " ".join(written.split())
+        assert "Unseen tasks (their experts were not merged): animals" in " ".join(written.split())
         for kind in ("seen", "unseen"):
             area_ = table.areas[UNSURE, "entropy", f"shifted contrast@3 {kind}"]
             line = next(
@@ -120,7 +120,7 @@ def test_methods_without_scores_are_left_out_by_name():
     some = images[images["run_id"] != "pocket8-ties-0"]
     table = detection(rows, some, left_out=["ties"])
     assert table.areas == detection(rows[rows["method"] != "ties"], some).areas
-    said = "Left out, as nothing is kept of its single images: ties; run"
+    said = "Not shown, because no per-image results are stored: ties; run"
     assert table.notes["left out"].startswith(f"{said} `python -m bench evaluate` again with")
     for form in ("text", "md", "latex"):
         assert said in " ".join(render(table, form).split())
@@ -161,7 +161,7 @@ def test_every_format_prints_every_number(form):
     written = render(table, form)
     for found in table.areas.values():
         assert f"{100 * found.value:.1f}" in written
-    for word in ("AdaMerging", "pocket, not CLIP", "50 = chance", "entropy"):
+    for word in ("AdaMerging", "pocket (small ViT, 32 px; not CLIP)", "50 = chance", "entropy"):
         assert word in written
     if form == "text":
         assert max(map(len, written.splitlines())) <= 100

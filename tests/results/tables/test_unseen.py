@@ -53,13 +53,13 @@ def test_seen_and_unseen_are_never_averaged(rows):
         assert table.cells["ties", f"L2 {kind}"].drop == pytest.approx(1 - level / clean)
     assert "means over 2 seen and over 2 unseen tasks" in table.notes["metric"]
     assert table.notes["unseen"].startswith(
-        "Unseen tasks, whose experts are not merged: animals, landcover"
+        "Unseen tasks (their experts were not merged): animals, landcover"
     )
     assert "L1, L2, L3: mean over 7 corruptions" in table.notes["levels"]
 
 
 def test_a_table_says_who_answers_for_missing_experts(rows):
-    said = "on these, who needs the true task's expert is the pretrained model"
+    said = "the pretrained model stands in for methods that need the true task's expert"
     assert said in compare(rows).notes["unseen"]
     assert said not in compare(rows[rows["method"] != "individual"]).notes["unseen"]
 
@@ -76,7 +76,10 @@ def test_errors_are_split_on_seen_tasks_alone(rows):
     found = breakdown(rows)
     again = breakdown(rows[rows["seen"]])
     assert found.losses == again.losses
-    assert "not of animals, landcover" in found.notes["unseen"]
+    assert (
+        "Seen tasks only; the experts of animals, landcover were not merged."
+        in found.notes["unseen"]
+    )
     assert "unseen" not in again.notes
 
 
@@ -91,7 +94,7 @@ def test_every_format_has_the_columns(out, command, form):
         assert set(lines["column"]) == {
             f"{s} {k}" for s in ("clean", "contrast@5") for k in ("seen", "unseen")}  # fmt: skip
     else:
-        assert "Unseen tasks, whose experts are not merged: toy" in flat.replace("\\", "")
+        assert "Unseen tasks (their experts were not merged): toy" in flat.replace("\\", "")
 
 
 def test_a_sweep_on_the_command_line(out, command, tmp_path):
@@ -105,7 +108,7 @@ def test_a_sweep_on_the_command_line(out, command, tmp_path):
 
 def test_routing_commands_work_with_unseen_tasks(out, command, tmp_path):
     shown = command("table", "--by", "routing", "--out", out)
-    assert "Of seen tasks; not of toy_three" in " ".join(shown.out.split())
+    assert "Seen tasks only; the experts of toy_three were not merged" in " ".join(shown.out.split())
     words = ("plot", "routing", "--methods", "centroid_router", "--out", out)
     assert command(*words, "-o", tmp_path / "r.png").code == 0
     assert command("table", "--metric", "route_acc", "--out", out).code == 0

@@ -133,7 +133,7 @@ def test_the_board_has_a_line_per_method(tmp_path, service: Service, rows: pd.Da
     assert line["contrast@3 low"] == pytest.approx(100 * cell.low)
     assert line["contrast@3 high"] == pytest.approx(100 * cell.high)
     assert line["contrast@3 drop"] == pytest.approx(100 * cell.drop)
-    assert line["ret."] == pytest.approx(100 * table.summary["retention"]["ties"])
+    assert line["Retention"] == pytest.approx(100 * table.summary["retention"]["ties"])
     assert (line["merge s"], line["parameters"], line["runs"]) == (1.5, 7, 1)
     assert shown["adapt s"].tolist()[:2] == [2.0, 0.0]  # the average stands before TIES
     assert pd.isna(shown.loc["Individual", "merge s"])  # not known

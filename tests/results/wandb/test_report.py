@@ -76,7 +76,7 @@ def test_a_report_has_table_curves_routing_and_links(tmp_path, service, rows) ->
     (view,) = service.views.values()
     assert address.startswith(f"{service.url}/{ENTITY}/P/reports/MergeShift:-main--")
     assert (view["displayName"], view["type"]) == ("MergeShift: main", "runs")
-    assert view["description"] == f"{table.title}. World: pocket, not CLIP."
+    assert view["description"] == f"{table.title}. Setting: pocket (small ViT, 32 px; not CLIP)."
     spec = spec_of(service)
     (markdown,) = [b["content"] for b in spec["blocks"] if b["type"] == "markdown-block"]
     assert markdown == render(table, "md")

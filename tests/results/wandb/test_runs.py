@@ -151,7 +151,7 @@ def test_a_sweep_ends_in_a_comparison(tmp_path, rows: pd.DataFrame) -> None:
     cell = table.cells["ties", "contrast@3"]
     assert wide.loc["TIES-Merging", "contrast@3"] == pytest.approx(100 * cell.value)
     assert wide.loc["TIES-Merging", "contrast@3 +-"] == pytest.approx(100 * cell.margin)
-    assert wide.loc["TIES-Merging", "norm."] == pytest.approx(
+    assert wide.loc["TIES-Merging", "Norm. acc."] == pytest.approx(
         100 * table.summary["normalised"]["ties"]
     )
     assert len(run.table("comparison_numbers")) == len(table.cells)
