@@ -107,7 +107,8 @@ def test_weights_that_were_measured_without_uncertainty_are_left_out(command, ba
 
     assert command(*sweep, "--uncertainty").code == 0
     assert "mine" in command("table", "--out", tmp_path, "--format", "csv").out
-    assert f"no per-image results are stored: mine; {remedy}" in " ".join(command(*table).out.split())
+    shown = " ".join(command(*table).out.split())
+    assert f"no per-image results are stored: mine; {remedy}" in shown
     assert "mine" not in command(*table, "--format", "csv").out
     assert command(*table, "--methods", "mine").error == alone
 
