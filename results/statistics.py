@@ -1,4 +1,4 @@
-"""Intervals over images: Wilson for one accuracy, stratified means, paired differences.
+"""Statistics over images: Wilson's and paired intervals, AUROC, calibration error.
 
 What is uncertain here is which images were drawn for the test set. Experts and seeds are fixed:
 seeds are averaged first, image by image, and an interval says nothing about new experts.

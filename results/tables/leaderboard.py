@@ -1,6 +1,6 @@
-"""What methods cost: to be built, to be kept and to predict.
+"""The leaderboard as one frame: a line per method with accuracies, intervals, drops and costs.
 
-The leaderboard as one frame: a line per method with means, intervals, drops and cost.
+Costs are what it takes to build a method, to store it and to predict with it.
 """
 
 from collections import Counter
@@ -31,8 +31,8 @@ def costs_of(
         seconds) and ``predict_ms`` (milliseconds an image).
     """
     lines = keys_by_run(rows, metric)
-    told = [[facts.get(run, {}).get(name) for name in STORED] for run in lines]
-    runs = pd.DataFrame(told, index=list(lines), columns=list(STORED), dtype=float)
+    stored = [[facts.get(run, {}).get(name) for name in STORED] for run in lines]
+    runs = pd.DataFrame(stored, index=list(lines), columns=list(STORED), dtype=float)
     runs["build_s"] = runs["merge_s"] + runs["adapt_s"].fillna(0)
     timed = rows[rows["metric"] == "eval_s"].groupby("run_id")[["value", "n"]].sum()
     runs["predict_ms"] = 1000 * timed["value"] / timed["n"]
@@ -75,7 +75,7 @@ def board(
 def _numbers(table: Table, entry: Entry, column: str) -> dict[str, float]:
     cell: Cell = table.cells[entry.key, column]
     name, scale = table.header(column), table.spec.scale
-    found = {name: cell.value * scale}
+    numbers = {name: cell.value * scale}
     for suffix, value in (("low", cell.low), ("high", cell.high), ("sd", cell.spread)):
-        found[f"{name} {suffix}"] = value * scale
-    return found | {f"{name} drop": 100 * cell.drop}
+        numbers[f"{name} {suffix}"] = value * scale
+    return numbers | {f"{name} drop": 100 * cell.drop}

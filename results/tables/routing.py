@@ -49,10 +49,10 @@ class ErrorDecomposition(GroupedTable):
         """Every number, unrounded: one row per method and column."""
         entries = {entry.key: entry for entry in self.entries}
         lines = []
-        for (key, column), found in self.losses.items():
+        for (key, column), parts in self.losses.items():
             line: dict[str, object] = {"entry": key, "method": entries[key].method}
             line |= {"title": entries[key].title, "column": column}
-            for name, value in vars(found).items():
+            for name, value in vars(parts).items():
                 if isinstance(value, Interval):
                     line |= {name: value.value, f"{name}_low": value.low}
                     line |= {f"{name}_high": value.high}

@@ -1,9 +1,8 @@
 """Weights & Biases as a mirror: finished runs are copied there, nothing is read back.
 
-Offline unless logged in, and then too if the service cannot be reached: there is never a prompt,
-and a sweep never fails because a network is away. Everything lies under the folder given.
-
-What a run learned, in W&B: curves with axes of their own, coefficients, routing weights.
+A run has its numbers and what it learned: curves with axes of their own, coefficients, routing
+weights. Runs are offline unless the user is logged in and the service can be reached: there is
+never a prompt, and a sweep never fails because of a network. All files lie under the folder given.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -91,7 +91,7 @@ def test_table_by_routing_says_what_it_lacks(command, tmp_path):
     assert "no routed method here" in command(*words).error
     assert "leave out --metric nll" in command(*words, "--metric", "nll").error
     record(tmp_path, routed_rows(tasks=TASKS, shifts=SHIFTS))
-    assert "individual, which is missing" in command(*words).error
+    assert "individual, which was not measured" in command(*words).error
     error = command(*words, "--methods", "twin_merging").error
     assert "no results of individual" in error
 

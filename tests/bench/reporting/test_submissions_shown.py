@@ -111,7 +111,10 @@ def test_uncertainty_asks_for_confidence(command, out, fill, add):
     sweep_into(out, replace(SMOKE, uncertainty=True))
     assert add(fill().drop(columns="confidence")).code == 0
     told = " ".join(command("table", "--by", "uncertainty", "--out", out).out.split())
-    assert "of its single images: mine; run `python -m bench evaluate` again" in told
+    assert (
+        "because no per-image results are stored: mine; run `python -m bench evaluate` again"
+        in told
+    )
     assert "or `results add` with confidence or probabilities" in told
     frame = fill()
     frame["confidence"] = np.where(frame["image"] % 2, 0.9, 0.6)

@@ -107,13 +107,14 @@ def test_weights_that_were_measured_without_uncertainty_are_left_out(command, ba
 
     assert command(*sweep, "--uncertainty").code == 0
     assert "mine" in command("table", "--out", tmp_path, "--format", "csv").out
-    assert f"single images: mine; {remedy}" in " ".join(command(*table).out.split())
+    shown = " ".join(command(*table).out.split())
+    assert f"no per-image results are stored: mine; {remedy}" in shown
     assert "mine" not in command(*table, "--format", "csv").out
     assert command(*table, "--methods", "mine").error == alone
 
     assert command(*evaluate, "--uncertainty").code == 0
     assert "mine" in command(*table, "--format", "csv").out
-    assert "Left out" not in command(*table).out
+    assert "Not shown" not in command(*table).out
 
 
 def test_weights_stand_beside_the_same_unseen_tasks(command, base, tmp_path):

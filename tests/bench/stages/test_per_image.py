@@ -95,7 +95,7 @@ def test_impossible_classes_have_no_entropy():
 
 
 def test_every_score_has_a_metric():
-    assert METRICS["auroc_wrong:entropy"].title == "AUROC of entropy for wrong answers"
+    assert METRICS["auroc_wrong:entropy"].title == "Misclassification detection (AUROC) by entropy"
     assert METRICS["auroc_wrong:u"].higher_is_better
     with pytest.raises(UserError, match="no metric named 'auroc_wrong:'"):
         METRICS["auroc_wrong:"]

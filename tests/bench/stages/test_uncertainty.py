@@ -162,7 +162,7 @@ def test_the_table(made, smoke, command):
         assert shown.code == 0
         assert "BD-Merging (reimpl.)" in shown.out
     shown = command("table", "--by", "uncertainty", "--methods", "bd_merging", "--out", made)
-    assert "ads" in shown.out
+    assert "(ADS)" in shown.out
     assert "Average" not in shown.out
     error = command("table", "--by", "uncertainty", "--out", smoke).error
     assert "run the sweep with --uncertainty" in error

@@ -153,8 +153,8 @@ def test_levels_are_never_in_a_column_with_those_of_a_paper(tmp_path):
     assert table.columns == ("clean", "L1 (published)")
     found = pairs(table)
     assert pd.isna(found.loc[("average", "L1 (published)"), "value"])
-    assert "not ours" in table.notes["published levels"]
-    assert "levels are ours" in table.notes["levels"]
+    assert "not those of this benchmark" in table.notes["published levels"]
+    assert "These levels are defined by this benchmark" in table.notes["levels"]
 
 
 def test_a_corrupted_copy_is_that_corruption_and_not_clean(tmp_path):
@@ -188,7 +188,7 @@ def test_everything_adds_methods_that_we_lack(tmp_path):
     assert [entry.method for entry in told(ours(), folder).entries] == ["average"]
     table = told(ours(), folder, everything=True)
     assert [entry.title for entry in table.entries] == ["Weight Averaging", "Fisher Merging"]
-    assert "Nothing is published of: Task Arithmetic." in table.notes["lacking"]
+    assert "No published numbers for: Task Arithmetic." in table.notes["lacking"]
     assert pairs(table).loc[("fisher", "clean"), "verdict"] == ""
 
 

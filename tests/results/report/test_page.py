@@ -159,7 +159,7 @@ def test_sections_without_data_say_why():
     data = build(make_rows(["average"], shifts=SMALL[:1]))
     assert "--uncertainty" in data["reliability"]["why"]
     assert "--examples" in data["examples"]["why"]
-    assert "weighs" in data["routing"]["why"]
+    assert "routes image by image" in data["routing"]["why"]
     assert data["costs"] == []
 
 

@@ -108,8 +108,8 @@ def test_a_sweep_on_the_command_line(out, command, tmp_path):
 
 def test_routing_commands_work_with_unseen_tasks(out, command, tmp_path):
     shown = command("table", "--by", "routing", "--out", out)
-    said = " ".join(shown.out.split())
-    assert "Seen tasks only; the experts of toy_three were not merged" in said
+    note = "Seen tasks only; the experts of toy_three were not merged"
+    assert note in " ".join(shown.out.split())
     words = ("plot", "routing", "--methods", "centroid_router", "--out", out)
     assert command(*words, "-o", tmp_path / "r.png").code == 0
     assert command("table", "--metric", "route_acc", "--out", out).code == 0
