@@ -173,7 +173,7 @@ def summary_table(rows: pd.DataFrame) -> str:
         "",
         f"Mean accuracy in % over the {rows['task'].nunique()} tasks of "
         f"{table.setting['suite']}, {images.min()} to {images.max()} test images each; the 95 % "
-        f"intervals are between ±{100 * min(margins):.1f} and ±{100 * max(margins):.1f}.",
+        f"intervals are between \u00b1{100 * min(margins):.1f} and \u00b1{100 * max(margins):.1f}.",
     ]
     return "\n".join(lines)
 
