@@ -60,6 +60,11 @@ def modules(tmp_path, monkeypatch) -> Iterator[dict[str, ModuleType]]:
     forget()
 
 
+def test_the_readme_shows_the_same_method():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"# methods/median.py\n{BLOCKS['methods/median.py']}```" in readme
+
+
 def test_the_page_has_the_three_examples():
     assert list(BLOCKS) == ["methods/median.py", "tasks/pocket/corner.py", "corruptions/digital.py"]
 

@@ -1,4 +1,4 @@
-"""What `time encoders` and `time streaming` measure, on small encoders; at full size if asked."""
+"""What `profile encoders` and `profile streaming` measure, on small encoders; full size if asked."""
 
 from dataclasses import replace
 
