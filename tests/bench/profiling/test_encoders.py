@@ -1,4 +1,4 @@
-"""What `profile encoders` and `profile streaming` measure, on small encoders; full size if asked."""
+"""What `profile encoders` and `profile streaming` measure; at full size with `-m slow`."""
 
 from dataclasses import replace
 
