@@ -132,7 +132,7 @@ def toy(tmp_path, monkeypatch):
                           encoder="toy-vit", mean=0.1, task=0.5)  # fmt: skip
     registry = type(REPRODUCTIONS)("reproduction")
     registry.add(wanted.name, wanted)
-    monkeypatch.setattr("bench.cli.reproduce.REPRODUCTIONS", registry)
+    monkeypatch.setattr("bench.reproduce.REPRODUCTIONS", registry)
     monkeypatch.setattr(sources, "FOLDER", tmp_path / "published")
 
     def publish_with(*moved: float) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from bench.profiling.adamerging import STEPS, compare, measure, table
+from bench.profiling.adamerging import STEPS, measure, profile_adamerging, table
 from mergeshift import UserError
 from methods import METHODS, Checkpoints
 from methods.adamerging import AdaMerging, rows_of, stack
@@ -160,4 +160,4 @@ def test_every_way_to_make_a_step_gives_one_gradient():
 def test_timing_without_experts_says_how_to_make_them(tmp_path, monkeypatch):
     monkeypatch.setenv("MERGESHIFT_HOME", str(tmp_path))
     with pytest.raises(UserError, match=r"toy lacks 3 experts, .*bench zoo build --suite toy"):
-        compare(Console(), "toy")
+        profile_adamerging(Console(), "toy")

@@ -96,7 +96,7 @@ def two_experts_by_hand(monkeypatch, **config):
     method = build(ENSEMBLE, small_checkpoints(), **config)
     # unit features (1 0) and (0 1); under the head [2 0; 0 4] the logits are (2 0) and (0 4)
     features = torch.eye(2)[:, None]  # [K, B, D]
-    monkeypatch.setattr(method, "every", lambda images: features)
+    monkeypatch.setattr(method, "all_features", lambda images: features)
     method.heads = TensorBuffers({"hand": torch.tensor([[2.0, 0.0], [0.0, 4.0]])})
     return method
 
