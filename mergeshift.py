@@ -2,7 +2,8 @@
 
 Mistakes of a user or of their data, reported as one line and never as a traceback; one registry
 class, whose instances hold methods, tasks, suites and corruptions; seeds that depend on *what* is
-drawn, never on *when* it is drawn; files that are either whole or absent; the data folder.
+drawn, never on *when* it is drawn; files that are either whole or absent; the data folder; worker
+processes that end with their parent.
 
 It imports nothing of ours. ``mergeshift.sweep``, ``merge``, ``load`` and ``check`` are those of
 ``bench.api``, which is imported when one of them is first asked for.
@@ -12,9 +13,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import multiprocessing
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -23,6 +26,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
     import numpy as np
 
 API = ("sweep", "merge", "load", "check")  # of bench.api
@@ -141,6 +146,20 @@ def home() -> Path:
     # platformdirs does not expand ~ in the variable, and ignores a relative path.
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(cache).expanduser() / "mergeshift"
+
+
+def end_with_parent() -> None:
+    """Called in a worker process: let it end when its parent does, even if that is killed.
+
+    A killed command then leaves nothing running. In a process without a parent nothing happens.
+    """
+
+    def follow(parent: BaseProcess) -> None:
+        parent.join()
+        os._exit(1)
+
+    if parent := multiprocessing.parent_process():
+        threading.Thread(target=follow, args=(parent,), daemon=True).start()
 
 
 @contextmanager

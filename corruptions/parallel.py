@@ -1,21 +1,19 @@
 """Corrupt images block by block, in worker processes or in this one."""
 
-import os
 import signal
-import threading
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import starmap
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from corruptions.base import Shift
-from mergeshift import UserError
+from mergeshift import UserError, end_with_parent
 
 Rows = int | slice | np.ndarray | list[int]
 
@@ -102,10 +100,4 @@ def _start_worker(lazy: dict[int, LazyImages]) -> None:
     _lazy.update(lazy)
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    if parent := parent_process():
-        parent.join()
-        os._exit(1)
+    end_with_parent()

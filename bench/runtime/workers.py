@@ -1,7 +1,8 @@
 """Where work is done: here, or in local worker processes.
 
 A unit of work is a picklable function and its arguments. Every unit runs on one thread, so numbers
-do not depend on how many workers there are. Other engines (a cluster) need the same one method.
+do not depend on how many workers there are. Any other :class:`Executor` (a cluster) needs the same
+one method.
 """
 
 import multiprocessing
@@ -11,13 +12,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import Synchronized
 from typing import Any, Protocol, TypeVar
 
 import torch
 
-from mergeshift import UserError
+from mergeshift import UserError, end_with_parent
 
 T = TypeVar("T")
 Job = tuple[Any, ...]
@@ -61,10 +61,10 @@ class SerialExecutor:
     jobs = 1
 
     def run(
-        self, function: Callable[..., T], jobs_to_do: Iterable[Job], watch: OnProgress | None = None
+        self, function: Callable[..., T], units: Iterable[Job], watch: OnProgress | None = None
     ) -> Iterator[tuple[Job, T]]:
         counter = _Plain(watch) if watch else None  # of all units together
-        for unit in jobs_to_do:
+        for unit in units:
             with one_thread(), _counting(counter):
                 result = function(*unit)
             yield unit, result
@@ -130,14 +130,7 @@ def _start_worker(counter: "Synchronized[float]") -> None:
     global _steps
     _steps = counter
     torch.set_num_threads(1)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_follow, args=(parent,), daemon=True).start()
-
-
-def _follow(parent: BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
+    end_with_parent()
 
 
 class _Plain:

@@ -174,8 +174,8 @@ def holding(image, severity, constants, rng):
 
 if __name__ == "__main__":
     if sys.argv[1] == "engine":
-        from bench.runtime.workers import Local
-        list(Local(2).run(hold, [(PIPE,), (PIPE,)]))
+        from bench.runtime.workers import ProcessExecutor
+        list(ProcessExecutor(2).run(hold, [(PIPE,), (PIPE,)]))
     else:
         from corruptions.cache import precompute
         images = np.zeros((2, 600, 600, 3), np.uint8)
