@@ -1,4 +1,4 @@
-"""What a sweep is, what a run is, and the sweeps that have a name."""
+"""What a sweep is, what a run is, and what identifies them in stored results."""
 
 import json
 import re
@@ -98,11 +98,7 @@ def digest(value: object) -> str:
     return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-FIELDS_ADDED_LATER = (
-    "unseen",
-    "uncertainty",
-    "precision",
-)  # fields that sweeps and runs did not have at first
+FIELDS_ADDED_LATER = ("unseen", "uncertainty", "precision")  # not in the first stored results
 
 
 def identity_fields(value: "Sweep | Run") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a sweep is, what a run is, and the sweeps that have a name."""
+"""The sweeps that have a name, and those in TOML files."""
 
 import tomllib
 from collections.abc import Mapping

@@ -1,6 +1,8 @@
-"""Splits that hold a source together: what is tested was never seen, nor its neighbour.
+"""How images are cut into train, adapt, val and test: what is tested was never seen.
 
-How the train and test parts of a published data set become four splits.
+A pool of pictures is cut by class, or by group, so that no neighbour of a tested picture is seen
+either. The train and test parts of a published data set become four splits by a
+:class:`SplitScheme`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,6 +14,7 @@ import numpy as np
 from mergeshift import UserError, rng_of
 
 SHARES = (0.6, 0.1, 0.1, 0.2)  # of a pool: train, adapt, val, test
+SHARE = 0.1  # of a published test part: adapt, and val as well; of train: val as published
 
 TRAIN, ADAPT, VAL, TEST = range(4)
 
@@ -68,9 +71,6 @@ def near_duplicates(images: np.ndarray, *, cosine: float = 0.93) -> np.ndarray:
     return connected_components(graph, directed=False)[1]
 
 
-SHARE = 0.1  # of test: adapt, and val as well; of train: val as published
-
-
 @dataclass(frozen=True)
 class SplitScheme:
     """Which images of which part a split has, and in which (random, fixed) order.
@@ -91,8 +91,10 @@ class SplitScheme:
     def sizes(self, train: int, test: int) -> tuple[int, int, int, int]:
         """Images in train, adapt, val, test, of parts with so many.
 
-        >>> Cut().sizes(100, 57), Cut(published=True, apart=True).sizes(100, 57)
-        ((100, 5, 5, 47), (90, 57, 10, 57))
+        >>> SplitScheme().sizes(100, 57)
+        (100, 5, 5, 47)
+        >>> SplitScheme(published=True, apart=True).sizes(100, 57)
+        (90, 57, 10, 57)
         """
         if self.published:
             val = self._val(train)

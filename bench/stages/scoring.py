@@ -140,11 +140,12 @@ class SharedEvaluation(LightningModule):
     Args:
         models: by any name.
         unseen: tasks whose experts were not merged.
-        floor: answers for members that would need these; for all others they answer themselves.
-        unsure: whether members that know how unsure they are shall say so.
+        fallback: answers for models that would need these; the others answer themselves.
+        unsure: whether models that know how unsure they are shall say so.
         normalise: makes pixels what their encoder wants; it is done where they are.
         precision: bf16 multiplies matrices in it; see :func:`methods.common.precision.layers_in`.
-        turns: let members take turns on the device, batch by batch, where not all find room.
+        swap_to_device: let models take turns on the device, batch by batch, where not all find
+            room.
     """
 
     def __init__(
@@ -159,16 +160,11 @@ class SharedEvaluation(LightningModule):
         swap_to_device: bool = False,
     ):
         super().__init__()
-        self.normalise, self.layers, self.swap_to_device = (
-            normalise,
-            LAYERS[precision],
-            swap_to_device,
-        )
+        self.normalise, self.layers = normalise, LAYERS[precision]
         self.keys, self.unseen, self.fallback, self.unsure = list(models), unseen, fallback, unsure
-        held = list(models.values())
-        self.models = (
-            held if swap_to_device else nn.ModuleList(held)
-        )  # a list does not follow the panel
+        self.swap_to_device, held = swap_to_device, list(models.values())
+        # A plain list does not follow this module to the device.
+        self.models = held if swap_to_device else nn.ModuleList(held)
         self.seconds: dict[Cell, float] = defaultdict(float)
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Prediction]:

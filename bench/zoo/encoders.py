@@ -1,6 +1,7 @@
-"""What an encoder is: a pretrained image tower with its heads and one family of experts.
+"""Encoders: pretrained image towers, each with its heads and one family of experts.
 
-The encoders that there are.
+What one knows, the registry of them, and those that are built in: the pocket ViT, the toy, and
+CLIP's from open_clip.
 """
 
 from collections.abc import Callable, Sequence
