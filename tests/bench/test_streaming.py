@@ -151,11 +151,11 @@ def test_an_encoder_of_another_size_is_refused(tasks):
 
 
 def test_published_splits_are_a_suite_of_their_own():
-    changed = chosen_sweep("smoke", suite="vision8", val="as-published")
+    changed = chosen_sweep("smoke", suite="vision8", splits="published")
     assert (changed.suite, changed.name) == ("vision8@published", "smoke-vision8@published")
-    assert chosen_sweep("smoke", suite="vision8", val="own").suite == "vision8"
-    with pytest.raises(UserError, match="--val is own or as-published; got 'x'"):
-        chosen_sweep("smoke", val="x")
+    assert chosen_sweep("smoke", suite="vision8", splits="own").suite == "vision8"
+    with pytest.raises(UserError, match="--splits is own or published; got 'x'"):
+        chosen_sweep("smoke", splits="x")
 
 
 def test_a_command_reads_the_folder_it_is_told(
@@ -171,6 +171,6 @@ def test_a_command_reads_the_folder_it_is_told(
     told = command(*args, "--data-dir", folder, "--image-budget", "0", "--workers", "0")
     assert told.code == 0, told
     assert "2 tasks of vision_local" in told.out
-    assert "vision, CLIP" in told.out
+    assert "vision (CLIP)" in told.out
     assert DATA_DIR not in os.environ
     assert not list(image_cache().glob("*.npy"))

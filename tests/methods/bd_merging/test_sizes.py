@@ -125,4 +125,4 @@ def test_a_sweep_with_unseen_tasks_and_uncertainty(count, toy_suite, tmp_path, c
     shown = command("table", "--by", "uncertainty", "--out", tmp_path)
     said = f"over {(count + 1) // 2} seen and over {count // 2} unseen tasks"
     assert said in " ".join(shown.out.split())
-    assert "u, unseen tasks" in shown.out
+    assert "evidential uncertainty (u), unseen tasks" in " ".join(shown.out.split())
