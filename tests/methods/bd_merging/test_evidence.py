@@ -103,3 +103,12 @@ def test_both_inverse_losses():
     for literal, y in ((False, -nu.log()), (True, nu)):
         want = 1 + np.corrcoef(u, y)[0, 1]
         assert inverse_correlation_loss(found, literal=literal).item() == pytest.approx(want)
+
+
+def test_divergence_and_entropy_are_those_of_torch_distributions():
+    alpha = torch.rand(6, 5, generator=torch.Generator().manual_seed(3)) * 4 + 1
+    uniform = torch.distributions.Dirichlet(torch.ones(5))
+    wanted = torch.distributions.kl_divergence(torch.distributions.Dirichlet(alpha), uniform)
+    torch.testing.assert_close(kl_to_uniform(alpha), wanted)
+    p = alpha / alpha.sum(-1, keepdim=True)
+    torch.testing.assert_close(entropy_of_mean(p), torch.distributions.Categorical(p).entropy())
