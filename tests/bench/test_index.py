@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from ast import literal_eval
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def from_files(expression: str) -> str:
 def test_methods_and_their_order():
     assert from_files("index.method_order()") == str(index.method_order())
     years = {name: cls.paper.year for name, cls in METHODS.items()}
-    assert eval(from_files("index.method_years()")) == years
+    assert literal_eval(from_files("index.method_years()")) == years
 
 
 def test_suites_sweeps_and_shifts():
