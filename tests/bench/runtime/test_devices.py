@@ -226,7 +226,7 @@ def test_weights_from_elsewhere_are_compared_at_one_precision(smoke, command, tm
 
 
 def test_a_process_of_its_own_takes_the_device_from_the_environment():
-    code = "from bench import devices; print(devices.device())"
+    code = "from bench.runtime import devices; print(devices.device())"
     environment = os.environ | {devices.VARIABLE: "cpu", "PYTHONPATH": str(Path.cwd())}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
