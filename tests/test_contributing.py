@@ -106,7 +106,8 @@ def test_all_three_in_one_sweep(modules, tmp_path):
 
 COMMANDS = """
 check median
-sweep --suite toy --methods average median --limit 8 --shifts clean L1 L3 --out out --no-tune
+sweep --suite toy --methods average median --limit 8 --shifts clean contrast \
+    --jobs 1 --out out --no-tune
 table --out out
 table --out out --format latex -o table.tex
 plot severity --out out -o severity.svg
@@ -136,7 +137,7 @@ def test_one_file_adds_a_method_everywhere(tmp_path):
     """Contract, table, LaTeX, figure and page, in a copy of the product with that file alone."""
     product = tmp_path / "product"
     for part in ("bench", "tasks", "methods", "corruptions", "results"):
-        shutil.copytree(ROOT / part, product / part, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / part, product / part)
     shutil.copy(ROOT / "mergeshift.py", product)
     (product / "methods" / "median.py").write_text(BLOCKS["methods/median.py"])
     (product / "run.py").write_text(RUN)

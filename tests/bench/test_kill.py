@@ -13,39 +13,46 @@ from tests.helpers.crash import killed
 from tests.helpers.toy_sweep import measured
 
 METHODS = ("average", "individual", "task_arithmetic")
-MOMENTS = (  # (the file in flight, which of its kind)
-    ("*/images.npy", 1),  # the first task is built, and has no labels yet
-    ("*/labels.npy", 2),  # so is the second, and has pictures
-    ("*/experts/*.safetensors", 2),  # the second expert is trained
-    ("*/experts/*.json", 1),  # its manifest: the weights are there, but it is not made yet
-    ("*/images/*.npy", 2),  # the second task is corrupted
-    ("*/run.json", 1),  # a method is tuned
-    ("*.parquet", 2),  # one of three methods is measured under the first shift
-    ("*.parquet", 3),  # the first of three under the second
+MOMENTS = (  # (the file in flight, which of its kind, cells that are finished then)
+    ("*/images.npy", 1, 0),  # the first task is built, and has no labels yet
+    ("*/labels.npy", 2, 0),  # so is the second, and has pictures
+    ("*/experts/*.safetensors", 2, 0),  # the second expert is trained
+    ("*/experts/*.json", 1, 0),  # its manifest: the weights are there, but it is not made yet
+    ("*/images/*.npy", 2, 0),  # the second task is corrupted
+    ("*/run.json", 1, 0),  # a method is tuned
+    ("*.parquet", 2, 1),  # one of three methods is measured under the first shift
+    ("*.parquet", 3, 3),  # the first of three under the second
 )
-FINISHED_CELLS = [0, 0, 0, 0, 0, 0, 1, 3, 6]  # after each kill, and at the end
+SAMPLE = MOMENTS[1], MOMENTS[3], ("*.parquet", 3, 2)
+CELLS = 6  # at the end
+
+
+@pytest.fixture(scope="module", params=[SAMPLE, pytest.param(MOMENTS, marks=pytest.mark.slow)],
+                ids=["sample", "all"])  # fmt: skip
+def moments(request) -> tuple[tuple[str, int, int], ...]:
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+def folder(moments, tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("killed")
 
 
 @pytest.fixture(scope="module")
-def sweeps(folder) -> list[dict[str, Any]]:
+def sweeps(folder, moments) -> list[dict[str, Any]]:
     """The killed sweeps and the one that ended; then two that ran at once."""
-    moments = [f"{pattern},{count}" for pattern, count in MOMENTS]
-    return killed(folder, replace(SWEEPS["smoke"], methods=METHODS), moments)
+    words = [f"{pattern},{count}" for pattern, count, _ in moments]
+    return killed(folder, replace(SWEEPS["smoke"], methods=METHODS), words)
 
 
-def test_every_kill_came_at_its_moment(sweeps):
+def test_every_kill_came_at_its_moment(sweeps, moments):
     codes = [sweep["code"] for sweep in sweeps]
-    assert codes == [-9] * len(MOMENTS) + [0] + [0, 0]
+    assert codes == [-9] * len(moments) + [0] + [0, 0]
     cells = [
         sum(path.startswith("out/") and path.endswith(".parquet") for path in sweep["stamps"])
-        for sweep in sweeps[: len(MOMENTS) + 1]
+        for sweep in sweeps[: len(moments) + 1]
     ]
-    assert cells == FINISHED_CELLS
+    assert cells == [finished for *_, finished in moments] + [CELLS]
 
 
 def made(sweep: dict[str, Any]) -> dict[str, Any]:
@@ -61,14 +68,14 @@ def made(sweep: dict[str, Any]) -> dict[str, Any]:
     return {path: stamps[path] for path in (*experts, *weights, *whole)} | images
 
 
-def test_what_was_finished_is_never_written_again(sweeps):
-    attempts = [made(sweep) for sweep in sweeps[: len(MOMENTS) + 1]]
+def test_what_was_finished_is_never_written_again(sweeps, moments):
+    attempts = [made(sweep) for sweep in sweeps[: len(moments) + 1]]
     for before, after in pairwise(attempts):
         assert {path: after.get(path) for path in before} == before
     numbers = [len(attempt) for attempt in attempts]
     assert numbers == sorted(numbers)
-    assert numbers[:2] == [0, 1]  # tasks
-    assert numbers[-1] == 3 + 2 * 3 + 3 + 6  # tasks, experts with manifests, images, cells
+    assert numbers[moments.index(MOMENTS[1])] == 1  # task
+    assert numbers[-1] == 3 + 2 * 3 + 3 + CELLS  # tasks, experts with manifests, images, cells
 
 
 def test_no_kill_leaves_a_damaged_result(sweeps):

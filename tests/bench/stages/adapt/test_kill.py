@@ -28,15 +28,24 @@ MOMENTS = (  # (the file in flight or a step, which of its kind): what is learne
 )
 
 
+SAMPLE = MOMENTS[1:3]
+
+
+@pytest.fixture(scope="module", params=[SAMPLE, pytest.param(MOMENTS, marks=pytest.mark.slow)],
+                ids=["sample", "all"])  # fmt: skip
+def moments(request) -> tuple[tuple[str, int], ...]:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+def folder(moments, tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("killed")
 
 
 @pytest.fixture(scope="module")
-def sweeps(folder) -> list[dict[str, Any]]:
+def sweeps(folder, moments) -> list[dict[str, Any]]:
     """The killed sweeps and the one that ended; then two that ran at once."""
-    return killed(folder, SWEEP, [moment for moment, _ in MOMENTS])
+    return killed(folder, SWEEP, [moment for moment, _ in moments])
 
 
 def kept(sweep: dict[str, Any]) -> dict[str, Any]:
@@ -45,12 +54,12 @@ def kept(sweep: dict[str, Any]) -> dict[str, Any]:
     return {path: at for path, at in ours.items() if path.endswith("/learned.safetensors")}
 
 
-def test_a_killed_training_leaves_nothing_and_a_finished_one_is_never_redone(sweeps):
+def test_a_killed_training_leaves_nothing_and_a_finished_one_is_never_redone(sweeps, moments):
     codes = [sweep["code"] for sweep in sweeps]
-    assert codes == [-9] * len(MOMENTS) + [0] + [0, 0]
-    counts = [len(kept(sweep)) for sweep in sweeps[: len(MOMENTS)]]
-    assert counts == [count for _, count in MOMENTS]
-    for before, after in pairwise(sweeps[: len(MOMENTS) + 1]):
+    assert codes == [-9] * len(moments) + [0] + [0, 0]
+    counts = [len(kept(sweep)) for sweep in sweeps[: len(moments)]]
+    assert counts == [count for _, count in moments]
+    for before, after in pairwise(sweeps[: len(moments) + 1]):
         assert kept(before).items() <= kept(after).items()
     assert all(sweep["damaged"] == [] for sweep in sweeps)
 

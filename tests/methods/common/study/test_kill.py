@@ -31,15 +31,24 @@ MOMENTS = (  # (the pass or the file in flight, which of its kind): what is lear
 )
 
 
+SAMPLE = MOMENTS[1], MOMENTS[3]
+
+
+@pytest.fixture(scope="module", params=[SAMPLE, pytest.param(MOMENTS, marks=pytest.mark.slow)],
+                ids=["sample", "all"])  # fmt: skip
+def moments(request) -> tuple[tuple[str, int], ...]:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+def folder(moments, tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("killed")
 
 
 @pytest.fixture(scope="module")
-def sweeps(folder) -> list[dict[str, Any]]:
+def sweeps(folder, moments) -> list[dict[str, Any]]:
     """The killed sweeps and the one that ended; then two that ran at once."""
-    return killed(folder, SWEEP, [moment for moment, _ in MOMENTS])
+    return killed(folder, SWEEP, [moment for moment, _ in moments])
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +71,10 @@ def journal_of(out: Path, run: Run) -> Path:
     return found
 
 
-def test_the_sweeps_were_killed_where_they_should_be(sweeps):
+def test_the_sweeps_were_killed_where_they_should_be(sweeps, moments):
     codes = [sweep["code"] for sweep in sweeps]
-    assert codes == [-9] * len(MOMENTS) + [0] + [0, 0]
-    for sweep, (_, count) in zip(sweeps, MOMENTS, strict=False):
+    assert codes == [-9] * len(moments) + [0] + [0, 0]
+    for sweep, (_, count) in zip(sweeps, moments, strict=False):
         kept = [path for path in sweep["stamps"] if path.endswith("/learned.safetensors")]
         assert len(kept) == count
     assert all(sweep["damaged"] == [] for sweep in sweeps)
