@@ -9,7 +9,7 @@ import re
 import numpy as np
 
 from tasks.images import Images
-from tasks.sources.built import pixel_hash
+from tasks.sources.built import pixel_hash, stored
 from tasks.task import SPLITS, Task, load
 
 MANY = 100  # pictures of a split that are compared, where each has to be decoded first
@@ -27,6 +27,7 @@ def check_its_entry_is_complete(task: Task) -> None:
     assert task.noun, "it has no noun: the coarse caption of every picture"
     assert len(task.sizes) == len(SPLITS), f"its sizes are those of {', '.join(SPLITS)}"
     assert min(task.sizes) > 0, f"a split is empty: {task.sizes}"
+    assert task.rights, "nobody says who may use it: Task.rights"
     assert re.fullmatch(r"[0-9a-f]{16}", task.pixels), f"pixels are 16 hex digits: {task.pixels}"
 
 
@@ -69,11 +70,8 @@ def check_its_pictures_are_rgb(task: Task) -> None:
 def check_its_pixels_are_those_of_its_entry(task: Task) -> None:
     """Of a built task all that is stored; the sources of others check what they download."""
     if not task.source.native:
-        parts = splits_of(task).values()
-        found = pixel_hash(
-            np.concatenate([part.images for part in parts]),
-            np.concatenate([part.labels for part in parts]),
-        )
+        every = stored(task)
+        found = pixel_hash(np.asarray(every.images), every.labels)
         assert found == task.pixels, f"what is stored has pixels {found}, its entry {task.pixels}"
 
 

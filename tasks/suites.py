@@ -86,9 +86,9 @@ def world_of(suite_name: str) -> str:
 _EIGHT = (
     "mnist", "optdigits", "animals", "landcover", "texture", "brainplane", "scripts", "letters",
 )  # fmt: skip
-_FOURTEEN = (*_EIGHT, "climate", "leaf", "speaker", "emoji", "kanji", "language")
+_FOURTEEN = (*_EIGHT, "climate", "icons", "speaker", "emoji", "kanji", "language")
 _TWENTY = (
-    *_FOURTEEN, "microstructure", "ising", "arrowhead", "face", "games", "solardefect"
+    *_FOURTEEN, "microstructure", "ising", "symbols", "numerals", "fashion", "clipart"
 )  # fmt: skip
 
 add_suite("pocket8", _EIGHT)

