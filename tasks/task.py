@@ -100,11 +100,15 @@ class Task:
 
 
 class RuleRegistry(Registry[T]):
-    """A registry that also knows things that are not listed: rules make them from a name."""
+    """A registry that also knows things that are not listed.
+
+    Rules make them from a name; and those that have left are known for the results that name them.
+    """
 
     def __init__(self, kind: str):
         super().__init__(kind)
         self.rules: list[Callable[[str], T | None]] = []
+        self.former: dict[str, T] = {}
 
     def listed(self, name: str) -> T | None:
         """What was added under ``name``, whatever the rules say."""
@@ -114,6 +118,8 @@ class RuleRegistry(Registry[T]):
         for rule in self.rules:
             if (item := rule(name)) is not None:
                 return item
+        if name in self.former and name not in self._items:
+            return self.former[name]
         return super().__getitem__(name)
 
 

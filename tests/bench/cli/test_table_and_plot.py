@@ -171,3 +171,14 @@ def test_curves_under_several_shifts_are_told_apart():
         "loss", "mean/mnist", "clean/loss", "clean/mean/mnist", "contrast@1/loss",
         "contrast@1/mean/mnist",
     ]  # fmt: skip
+
+
+def test_results_that_name_a_former_task_are_still_shown(command, tmp_path):
+    methods = ["average", "individual", "ties"]
+    record(tmp_path, make_rows(methods, ("mnist", "games"), SHIFTS, seeded=False))
+    shown = command("table", "--by", "task", "--out", tmp_path)
+    assert shown.code == 0
+    assert "games" in shown.out
+    paper = command("table", "--format", "latex", "--preset", "per-task", "--out", tmp_path)
+    assert paper.code == 0
+    assert "Games" in paper.out
