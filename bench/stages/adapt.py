@@ -187,10 +187,17 @@ def adapt_run(run: Run, config: str, shift: Shift | None, store: Store) -> None:
         report_progress(left)  # of a method that does not tell of its steps
 
 
-def learn_to_tune(run: Run, config: str) -> MergingMethod:
+def learn_to_tune(
+    run: Run, config: str, on_step: Callable[[], None] = lambda: None
+) -> MergingMethod:
     """The method for one validation pass: it learns on the adapt split, whatever the run does.
 
     Test images stay unseen, but for tasks in published splits: there adapt is test.
+
+    Args:
+        run: what is tuned.
+        config: the settings to try, canonical JSON.
+        on_step: called after every step of a Trainer and every validation pass of the method.
 
     Raises:
         UserError: the method looks at test images of its own accord.
@@ -201,4 +208,4 @@ def learn_to_tune(run: Run, config: str) -> MergingMethod:
             "set its constants (--set), or --no-tune"
         )
     on_adapt = replace(run, adapt_on="adapt" if run.adapt_on else "")
-    return learn(bind(on_adapt), config, None)[0]
+    return learn(bind(on_adapt), config, None, on_step)[0]
