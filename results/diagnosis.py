@@ -177,7 +177,7 @@ class Measure(NamedTuple):
 
     group: str  # what it belongs to, as tables print it
     name: str  # as tables print it
-    unit: str  # "%": a share that is printed in points; "+%": with its sign; "": a plain number
+    form: str  # "%": printed in points; "+%": in points with a sign; else a format, ".2f"
     tasks: np.ndarray  # [T]
     mean: float  # of the tasks, or of the setting as a whole
     sd: float  # of the mean, over sets of experts; NaN where there is one set
@@ -214,13 +214,13 @@ def _of_set(
     tasks, floor, ceiling = setting.tasks, setting.floor, setting.ceiling(one)
     none, found = np.full(len(tasks), NAN), []
 
-    def add(group: str, name: str, unit: str, values: np.ndarray, mean: float) -> None:
-        found.append(((group, name, unit), values, float(mean)))
+    def add(group: str, name: str, form: str, values: np.ndarray, mean: float) -> None:
+        found.append(((group, name, form), values, float(mean)))
 
     def add_share(group: str, name: str, values: np.ndarray) -> None:
         known = len(values) == len(tasks)
         each = shares(values, floor, ceiling) if known else none
-        add(group, name, "", each, recovered(values, floor, ceiling))
+        add(group, name, ".2f", each, recovered(values, floor, ceiling))
 
     probe = setting._array(setting.probe)
     for name, values in (("zero-shot", floor), ("linear probe", probe), ("expert", ceiling)):
@@ -228,15 +228,15 @@ def _of_set(
     norm = setting._array(one.norm)
     cosines = np.array([[one.cosine.get(a, {}).get(b, NAN) for b in tasks] for a in tasks])
     others = _mean_of_others(cosines)
-    add(VECTORS, "length / that of the base", "", norm, norm.mean())
-    add(VECTORS, "cosine with the others", "", others, others.mean())
+    add(VECTORS, "length / that of the base", ".3f", norm, norm.mean())
+    add(VECTORS, "cosine with the others", ".2f", others, others.mean())
     for step, accuracies in one.own_line.items():
         add_share(OWN, f"s = {step}", setting._array(accuracies))
     cross = np.array([[one.cross[a][b] for b in tasks] for a in tasks])
     done = harm(cross, floor)
     add(HARM, "points", "+%", done, done.mean())
     gap = ceiling.mean() - floor.mean()
-    add(HARM, "share of the gap", "", done / gap, done.mean() / gap)
+    add(HARM, "share of the gap", ".2f", done / gap, done.mean() / gap)
     for share, accuracies in one.kept.items():
         add_share(RANK, f"{100 * float(share):g} % of the rank", setting._array(accuracies))
     for method, line in one.lines.items():

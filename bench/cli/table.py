@@ -185,7 +185,7 @@ def table(
 
     from results.schema import CEILING
 
-    _check_latex(format, output, standalone, label)
+    check_latex(format, output, standalone, label)
     if preset:
         alone = not (paired_ or published) and by is By.shift
         if format is not Format.latex or not alone:
@@ -206,17 +206,18 @@ def table(
     else:
         result = _compared(rows, metric, by, shift, out, sweep)
     label = label or f"tab:{metric}-{by.value}{'-published' * bool(published)}"
-    _put(result, format, output, standalone, label)
+    show(result, format, output, standalone, label)
 
 
-def _check_latex(format: Format, output: Path | None, standalone: bool, label: str) -> None:
+def check_latex(format: Format, output: Path | None, standalone: bool, label: str) -> None:
+    """Refuse what is for LaTeX alone, in any other format."""
     if (standalone or label) and format is not Format.latex:
         raise UserError(f"--standalone and --label are for LaTeX; got --format {format}")
     if standalone and output is None:
         raise UserError("--standalone is a whole document; give it a file, e.g. -o table.tex")
 
 
-def _put(
+def show(
     result: AnyTable, format: Format, output: Path | None, standalone: bool, label: str
 ) -> None:
     """Print a table, or write it to a file."""

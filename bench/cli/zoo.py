@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.options import Device, EncoderName, Experts, Jobs
+from bench.cli.options import OUT, Device, EncoderName, Experts, Jobs, Out
+from bench.cli.table import Format, check_latex
+from bench.cli.table import show as show_table
 from bench.config import digest
 from mergeshift import DamagedFileError, UserError, home
 
@@ -188,6 +193,108 @@ def export(
             raise UserError(f"the expert of {task} is not here; python -m bench zoo build")
         path = write_out(Weights.open(expert.path), found, output)
     Console().print(f"wrote {path}", highlight=False, soft_wrap=True)
+
+
+class DiagnosisTable(StrEnum):
+    """Which table of a diagnosis."""
+
+    both = "both"
+    task = "task"
+    published = "published"
+
+
+@app.command("diagnose")
+def diagnose(
+    suite_name: SuiteName = "pocket8",
+    encoder: EncoderName = "",
+    experts: Experts = "",
+    expert_seeds: Annotated[
+        list[str], typer.Option(help="which sets of experts: 0, or 0-2, or 0,1,2")
+    ] = ["0"],  # noqa: B006
+    limit: Annotated[
+        int, typer.Option(min=0, help="at most so many val images a task; 0 takes all")
+    ] = 400,
+    held_out: Annotated[
+        bool,
+        typer.Option(
+            "--held-out", help="also the methods that may not steer how a setting is made"
+        ),
+    ] = False,
+    label: Annotated[str, typer.Option(help="what tables call it; the encoder's name")] = "",
+    table: Annotated[
+        DiagnosisTable, typer.Option(help="both | task | published: which table")
+    ] = DiagnosisTable.both,
+    format: Format = Format.text,
+    output: Annotated[Path | None, typer.Option("-o", help="a file, of one table")] = None,
+    standalone: Annotated[
+        bool, typer.Option("--standalone", help="LaTeX: a whole document")
+    ] = False,
+    plot: Annotated[Path | None, typer.Option(help="a .png, .pdf or .svg file")] = None,
+    out: Out = OUT,
+    jobs: Jobs = 0,
+    device: Device = "auto",
+    force: Annotated[bool, typer.Option("--force", help="measure again what is there")] = False,
+) -> None:
+    """Measure how like CLIP a setting is as a merging problem, on the val split.
+
+    Zero-shot, linear probe, experts; length and angles of task vectors; what an expert wins along
+    its own line, costs the other tasks, and keeps at low rank; what methods recover of the gap,
+    beside what was published of the same methods. The result is kept in OUT/diagnoses.
+    """
+    from rich.console import Console
+
+    from bench.diagnosis import Case, run_diagnosis
+    from bench.runtime import devices
+    from results.published.reference import reference
+    from results.tables.diagnosis import beside, by_task
+
+    check_latex(format, output, standalone, "")
+    single = output is not None or format is not Format.text
+    if single and table is DiagnosisTable.both:
+        raise UserError(f"there are two tables; with {_told(output)} give --table task | published")
+    seeds = numbers(expert_seeds)
+    with devices.using(device):
+        case = Case(
+            suite=suite_name, encoder=chosen(suite_name, encoder, experts), expert_seeds=seeds,
+            limit=limit or None, held_out=held_out,
+        )  # fmt: skip
+        console = Console(stderr=single and output is None)  # what is printed is the table alone
+        found = run_diagnosis(
+            case, out, jobs=jobs or devices.jobs(), label=label, force=force, console=console
+        )
+    published = reference(held_out=held_out)
+    if table is not DiagnosisTable.published:
+        show_table(by_task(found), format, output, standalone, "")
+    if table is not DiagnosisTable.task:
+        show_table(beside(published, [found]), format, output, standalone, "")
+    if plot is not None:
+        from results.plots.diagnosis import lines_and_shares
+        from results.plots.style import save
+
+        console.print(f"wrote {save(lines_and_shares(found, published), plot)}", highlight=False)
+    console.print(f"kept in {case.path(out)}", highlight=False, soft_wrap=True)
+
+
+def _told(output: Path | None) -> str:
+    return "-o" if output is not None else "--format"
+
+
+def numbers(texts: Sequence[str]) -> tuple[int, ...]:
+    """Numbers and ranges of them, each once, in order.
+
+    Raises:
+        UserError: a text is neither.
+
+    >>> numbers(["0-2", "2,7"])
+    (0, 1, 2, 7)
+    """
+    found: dict[int, None] = {}
+    for part in (part for text in texts for part in text.split(",")):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
+        if not match or (match[2] and int(match[2]) < int(match[1])):
+            raise UserError(f"sets of experts are numbers, as 0 or 0-2 or 0,1,2; got {part!r}")
+        found |= dict.fromkeys(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return tuple(found)
 
 
 @app.command("pretrain")

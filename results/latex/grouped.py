@@ -23,7 +23,9 @@ SHARES = ((0.4, 0.6), (0.3, 0.25, 0.45))  # of the rest: names of methods, of th
 def grouped_float(table: GroupedTable, label: str = "") -> Float:
     r"""A ``table`` float, or a ``longtable`` if it is too tall for a page."""
     layout = table.layout()
-    head = row([escape(text) for text in ("Method", layout.what.capitalize(), *layout.headers)])
+    head = row(
+        [escape(text) for text in (layout.subject, layout.what.capitalize(), *layout.headers)]
+    )
     blocks = [_block(table, layout, entry) for entry in table.entries]
     above = [escape(table.notes[key]) for key in layout.caption if key in table.notes]
     caption = " ".join([heading(table.title, table.notes["world"]), *above, *legend(table)])

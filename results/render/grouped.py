@@ -27,7 +27,7 @@ def renderable(table: GroupedTable) -> RenderableType:
     grid = RichTable(
         box=RULES, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), border_style="dim"
     )
-    grid.add_column(Text("Method", "bold"), overflow="fold")
+    grid.add_column(Text(layout.subject, "bold"), overflow="fold")
     for number, header in enumerate(layout.headers, 1):
         side: JustifyMethod = "left" if layout.is_text(number) else "right"
         head = Text(header.replace(" ", "\n"), "bold", justify=side)
@@ -55,7 +55,7 @@ def markdown(table: GroupedTable) -> str:
     layout = table.layout()
     setting = markdown_escape(table.notes["world"])
     lines = [f"**{markdown_escape(table.title)}.** {setting}", ""]
-    lines += [markdown_row(["Method", layout.what, *layout.headers])]
+    lines += [markdown_row([layout.subject, layout.what, *layout.headers])]
     sides = [":---" if layout.is_text(n) else "---:" for n in range(1, len(layout.headers) + 1)]
     lines += [markdown_row([":---", ":---", *sides])]
     for entry in table.entries:

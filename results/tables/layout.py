@@ -20,6 +20,7 @@ class Layout:
     lines: Mapping[str, Lines]  # entry key -> its lines
     caption: Sequence[str]  # keys of the notes that stand in the caption of LaTeX
     below: Sequence[str]  # of those that stand below its table
+    subject: str = "Method"  # what an entry is, at the head of its column
     text_last: bool = False  # whether the last column is text: at the left, broken into lines
 
     def is_text(self, number: int) -> bool:
