@@ -31,9 +31,9 @@ Seed = Annotated[int, typer.Option("--expert-seed", help="which set of experts")
 def chosen(suite_name: str, encoder: str, experts: str) -> Encoder:
     """The encoder of a suite, or another; with the family of experts that is asked for."""
     from bench.zoo.encoders import ENCODERS, OF_WORLD
-    from tasks import world_of
+    from tasks import SUITES
 
-    found = ENCODERS[encoder or OF_WORLD[world_of(suite_name)]]
+    found = ENCODERS[encoder or OF_WORLD[SUITES[suite_name].world]]
     return found.of(experts) if experts else found
 
 

@@ -41,11 +41,12 @@ def lines_and_shares(setting: Diagnosis, published: Diagnosis) -> "Figure":
     named = {name: published.titles[name] for name in entries if name in published.titles}
     for name, title in named.items():
         x, y = theirs[title], here[entries[name].title]
-        right.plot(x, y, styles[name].marker, color=styles[name].colour, ls="")
-        right.annotate(plain(title), (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8)
+        look, text = styles[name], plain(entries[name].title)
+        right.plot(x, y, look.marker, color=look.colour, ls="", label=text)
     low = min(0.0, *(here[entries[name].title] for name in named))
     right.plot([0, 1], [0, 1], color=GREY, ls=":", lw=0.8)
-    right.set(xlim=(0, 1.15), ylim=(low - 0.05, 1.05))
+    right.legend(fontsize=8)
+    right.set(xlim=(0, 1.05), ylim=(low - 0.05, 1.05))
     right.set(
         xlabel=f"share recovered: {published.label}", ylabel=f"share recovered: {setting.label}"
     )
