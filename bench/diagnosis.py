@@ -24,6 +24,7 @@ from bench.zoo import diagnose
 from bench.zoo.encoders import Encoder
 from bench.zoo.experts import build as build_experts
 from bench.zoo.experts import checkpoints, experts_of
+from mergeshift import UserError
 from methods import METHODS
 from results.diagnosis import FOLDER, Diagnosis, ExpertSet, MergedLine
 from results.published.reference import lines_of
@@ -52,12 +53,24 @@ class Case:
     expert_seeds: tuple[int, ...] = (0,)
     limit: int | None = 400  # val images a task
     held_out: bool = False  # also the lines that may not steer how a setting is made
+    only: tuple[str, ...] = ()  # some of these lines; none: all
+
+    def __post_init__(self) -> None:
+        if odd := [name for name in self.only if name not in self._known]:
+            hint = "" if self.held_out else " (and others with --held-out)"
+            raise UserError(
+                f"a diagnosis has no line {odd[0]!r}; it has: {', '.join(self._known)}{hint}"
+            )
+
+    @property
+    def _known(self) -> list[str]:
+        every = lines_of("development") + (lines_of("held_out") if self.held_out else [])
+        return [name for name in every if name in METHODS]
 
     @property
     def methods(self) -> list[str]:
-        """The lines that are published and that we have."""
-        every = lines_of("development") + (lines_of("held_out") if self.held_out else [])
-        return [name for name in every if name in METHODS]
+        """The lines that are published, that we have and that are wanted, in published order."""
+        return [name for name in self._known if not self.only or name in self.only]
 
     def runs(self, expert_seed: int) -> list[Run]:
         """One of each method; what it learns from is the adapt split, as in a sweep."""

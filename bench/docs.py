@@ -26,10 +26,13 @@ from bench.index import method_order
 from bench.reporting.sweep_index import load_sweep, rows_of
 from mergeshift import UserError
 from methods import METHODS
+from results.diagnosis import read_all
+from results.published.reference import reference
 from results.render.text import render
 from results.schema import NO_NEEDS
 from results.store import Store
 from results.tables.comparison import compare
+from results.tables.diagnosis import beside
 
 ROOT = Path(__file__).resolve().parents[1]
 FIGURE_FOLDER, BIBLIOGRAPHY = "results/figures", "results/methods.bib"
@@ -100,6 +103,11 @@ def file_map() -> str:
     return "\n".join([*lines, "```"])
 
 
+def diagnosis_table() -> str:
+    """The settings that were diagnosed, beside published numbers: those in results/diagnoses."""
+    return render(beside(reference(), read_all(ROOT / "results")), "md").strip()
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "methods": method_table,
     "settings": setting_table,
@@ -107,6 +115,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "tasks": lambda: markdown(tasks()),
     "shifts": lambda: markdown(shifts()),
     "published": lambda: markdown(published()),
+    "diagnosis": diagnosis_table,
     "files": file_map,
 }
 

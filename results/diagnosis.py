@@ -146,7 +146,8 @@ def recovered(accuracy: np.ndarray, floor: np.ndarray, ceiling: np.ndarray) -> f
     0.5
     """
     gap = ceiling.mean() - floor.mean()
-    return round(float((accuracy.mean() - floor.mean()) / gap), 12) if gap > 0 else NAN
+    share = float((accuracy.mean() - floor.mean()) / gap) if gap > 0 else NAN
+    return round(share, 12)  # what is equal stays equal, so that it has one rank
 
 
 def shares(accuracy: np.ndarray, floor: np.ndarray, ceiling: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.options import OUT, Device, EncoderName, Experts, Jobs, Out
+from bench.cli.options import OUT, Device, EncoderName, Experts, Jobs, Methods, Out, words
 from bench.cli.table import Format, check_latex
 from bench.cli.table import show as show_table
 from bench.config import digest
@@ -220,6 +220,7 @@ def diagnose(
             "--held-out", help="also the methods that may not steer how a setting is made"
         ),
     ] = False,
+    methods: Methods = [],  # noqa: B006
     label: Annotated[str, typer.Option(help="what tables call it; the encoder's name")] = "",
     table: Annotated[
         DiagnosisTable, typer.Option(help="both | task | published: which table")
@@ -256,7 +257,7 @@ def diagnose(
     with devices.using(device):
         case = Case(
             suite=suite_name, encoder=chosen(suite_name, encoder, experts), expert_seeds=seeds,
-            limit=limit or None, held_out=held_out,
+            limit=limit or None, held_out=held_out, only=tuple(words(methods)),
         )  # fmt: skip
         console = Console(stderr=single and output is None)  # what is printed is the table alone
         found = run_diagnosis(

@@ -26,7 +26,7 @@ from tasks.datamodule import BATCH
 STEPS = (0.125, 0.3, 0.5)  # s of theta_0 + s tau, along an expert's own line
 RANKS = (0.05, 0.125)  # shares of the singular values of every matrix
 PROBED = 1500  # train images of a task that a linear probe is fitted on
-PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of the ridge, on unit features
+PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of the ridge, on unit features
 
 
 class Probe(NamedTuple):

@@ -175,6 +175,8 @@ def test_methods_are_scored_as_tuning_scores_them(experts):
 def test_held_out_methods_are_those_that_we_have():
     names = Case(suite="toy", encoder=ENCODER, held_out=True).methods
     assert names[6:] == ["adamerging_task", "wudi"]
+    some = Case(suite="toy", encoder=ENCODER, held_out=True, only=("wudi", "tsv"))
+    assert some.methods == ["tsv", "wudi"]
 
 
 # -- the command
@@ -220,7 +222,7 @@ def test_the_command_measures_once_and_prints_both_tables(command, tmp_path):
 
 def test_files_of_the_command(command, tmp_path):
     def diagnosed(*words):
-        return run(command, tmp_path, "--limit", 10, *words)
+        return run(command, tmp_path, "--limit", 10, "--methods", "average,tsv", *words)
 
     assert diagnosed("--table", "task", "-o", tmp_path / "t.csv", "--format", "csv").code == 0
     (path,) = (tmp_path / "diagnoses").glob("*.json")
@@ -248,6 +250,7 @@ def test_files_of_the_command(command, tmp_path):
         (("--experts", "imported"), "no expert of toy_two was imported for toy-vit, set 0"),
         (("--expert-seeds", "2-1"), "sets of experts are numbers"),
         (("--expert-seeds", "a"), "got 'a'"),
+        (("--methods", "wudi"), "no line 'wudi'; it has: average, task_arithmetic"),
         (("--format", "csv"), "there are two tables; with --format give --table"),
         (("-o", "t.txt"), "there are two tables; with -o give --table"),
         (("--standalone",), "--standalone and --label are for LaTeX"),
