@@ -164,7 +164,7 @@ def harm(cross: np.ndarray, floor: np.ndarray) -> np.ndarray:
         floor: zero-shot accuracy, ``[T]``.
 
     >>> harm(np.array([[0.9, 0.4], [0.5, 0.9]]), np.array([0.5, 0.5]))
-    array([ 0. , -0.1])
+    array([-0.1,  0. ])
     """
     change, others = cross - floor, ~np.eye(len(floor), dtype=bool)
     if len(floor) < 2:

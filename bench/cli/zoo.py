@@ -265,9 +265,10 @@ def diagnose(
         )
     published = reference(held_out=held_out)
     if table is not DiagnosisTable.published:
-        show_table(by_task(found), format, output, standalone, "")
+        show_table(by_task(found), format, output, standalone, "tab:diagnosis-task")
     if table is not DiagnosisTable.task:
-        show_table(beside(published, [found]), format, output, standalone, "")
+        compared = beside(published, [found])
+        show_table(compared, format, output, standalone, "tab:diagnosis-published")
     if plot is not None:
         from results.plots.diagnosis import lines_and_shares
         from results.plots.style import save

@@ -68,12 +68,15 @@ def geometry(base: Weights, experts: Sequence[Weights]) -> tuple[np.ndarray, np.
     """Lengths and angles of task vectors, each taken as one vector.
 
     Returns:
-        |tau| / |theta_0|, ``[K]``, and the cosines of all pairs, ``[K, K]`` (1 on the diagonal).
+        |tau| / |theta_0|, ``[K]``, and the cosines of all pairs, ``[K, K]``.
     """
-    flat = torch.stack([(expert - base).flat() for expert in experts]).double()
-    norms = flat.norm(dim=1)
-    cosines = (flat / norms[:, None]) @ (flat / norms[:, None]).T
-    return (norms / base.flat().double().norm()).numpy(), cosines.numpy()
+    products, square = torch.zeros(len(experts), len(experts)).double(), 0.0
+    for name, start in base.items():  # one tensor of each model is held at a time
+        taus = torch.stack([(one[name] - start).flatten() for one in experts]).double()
+        products += taus @ taus.T
+        square += float(start.double().square().sum())
+    norms = products.diagonal().sqrt()
+    return (norms / square**0.5).numpy(), (products / norms.outer(norms)).numpy()
 
 
 # -- features

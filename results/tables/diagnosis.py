@@ -22,14 +22,17 @@ NAN = math.nan
 def printed(value: float, form: str) -> str:
     """A quantity as its form says; ``-`` where there is none.
 
-    >>> printed(0.5445, "%"), printed(-0.078, "+%"), printed(0.0714, ".3f"), printed(NAN, ".2f")
+    >>> printed(0.5446, "%"), printed(-0.078, "+%"), printed(0.0714, ".3f"), printed(NAN, ".2f")
     ('54.5', '-7.8', '0.071', '-')
+    >>> printed(-0.001, ".2f")
+    '0.00'
     """
     if math.isnan(value):
         return "-"
     if form.endswith("%"):
         return points(value, form.removesuffix("%"))
-    return f"{value:{form}}".replace("-0.00", "0.00") if abs(value) < 5e-3 else f"{value:{form}}"
+    text = f"{value:{form}}"
+    return text if float(text) else text.removeprefix("-")
 
 
 def with_spread(one: Measure) -> str:

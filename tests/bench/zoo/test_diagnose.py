@@ -89,7 +89,7 @@ def test_lengths_and_angles_of_task_vectors():
     start = np.concatenate([base[name].numpy().ravel() for name in base])
     wanted = [np.linalg.norm(tau) / np.linalg.norm(start) for tau in flat]
     assert np.allclose(norms, wanted, atol=1e-6)
-    assert np.allclose(cosines, np.corrcoef(flat) * 0 + [
+    assert np.allclose(cosines, [
         [a @ b / np.linalg.norm(a) / np.linalg.norm(b) for b in flat] for a in flat
     ], atol=1e-6)  # fmt: skip
 
@@ -231,7 +231,9 @@ def test_files_of_the_command(command, tmp_path):
     done = diagnosed("--table", "task", "-o", tmp_path / "t.tex", "--format", "latex",
                      "--standalone", "--plot", tmp_path / "p.png", "--label", "ours")  # fmt: skip
     assert done.code == 0, done
-    assert r"\end{document}" in (tmp_path / "t.tex").read_text()
+    text = (tmp_path / "t.tex").read_text()
+    assert r"\label{tab:diagnosis-task}" in text
+    assert r"\end{document}" in text
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
     assert Diagnosis.read(path).label == "ours"  # a name changes no number
     path.write_text("{}")
