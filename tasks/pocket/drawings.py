@@ -67,19 +67,31 @@ def kanji() -> Pool:
     """KanjiVG's strokes, labelled by the left radical; a character is drawn once."""
     left = re.compile(r'<g [^>]*kvg:element="([^"]+)"[^>]*kvg:position="left"')
     images, labels = [], []
-    with WHEELS["kanjivg"].open() as archive:
-        for name in sorted(archive.namelist()):
-            if not re.fullmatch(r"kanji/[0-9a-f]{5}\.svg", name):
-                continue
-            text = archive.read(name).decode()
-            found = left.search(text)
-            if found and found[1] in RADICALS:
-                strokes = re.sub(r'<g id="kvg:StrokeNumbers.*?</g>', "", text, flags=re.DOTALL)
-                strokes = strokes.replace("stroke-width:3", "stroke-width:5")
-                images.append(255 - svg(strokes[strokes.index("<svg") :], 48))
-                labels.append(list(RADICALS).index(found[1]))
+    for _, text in kanji_files():
+        found = left.search(text)
+        if found and found[1] in RADICALS:
+            images.append(draw_kanji(text))
+            labels.append(list(RADICALS).index(found[1]))
     targets = np.array(labels)
     return Pool(shrink(images), targets, by_class(targets, key="kanji"))
+
+
+def kanji_files() -> list[tuple[str, str]]:
+    """Path and text of every character, without its variants."""
+    with WHEELS["kanjivg"].open() as archive:
+        names = [n for n in archive.namelist() if re.fullmatch(r"kanji/[0-9a-f]{5}\.svg", n)]
+        return [(name, archive.read(name).decode()) for name in sorted(names)]
+
+
+def draw_kanji(text: str) -> np.ndarray:
+    """The strokes of a character in white on black, without their numbers.
+
+    Returns:
+        ``uint8 [48, 48, 3]``
+    """
+    strokes = re.sub(r'<g id="kvg:StrokeNumbers.*?</g>', "", text, flags=re.DOTALL)
+    strokes = strokes.replace("stroke-width:3", "stroke-width:5")
+    return 255 - svg(strokes[strokes.index("<svg") :], 48)
 
 
 TASKS.add(

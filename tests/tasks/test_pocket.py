@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from bench.zoo.pocket_clip import FILE, load_model, normalise, text_features
 from mergeshift import home
-from tasks import SPLITS, TASKS, Images, load, suite
+from tasks import RESERVED, SPLITS, TASKS, Images, load, suite
 from tasks.pocket import animals, maps, scans, writing
 from tasks.pocket.common import decode, font, font_file
 from tasks.sources.wheels import WHEELS
@@ -22,6 +22,7 @@ from tasks.splits import TEST, TRAIN
 
 pytestmark = pytest.mark.data
 
+ALL = (*SPLITS, RESERVED)
 EIGHT = tuple(task.name for task in suite("pocket8"))
 GROUPED = {"animals": animals, "landcover": maps, "climate": maps}  # task -> file of its builder
 
@@ -43,7 +44,7 @@ def built(tmp_path_factory) -> Iterator[tuple[dict[str, Splits], dict[str, Group
             if name in GROUPED:
                 patch.setattr(GROUPED[name], "by_group", recorder(groups, name))
             task = replace(TASKS[name], note="built anew")  # not what another test has loaded
-            data[name] = {split: load(task, split) for split in SPLITS}
+            data[name] = {split: load(task, split) for split in ALL}
         yield data, groups
 
 
@@ -68,7 +69,7 @@ def data(built) -> dict[str, Splits]:
 
 @pytest.mark.parametrize("name", EIGHT)
 def test_pictures_are_of_one_form_and_say_something(data, name):
-    for split, size in zip(SPLITS, TASKS[name].sizes, strict=True):
+    for split, size in zip(ALL, (*TASKS[name].sizes, TASKS[name].reserved), strict=True):
         found = data[name][split]
         assert found.images.shape == (size, 32, 32, 3)
         assert (found.images.dtype, found.labels.dtype) == (np.uint8, np.int64)
@@ -79,7 +80,7 @@ def test_pictures_are_of_one_form_and_say_something(data, name):
 def test_no_picture_is_in_two_splits(data, name):
     seen: dict[bytes, str] = {}
     shared = set()
-    for split in SPLITS:
+    for split in ALL:
         for image in data[name][split].images:
             if seen.setdefault(image.tobytes(), split) != split:
                 shared.add(image.tobytes())
@@ -90,7 +91,7 @@ def test_no_picture_is_in_two_splits(data, name):
 
 @pytest.mark.parametrize("name", EIGHT)
 def test_classes_are_balanced_enough_to_learn_and_to_test(data, name):
-    for split, least in zip(SPLITS, (100, 10, 10, 25), strict=True):
+    for split, least in zip(ALL, (100, 10, 10, 15, 5), strict=True):
         counts = np.bincount(data[name][split].labels, minlength=TASKS[name].num_classes)
         assert len(counts) == TASKS[name].num_classes
         assert counts.min() >= least
@@ -140,7 +141,7 @@ def test_no_silhouette_of_the_test_looks_like_one_that_was_trained_on(data):
         return flat / np.linalg.norm(flat, axis=1, keepdims=True)
 
     seen = unit(data["animals"]["train"].images[..., 0])
-    for images in (data["animals"][split].images[..., 0] for split in ("val", "test")):
+    for images in (data["animals"][split].images[..., 0] for split in ("val", "test", RESERVED)):
         for view in (images, images[:, :, ::-1]):  # grouped at 28 px and 0.93, looked at 32 px
             assert (unit(view) @ seen.T).max() < 0.95
 
@@ -155,7 +156,7 @@ def test_no_pixel_of_a_photograph_is_in_two_splits_of_texture(data):
         order = np.argsort(sums, axis=None)
         ranked = sums.ravel()[order]
         covered = np.zeros((len(SPLITS), *photo.shape), bool)
-        for k, split in enumerate(SPLITS):
+        for k, split in [*enumerate(SPLITS), (TEST, RESERVED)]:
             found = data["texture"][split]
             for patch in found.images[found.labels == label][..., 0]:
                 wanted = (patch[0].astype(np.int64) * code).sum()
@@ -195,9 +196,9 @@ def resized(images: np.ndarray, triangle: bool) -> np.ndarray:
 
 def stored(splits: Splits) -> tuple[np.ndarray, np.ndarray]:
     """All pictures of a task, grey.  ``uint8 [N, 1024], int [N]``."""
-    images = np.concatenate([splits[split].images for split in SPLITS])
+    images = np.concatenate([splits[split].images for split in ALL])
     assert (images == images[..., :1]).all()
-    labels = np.concatenate([splits[split].labels for split in SPLITS])
+    labels = np.concatenate([splits[split].labels for split in ALL])
     return images[..., 0].reshape(len(images), -1), labels
 
 
