@@ -95,7 +95,7 @@ def test_classes_are_balanced_enough_to_learn_and_to_test(data, name):
         counts = np.bincount(data[name][split].labels, minlength=TASKS[name].num_classes)
         assert len(counts) == TASKS[name].num_classes
         assert counts.min() >= least
-        assert counts.max() <= 4 * counts.min()
+        assert counts.max() <= (6 if split == RESERVED else 4) * counts.min()  # few are reserved
 
 
 @pytest.mark.parametrize("name", EIGHT)
