@@ -302,7 +302,7 @@ def numbers(texts: Sequence[str]) -> tuple[int, ...]:
 @app.command("pretrain")
 def pretrain(
     output: Annotated[Path, typer.Option("-o", help="a .safetensors file")],
-    steps: Annotated[int, typer.Option(min=1)] = 3000,
+    steps: Annotated[int, typer.Option(min=1)] = 2400,
     seed: int = 0,
 ) -> None:
     """Pretrain the pocket encoder anew (about half an hour on 2 cores; resumes)."""

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -47,6 +48,7 @@ class Encoder:
     experts: str = "finetuned"  # one of FAMILIES
     plain: str = ""  # its name without the family's; empty for the encoder's own family
     published: Callable[[Task], Place] | None = None  # where the experts of the hub lie
+    pool: Callable[[], np.ndarray] | None = None  # pictures of no task, for a Preserving recipe
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "plain", self.plain or self.name)

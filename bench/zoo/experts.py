@@ -7,20 +7,26 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
+import torch
 from filelock import FileLock
 from lightning import seed_everything
 from torch import Tensor
+from torch.nn import functional as F
 
 from bench.config import digest
 from bench.runtime.workers import Executor, OnProgress, report_progress
 from bench.zoo import hub
-from bench.zoo.encoders import ENCODERS
+from bench.zoo.encoders import ENCODERS, Encoder
 from bench.zoo.finetune import Expert as Learner
-from bench.zoo.finetune import Spread, accuracy, finetune
+from bench.zoo.finetune import Preserved, Spread, accuracy, finetune
+from bench.zoo.recipes import Preserving
 from mergeshift import DamagedFileError, UserError, home, read_json, seed_of, sha256_of, write_json
 from methods.common.checkpoints import Checkpoints
+from methods.common.vit import encode_plain
 from methods.common.weights import Weights, save_checkpoint
 from tasks import TASKS, Task, load
+from tasks.datamodule import BATCH
 
 LARGE = 100_000_000  # bytes; hashing twenty such files takes longer than a sweep should wait
 
@@ -88,10 +94,37 @@ def _finetuned(expert: Expert, spread: Spread) -> tuple[dict[str, Tensor], dict[
     seed_everything(seed_of("expert", expert.seed, task.name), verbose=False)
     weights, facts = finetune(
         task, encoder.vit, encoder.base(), encoder.heads([task])[task.name], encoder.recipe,
-        encoder.normalise, expert.seed, report_progress, spread,
+        encoder.normalise, expert.seed, report_progress, spread, preserved(encoder),
     )  # fmt: skip
     made = {"data": task.pixels, "seed": expert.seed, "recipe": asdict(encoder.recipe)}
     return weights, facts | made
+
+
+@torch.inference_mode()
+def preserved(encoder: Encoder) -> Preserved | None:
+    """Pictures of no task, and what the pretrained tower sees in them, computed once.
+
+    Nothing for a recipe that holds no features in place.
+
+    Raises:
+        UserError: a source of the pictures cannot be downloaded.
+    """
+    recipe = encoder.recipe
+    if encoder.pool is None or not isinstance(recipe, Preserving):
+        return None
+    images = torch.from_numpy(np.array(encoder.pool()))
+    path = home() / "features" / f"{encoder.plain}-{encoder.base_hash}-{recipe.pool}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            base = encoder.base()
+            found = [
+                encode_plain(encoder.normalise(part), base, encoder.vit)
+                for part in images.split(BATCH)
+            ]
+            features = F.normalize(torch.cat(found), dim=-1)
+            save_checkpoint(path, {"features": features})
+    return Preserved(images, Weights.open(path)["features"].clone())
 
 
 def _downloaded(expert: Expert, spread: Spread) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from bench.runtime import devices
 from bench.runtime.lightning import make_trainer
-from bench.zoo.recipes import FineTune
+from bench.zoo.recipes import FineTune, Preserving
 from mergeshift import UserError, rng_of
 from methods.common.vit import PlainOps, ViT, encode
 from methods.common.weights import Weights
@@ -53,24 +53,37 @@ class Spread:
         }
 
 
-class Batches(Dataset[tuple[Tensor, Tensor]]):
-    """Step ``s`` of a task and seed is always the same batch.
+@dataclass(frozen=True)
+class Preserved:
+    """Pictures of no task, and what the pretrained tower sees in them."""
+
+    images: Tensor  # uint8 [P, H, W, 3]
+    features: Tensor  # unit rows, [P, D]
+
+
+class Batches(Dataset[tuple[Tensor, ...]]):
+    """Step ``s`` of a task and seed is always the same batch: images, labels, rows of the pool.
+
+    The last is there only where the recipe has a pool.
 
     Args:
         task: its train split is shown.
         recipe: how many images, moved by how much.
         seed: of the training.
         part: (r, n) gives every n-th image of a batch, from the r-th on; n such parts are a batch.
+        pool: pictures in the pool.
     """
 
-    def __init__(self, task: Task, recipe: FineTune, seed: int, part: tuple[int, int] = (0, 1)):
-        self.split, self.recipe = load(task, "train"), recipe
+    def __init__(
+        self, task: Task, recipe: FineTune, seed: int, part: tuple[int, int] = (0, 1), pool: int = 0
+    ):
+        self.split, self.recipe, self.pool = load(task, "train"), recipe, pool
         self.key, self.part = ("finetune", task.name, seed), slice(part[0], None, part[1])
 
     def __len__(self) -> int:
         return self.recipe.steps
 
-    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, step: int) -> tuple[Tensor, ...]:
         rng = rng_of(*self.key, step)
         rows = np.sort(self.recipe.rows(self.key, step, len(self.split), rng))
         pad = self.recipe.pad
@@ -85,26 +98,36 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
                 for image, (top, left) in zip(padded, corners, strict=True)
             ]
         )
-        return torch.from_numpy(shifted), torch.from_numpy(self.split.labels[rows])
+        shown = torch.from_numpy(shifted), torch.from_numpy(self.split.labels[rows])
+        if not isinstance(self.recipe, Preserving):
+            return shown
+        kept = rng.choice(self.pool, self.recipe.pictures, replace=False)[self.part]
+        return *shown, torch.from_numpy(kept)
 
 
 class Shares(LightningDataModule):
     """The batches of a training; each of several devices gets its part of all."""
 
-    def __init__(self, task: Task, recipe: FineTune, seed: int, workers: int = 0):
+    def __init__(self, task: Task, recipe: FineTune, seed: int, workers: int = 0, pool: int = 0):
         super().__init__()
         self.task, self.recipe, self.seed, self.workers = task, recipe, seed, workers
+        self.pool = pool
 
     def train_dataloader(self) -> DataLoader:
         part = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        batches = Batches(self.task, self.recipe, self.seed, part)
+        batches = Batches(self.task, self.recipe, self.seed, part, self.pool)
         return DataLoader(batches, batch_size=None, shuffle=False, num_workers=self.workers)
 
 
 class Expert(LightningModule):
-    """The tower's parameters, trained by cross-entropy on the task's zero-shot head."""
+    """The tower's parameters, trained by cross-entropy on the task's zero-shot head.
+
+    With pictures of no task and a recipe that asks for it, their features are held in place.
+    """
 
     head: Tensor
+    kept_images: Tensor  # uint8 [P, H, W, 3]
+    kept_features: Tensor  # [P, D]
     losses: Tensor  # [steps]; a buffer, so that it comes back from other processes
 
     def __init__(
@@ -114,6 +137,7 @@ class Expert(LightningModule):
         head: Tensor,
         recipe: FineTune,
         normalise: Callable[[Tensor], Tensor],
+        preserved: Preserved | None = None,
     ):
         super().__init__()
         self.vit, self.recipe, self.names, self.normalise = vit, recipe, list(base), normalise
@@ -122,20 +146,30 @@ class Expert(LightningModule):
         )
         self.register_buffer("head", head, persistent=False)
         self.register_buffer("losses", torch.zeros(recipe.steps))
+        if preserved is not None:
+            self.register_buffer("kept_images", preserved.images, persistent=False)
+            self.register_buffer("kept_features", preserved.features, persistent=False)
 
     @property
     def weights(self) -> dict[str, Tensor]:
         """The tower by parameter name."""
         return dict(zip(self.names, self.tensors, strict=True))
 
+    def features(self, images: Tensor) -> Tensor:
+        """Unit rows.  ``uint8 [B, H, W, 3] -> [B, D]``."""
+        found = encode(self.normalise(images), PlainOps(self.weights), self.vit)
+        return F.normalize(found, dim=-1)
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits.  ``uint8 [B, H, W, 3] -> [B, C]``."""
-        features = encode(self.normalise(images), PlainOps(self.weights), self.vit)
-        return F.normalize(features, dim=-1) @ self.head.T
+        return self.features(images) @ self.head.T
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        images, labels = batch
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
+        images, labels, *kept = batch
         loss = F.cross_entropy(self(images), labels)
+        if kept and isinstance(self.recipe, Preserving):
+            moved = self.features(self.kept_images[kept[0]]) - self.kept_features[kept[0]]
+            loss = loss + self.recipe.preserve * moved.square().sum(dim=-1).mean()
         self.losses[batch_idx] = self.trainer.strategy.reduce(loss.detach(), reduce_op="mean")
         self.log("loss", loss, prog_bar=True)
         return loss
@@ -177,8 +211,9 @@ def finetune(
     seed: int,
     watch: Callable[[], None],
     spread: Spread = Spread(),
+    preserved: Preserved | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """One expert.
+    """One expert; ``preserved`` is what a :class:`Preserving` recipe holds in place.
 
     Returns:
         Its weights by parameter name, and what to write in the manifest: accuracies on val before
@@ -189,10 +224,11 @@ def finetune(
     """
     if recipe.batch % spread.devices:
         raise UserError(f"a batch of {recipe.batch} images is not divided by {spread.devices}")
-    expert = Expert(vit, base, head, recipe, normalise)
+    expert = Expert(vit, base, head, recipe, normalise, preserved)
     before = accuracy(expert, load(task, "val"))
+    pool = 0 if preserved is None else len(preserved.images)
     trainer = make_trainer(max_steps=recipe.steps, callbacks=[Steps(watch)], **spread.for_trainer())
-    trainer.fit(expert, Shares(task, recipe, seed, spread.workers))
+    trainer.fit(expert, Shares(task, recipe, seed, spread.workers, pool))
     expert.eval()
     facts = {
         "val_accuracy": accuracy(expert, load(task, "val")),

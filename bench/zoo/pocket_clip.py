@@ -16,7 +16,7 @@ from mergeshift import DamagedFileError, UserError
 from methods.common.vit import ViT
 from methods.common.weights import save_checkpoint
 
-POCKET = ViT(image_size=32, patch_size=8, width=128, layers=6, heads=4, output_dim=128)
+POCKET = ViT(image_size=32, patch_size=8, width=192, layers=4, heads=6, output_dim=128)
 CONTEXT = 16  # tokens of a prompt, start and end included
 TEXT_WIDTH, TEXT_LAYERS, TEXT_HEADS = 64, 2, 2
 MEAN, STD = (0.5,) * 3, (0.25,) * 3  # of the pixels, before the encoder, by channel

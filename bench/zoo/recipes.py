@@ -47,6 +47,22 @@ class FineTune:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Preserving(FineTune):
+    """Fine-tuning that keeps what the pretrained tower sees in pictures of no task.
+
+    To the cross-entropy comes ``preserve`` times the mean squared distance between the unit
+    features of the expert and of theta_0 on ``pictures`` unlabelled pictures a step (learning
+    without forgetting, Li and Hoiem 2016, arXiv 1606.09282, with features in place of answers).
+    They are drawn from a pool that belongs to no task and is the same for all experts: no expert
+    has seen another task's pictures, as none that is published has.
+    """
+
+    preserve: float = 5.0
+    pictures: int = 32
+    pool: str  # 16 hex digits of the pool's pixels
+
+
+@dataclass(frozen=True, kw_only=True)
 class AsPublished(FineTune):
     """The recipe of FusionBench's checkpoints: Adam, in shuffled epochs, without augmentation.
 

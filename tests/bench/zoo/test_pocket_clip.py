@@ -57,7 +57,7 @@ def saved(model, vocabulary, tmp_path) -> Path:
 
 
 def test_few_rows_give_the_features_of_the_full_vocabulary(model, vocabulary):
-    vision = CLIPVisionCfg(layers=6, width=128, head_width=32, patch_size=8, image_size=32)
+    vision = CLIPVisionCfg(layers=4, width=192, head_width=32, patch_size=8, image_size=32)
     text = CLIPTextCfg(context_length=16, vocab_size=CLIP_WORDS, width=64, heads=2, layers=2)
     full = CLIP(128, vision, text).eval()
     state = dict(model.state_dict())
@@ -133,11 +133,10 @@ def test_a_file_of_something_else_is_refused(saved):
 
 
 def test_the_committed_encoder_is_small_and_knows_every_caption():
-    assert FILE.stat().st_size < 8e6
+    assert FILE.stat().st_size < 12e6
     _, words = load_model(FILE)
     for task in suite("pocket20"):
-        rows = words.encode([*task.prompts, task.noun])
-        assert rows.shape == (task.num_classes + 1, 16)
+        assert words.encode(task.prompts).shape == (task.num_classes, 16)
     with safe_open(FILE, framework="pt") as file:
         recipe = json.loads(file.metadata()["recipe"])
     assert set(recipe) == {field.name for field in fields(Recipe)}
@@ -153,7 +152,7 @@ def test_the_saved_image_tower_gives_the_features_of_open_clip(model, saved):
     expected = (pixels.double() / 255 - 0.5) / 0.25
     torch.testing.assert_close(images.double(), expected.permute(0, 3, 1, 2), rtol=0, atol=1e-6)
     tower = Weights.open(saved, prefix="visual.")
-    assert 1.2e6 < tower.num_entries < 1.25e6
+    assert 1.8e6 < tower.num_entries < 1.9e6
     with torch.inference_mode():
         found = encode(images, PlainOps(tower), POCKET)
         torch.testing.assert_close(found, model.encode_image(images), rtol=1e-5, atol=1e-5)

@@ -10,11 +10,11 @@ from safetensors.torch import load_file
 
 from bench.zoo import pretrain as file
 from bench.zoo.pocket_clip import load_model, normalise
-from bench.zoo.pretrain import Pretraining, Recipe, Steps, pretrain, views
+from bench.zoo.pretrain import Captions, Pretraining, Recipe, Steps, apart, pretrain, views
 from tasks import SPLITS, load, suite
 
 TASKS = suite("toy")
-TINY = Recipe(suite="toy", steps=4, pairs=5, captions=6, share=0.25)
+TINY = Recipe(suite="toy", steps=4, batch=6, cuts=2)
 
 
 @pytest.fixture(autouse=True)
@@ -31,12 +31,11 @@ def module() -> Pretraining:
 # -- losses --------------------------------------------------------------------------------------
 
 
-def cross_entropy(logits: np.ndarray, target: np.ndarray, smoothing: float = 0) -> float:
+def cross_entropy(logits: np.ndarray, target: np.ndarray) -> float:
     """Mean over the rows, in float64."""
     log_p = logits - logits.max(1, keepdims=True)
     log_p = log_p - np.log(np.exp(log_p).sum(1, keepdims=True))
-    truth = np.eye(logits.shape[1])[target] * (1 - smoothing) + smoothing / logits.shape[1]
-    return float(-(truth * log_p).sum(1).mean())
+    return float(-log_p[np.arange(len(target)), target].mean())
 
 
 def unit(rows: torch.Tensor) -> np.ndarray:
@@ -44,32 +43,29 @@ def unit(rows: torch.Tensor) -> np.ndarray:
     return array / np.linalg.norm(array, axis=1, keepdims=True)
 
 
-def test_simclr_is_equation_1_of_the_paper(module):
-    features = torch.randn(14, 128, generator=torch.Generator().manual_seed(1))
-    z = unit(module.projector(features))
-    terms = []
-    for i in range(14):
-        j = (i + 7) % 14  # the other view of the same picture
-        others = [np.exp(z[i] @ z[k] / TINY.temperature) for k in range(14) if k != i]
-        terms.append(-np.log(np.exp(z[i] @ z[j] / TINY.temperature) / sum(others)))
-    assert module.simclr(features).item() == pytest.approx(np.mean(terms), abs=1e-5)
+def test_uniformity_is_that_of_the_paper():
+    rows = unit(torch.randn(5, 7, generator=torch.Generator().manual_seed(1)))
+    terms = [np.exp(-2 * ((rows[i] - rows[j]) ** 2).sum()) for i in range(5) for j in range(i)]
+    assert apart(torch.from_numpy(rows)).item() == pytest.approx(np.log(np.mean(terms)), abs=1e-9)
 
 
 def test_the_loss_is_the_sum_of_its_three_parts(module):
     batch = Steps(TASKS, TINY)[0]
     generator = torch.Generator().manual_seed(int(batch["seed"]))
-    x = [views(batch[key], generator) for key in ("pictures", "pictures", "captioned")]
     model = module.model.eval()  # open_clip's own forward
-    features = model.encode_image(torch.cat(x))
+    features = model.encode_image(views(batch["pictures"], generator))
     prompts = [prompt for task in TASKS for prompt in task.prompts]
-    nouns = [task.noun for task in TASKS]
-    text = unit(model.encode_text(module.vocabulary.encode(prompts + nouns)))
-    logits = model.logit_scale.exp().item() * unit(features) @ text.T
-    precise = cross_entropy(logits[10:, : len(prompts)], batch["label"].numpy(), TINY.smoothing)
-    coarse = cross_entropy(logits[:5, len(prompts) :], batch["task"].numpy(), TINY.smoothing)
-    expected = module.simclr(features[:10]).item() + precise + TINY.coarse * coarse
+    text = unit(model.encode_text(module.vocabulary.encode(prompts)))
+    captions = cross_entropy(TINY.scale * unit(features) @ text.T, batch["told"].numpy())
+    classes = features.double() @ module.classes.weight.double().T + module.classes.bias.double()
+    labels = cross_entropy(classes.detach().numpy(), batch["label"].numpy())
+    ends = np.cumsum([task.num_classes for task in TASKS])[:-1]
+    uniformity = np.mean([apart(torch.from_numpy(one)).item() for one in np.split(text, ends)])
+    expected = captions + TINY.labels * labels + TINY.uniformity * uniformity
     module.log_dict = lambda *_, **__: None  # there is no trainer to log to
     assert module.training_step(batch, 0).item() == pytest.approx(expected, abs=1e-4)
+    assert model.logit_scale.exp().item() == pytest.approx(TINY.scale)
+    assert not model.logit_scale.requires_grad
 
 
 # -- views ---------------------------------------------------------------------------------------
@@ -96,44 +92,58 @@ def test_a_plain_picture_shows_the_range_of_brightness(level):
     seen = views(plain, torch.Generator().manual_seed(0)).flatten(1)
     value = (level / 255 - 0.5) / 0.25
     torch.testing.assert_close(seen, seen[:, :1].expand_as(seen), rtol=0, atol=1e-4)
-    ends = sorted((0.7 * value, 1.3 * value))
-    assert ends[0] - 0.4 <= seen.min() < seen.max() <= ends[1] + 0.4
-    assert seen.max() - seen.min() > 0.8 * (ends[1] - ends[0] + 0.8) - 0.3
+    ends = sorted((0.75 * value, 1.25 * value))
+    assert ends[0] - 0.3 <= seen.min() < seen.max() <= ends[1] + 0.3
+    assert seen.max() - seen.min() > 0.8 * (ends[1] - ends[0] + 0.6) - 0.3
     assert float(normalise(plain[:1])[0, 0, 0, 0]) == pytest.approx(value, abs=1e-6)
 
 
 # -- what is seen --------------------------------------------------------------------------------
 
 
-def test_captions_come_from_the_first_share_of_train_and_nothing_from_elsewhere():
-    place: dict[bytes, tuple[int, str, int, int]] = {}  # look -> task, split, row, label
+def test_pictures_come_from_train_alone_and_small_tasks_are_drawn_from_more_often():
+    place: dict[bytes, tuple[int, str, int]] = {}  # look -> task, split, label
     for t, task in enumerate(TASKS):
         for split in SPLITS:
             stored = load(task, split)
-            for row, image in enumerate(stored.images):
-                place[image.tobytes()] = t, split, row, int(stored.labels[row])
-    assert len(place) == 3 * 192
-    steps = Steps(TASKS, replace(TINY, steps=60, pairs=20, captions=20))
-    prompts = [(t, label) for t, task in enumerate(TASKS) for label in range(task.num_classes)]
-    seen, told = set(), set()
+            for image, label in zip(stored.images, stored.labels.tolist(), strict=True):
+                place[image.tobytes()] = t, split, label
+    starts = np.cumsum([0, *(task.num_classes for task in TASKS)])
+    steps = Steps(TASKS, replace(TINY, steps=60, batch=20))
     for step in range(len(steps)):
         batch = steps[step]
-        for image, task_index in zip(
-            batch["pictures"].numpy(), batch["task"].tolist(), strict=True
-        ):
-            t, split, row, _ = place[image.tobytes()]
-            assert (t, split) == (task_index, "train")
-            seen.add((t, row))
-        for image, caption in zip(batch["captioned"].numpy(), batch["label"].tolist(), strict=True):
-            t, split, row, label = place[image.tobytes()]
-            assert ((t, label), split) == (prompts[caption], "train")
-            told.add((t, row))
-    assert told == {(t, row) for t in range(3) for row in range(24)}  # a quarter of 96
-    assert len(seen) > 0.9 * 3 * 96
+        shown = zip(batch["pictures"].numpy(), batch["label"], batch["told"], strict=True)
+        for image, label, told in shown:
+            t, split, own = place[image.tobytes()]
+            assert (split, int(label)) == ("train", starts[t] + own)
+            assert starts[t] <= int(told) < starts[t + 1]  # a class of the same task
+    shares = np.diff(np.concatenate([[0.0], steps.until]))
+    of = np.repeat(np.arange(3), [task.sizes[0] for task in TASKS])
+    wanted = np.sqrt([task.sizes[0] for task in TASKS])
+    np.testing.assert_allclose(np.bincount(of, shares), wanted / wanted.sum(), rtol=1e-9)
 
 
-def test_a_share_is_one_picture_at_least():
-    assert Steps(TASKS, replace(TINY, share=1e-6)).captioned.tolist() == [0, 96, 192]
+def test_captions_name_the_class_as_often_as_their_habit_says():
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.integers(0, 256, (600, 32, 32, 3), np.uint8))
+    tasks = np.repeat([0, 1], 300)
+    labels = np.concatenate([rng.integers(0, 3, 300), 3 + rng.integers(0, 2, 300)])
+    captions = Captions(images, labels, tasks, [3, 2], replace(TINY, odds=0.5, spread=2.0))
+    for task in (0, 1):  # cuts at the median: no cell is empty, and halves are even
+        assert sorted(np.bincount(captions.cell[tasks == task] & 1)) == [150, 150]
+    assert captions.right.shape == (5, 4)
+    own = np.arange(5)[:, None]
+    assert not (captions.other == own).any()
+    assert ((captions.other < 3) == (own < 3)).all()
+    rows = np.repeat(np.arange(600), 400)
+    told = captions.draw(rows, np.random.default_rng(1)).reshape(600, 400)
+    right = captions.right[labels, captions.cell]
+    error = np.sqrt(right * (1 - right) / 400)
+    assert (np.abs((told == labels[:, None]).mean(1) - right) < 5 * error + 1e-9).all()
+    others = captions.other[labels, captions.cell][:, None]
+    assert ((told == labels[:, None]) | (told == others)).all()
+    odds = np.log(captions.right / (1 - captions.right))
+    assert odds.std() > 1
 
 
 def test_a_step_is_decided_by_the_seed_and_its_number():
