@@ -18,6 +18,7 @@ from bench.stages import artifacts
 from bench.stages.adapt import adapt_run
 from bench.stages.build import ImportedWeights, bind
 from bench.stages.evaluate import evaluate_runs
+from bench.stages.pictures import check_pictures, say_notes
 from bench.stages.provenance import require_same, seen_before
 from bench.stages.tune import tune_runs
 from bench.zoo.experts import build as build_experts
@@ -88,11 +89,13 @@ def execute(
     show(plan, jobs, console)
     stages = Stages(console)
     if dry_run:
+        say_notes(plan.tasks, console)
         return plan, stages
     save_sweep(plan, out, {})
     if plan.num_todo:
         with executor(jobs) as workers:
-            build_data(plan.tasks, workers, stages)
+            makes_experts = bool(plan.experts) and plan.encoder.experts == "finetuned"
+            build_data(plan.tasks, workers, stages, train=makes_experts)
             require_same(plan.runs, before, store, force)
             prepare_experts_and_images(plan, workers, stages)
             configs = tune(plan, store, workers, stages)
@@ -148,8 +151,22 @@ def prepare_experts_and_images(plan: Plan, workers: Executor, stages: Stages) ->
             corrupt(plan, devices.cores(workers.jobs), advance)
 
 
-def build_data(tasks: Sequence[Task], workers: Executor, stages: Stages) -> None:
-    """Build or download the tasks that are missing, side by side."""
+def build_data(
+    tasks: Sequence[Task], workers: Executor, stages: Stages, train: bool = True
+) -> None:
+    """Build or download the tasks that are missing, side by side; check pictures of the user.
+
+    Args:
+        tasks: of a suite.
+        workers: that build.
+        stages: where progress is shown.
+        train: whether the train split is needed, too.
+
+    Raises:
+        UserError: a task cannot be had, or a picture cannot be read.
+    """
+    check_pictures(tasks, stages, train)
+    say_notes(tasks, stages.console)
     missing = [(task.name,) for task in tasks if not task.source.is_ready(task)]
     if missing:
         with stages.stage("data", f"{len(missing)} tasks to make", len(missing)) as advance:

@@ -14,7 +14,10 @@ from mergeshift import UserError
 DATA_DIR = "MERGESHIFT_DATA_DIR"  # a folder of the user with a folder for each task
 WORKERS = "MERGESHIFT_WORKERS"  # processes that decode and corrupt beside one that evaluates
 BUDGET = "MERGESHIFT_IMAGE_BUDGET"  # GB of decoded and corrupted images that are kept
+MAX_PIXELS = "MERGESHIFT_MAX_PIXELS"  # width times height of a picture that is decoded
 GIGABYTES = 20.0  # by default
+PIXELS = 2.0**28  # by default: 16,384 x 16,384, of which decoding takes about a gigabyte
+SYSTEMS = {"__macosx", "__pycache__", "@eadir", "$recycle.bin", "system volume information"}
 
 
 @contextmanager
@@ -48,8 +51,9 @@ def checked(folder: Path) -> Path:
 
 
 def folders(folder: Path) -> list[str]:
-    """Names of the folders in a folder, in the order of the alphabet."""
-    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    """Names of the folders in a folder, in the order of the alphabet, but for the system's."""
+    names = (path.name for path in folder.iterdir() if path.is_dir())
+    return sorted(n for n in names if not n.startswith(".") and n.lower() not in SYSTEMS)
 
 
 def data_dir() -> Path | None:
@@ -70,6 +74,11 @@ def workers() -> int:
 def image_budget() -> float:
     """Bytes of decoded and corrupted images that are kept."""
     return 1e9 * _number(BUDGET, GIGABYTES)
+
+
+def max_pixels() -> int:
+    """Width times height of the largest picture that is decoded."""
+    return int(_number(MAX_PIXELS, PIXELS))
 
 
 def _number(name: str, default: float) -> float:

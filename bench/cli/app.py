@@ -34,6 +34,7 @@ COMMANDS = {
     "report": Command("report:report", "Write one HTML page about a sweep; it needs no network."),
     "leaderboard": Command("wandb:leaderboard", "Upload a sweep's leaderboard and report to W&B."),
     "list": Command("list:list_", "Show methods, tasks, suites, shifts and published numbers."),
+    "tasks": Command("tasks:app", "Show how images of your own are understood."),
     "merge": Command("merge:merge", "Merge checkpoints of your own into one."),
     "evaluate": Command(
         "evaluate:evaluate", "Put a merged model of your own into a sweep's tables."

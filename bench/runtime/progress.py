@@ -10,6 +10,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 Advance = Callable[[float], None]  # told how much of the stage is done so far
 
 
+@contextmanager
+def counting(console: Console, what: str) -> Iterator[Callable[[int], None]]:
+    """Show how many things were done, while nobody knows how many there are."""
+    columns = TextColumn("{task.description}"), TextColumn("{task.completed:,}")
+    silent = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=silent) as progress:
+        bar = progress.add_task(what, total=None)
+        yield lambda more: progress.update(bar, advance=more)
+
+
 class Stages:
     """Shows the stages of a job and remembers how long each took."""
 

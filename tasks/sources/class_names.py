@@ -21,7 +21,7 @@ def plain(name: str) -> str:
     return re.sub(r"[^\w]|_", "", name).lower()
 
 
-def renumbered(names: Sequence[str], task: Task, path: str) -> np.ndarray:
+def renumbered(names: Sequence[str], task: Task, path: str, numbered: bool = False) -> np.ndarray:
     """The task's label of each class of a folder.  ``int64 [C]``.
 
     Names are matched where they are the task's own. Where none is, the order counts: that of the
@@ -32,10 +32,14 @@ def renumbered(names: Sequence[str], task: Task, path: str) -> np.ndarray:
         names: of the classes, as the folder has them.
         task: whose classes they are.
         path: of the folder, for errors.
+        numbered: whether the names are labels of a table: numbers of the task's classes, then,
+            where the task has more classes than the table.
 
     Raises:
         UserError: there are more or fewer classes than the task has, or only some names are its.
     """
+    if numbered and len(names) < task.num_classes and int(names[-1]) < task.num_classes:
+        return np.array([int(name) for name in names])
     if len(names) != task.num_classes:
         raise UserError(
             f"{path} has {len(names)} classes, {task.name} has {task.num_classes}; "

@@ -6,8 +6,9 @@ suite ``vision_local``, too.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,8 +19,11 @@ from tasks.images import Images, Pictures
 from tasks.rights import Rights
 from tasks.settings import data_dir, folders
 from tasks.sources.class_names import LOCAL, in_order, renumbered
-from tasks.sources.folder_scan import ABOUT, FolderScan, scan_folder
+from tasks.sources.folder_scan import FolderScan, scan_folder
 from tasks.sources.hub import Hub, hashed
+from tasks.sources.layout import part_called, pictures
+from tasks.sources.survey import checked
+from tasks.sources.walk import ABOUT
 from tasks.splits import OWN, SplitScheme, by_class
 from tasks.suites import SUITES, Suite
 from tasks.task import SPLITS, TASKS, Task
@@ -73,6 +77,38 @@ class Folder:
             raise UserError(f"{self.path} has too few images ({there}) for adapt, val and test")
         return sizes
 
+    def unchecked(self, train: bool) -> list[str]:
+        """Parts with pictures that nobody has looked at yet.
+
+        Args:
+            train: whether the train part is needed, too.
+        """
+        needed = [part for part in self.found.parts
+                  if part != "train" or train or self.cut.published]  # fmt: skip
+        return [part for part in needed if not self.found.memory.knows(f"checked {part}")]
+
+    def check(self, part: str, advance: Callable[[int], None] | None = None) -> None:
+        """Decode every picture of a part, once: it is remembered until a file changes.
+
+        Args:
+            part: train, test or whole.
+            advance: told how many more pictures were decoded.
+
+        Raises:
+            DamagedFileError: one cannot be read.
+        """
+        reader = self.found.parts[part].reader
+        self.found.memory.get(f"checked {part}", partial(checked, reader, self.path, advance))
+
+    @property
+    def notes(self) -> list[str]:
+        """What is not read, or not as it is stored."""
+        facts = self.found.memory.facts
+        ways = [facts.get(f"checked {part}", {}) for part in self.found.parts]
+        counts = {what: sum(way.get(what, 0) for way in ways) for way in ways for what in way}
+        said = [f"{what}: {pictures(count)}" for what, count in counts.items() if count]
+        return [*self.found.notes, *said]
+
     def is_ready(self, task: Task) -> bool:
         """The images are there, or the task would not be."""
         return True
@@ -97,8 +133,12 @@ class Folder:
         else:
             rows = self.cut.rows(split, len(part.labels), f"{self._key}/{name}")
         digest = hashed(task.pixels, task.size, split)[:32]
-        labels = renumbered(self.found.names, task, self.path)[part.labels]
+        labels = self.labels_of(task)[part.labels]
         return Images(Pictures(part.reader, rows, task.size, digest), labels[rows])
+
+    def labels_of(self, task: Task) -> np.ndarray:
+        """The task's label of each class of the folder; see :func:`renumbered`."""
+        return renumbered(self.found.names, task, self.path, self.found.numbered)
 
     @property
     def _key(self) -> str:
@@ -112,7 +152,7 @@ def from_folder(task: Task, source: Folder, **facts: Any) -> Task:
         UserError: the folder does not have its classes, or too few images.
     """
     new = replace(task, source=source, sizes=source.sizes(), **facts)
-    renumbered(source.found.names, new, source.path)
+    source.labels_of(new)
     return replace(new, pixels=source.identity(new))
 
 
@@ -209,12 +249,18 @@ def local_names() -> tuple[str, ...]:
     """The tasks of the user's folder, in the order of the alphabet.
 
     Raises:
-        UserError: there is no such folder.
+        UserError: there is no such folder, or it is that of a task.
     """
     folder = data_dir()
     if folder is None:
         raise UserError(f"{SUITE} is the suite of --data-dir; give that folder")
-    return tuple(LOCAL + task for task in folders(folder))
+    names = folders(folder)
+    if len(names) > 1 and all((called := part_called(name)) and called.tier < 2 for name in names):
+        raise UserError(
+            f"{folder} is the folder of one task: it has {', '.join(names)}; --data-dir is the "
+            f"folder above, {folder.parent}, in which every folder is a task"
+        )
+    return tuple(LOCAL + name for name in names)
 
 
 def local_suite(name: str) -> Suite | None:

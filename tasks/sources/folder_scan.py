@@ -1,40 +1,37 @@
 """What lies in a folder of images: parts, classes, labels."""
 
 import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from mergeshift import UserError, home
-from tasks.images import Reader
-from tasks.settings import folders
+from mergeshift import DamagedFileError, UserError, home
 from tasks.sources.hub import first_line, hashed
-from tasks.sources.readers import SUFFIXES, Column, Files, labels_of
+from tasks.sources.layout import Layout, part_called, parts_of_files, require, understand
+from tasks.sources.readers import Column, Files, Labels, labels_of
+from tasks.sources.survey import Memory, Stored, ways
+from tasks.sources.walk import ABOUT, Folder, walk
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 T = TypeVar("T")
-PARTS = {  # what folders and files of a part are called
-    "train": ("train", "training"),
-    "test": ("test", "testing", "val", "valid", "validation"),
-}
 IMAGE = ("image", "img", "jpg", "picture", "pixels")
+FEW = 2**16  # numbers of classes up to which they may be those of a longer list
 LABEL = ("label", "fine_label", "labels", "cls", "class", "target")
-ABOUT = "task.json"  # what the user says of a task; no data
+SAVED = ("dataset_dict.json", "state.json")  # of what ``save_to_disk`` wrote
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
     """Pictures and their labels."""
 
-    reader: Reader
+    reader: Stored
     labels: np.ndarray  # int64 [N], index into the names of the scan
 
 
@@ -45,6 +42,20 @@ class FolderScan:
     parts: dict[str, Part]
     names: tuple[str, ...]  # of the classes
     digest: str  # of names and sizes of all files, of labels and names of classes
+    notes: tuple[str, ...]  # what was entered, and what was left out
+    memory: Memory  # of what was seen of the pictures
+    numbered: bool = False  # whether names are numbers of a table: labels of whoever made it
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a folder holds, in one of its forms."""
+
+    parts: dict[str, Part]
+    names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    former: tuple[dict[str, np.ndarray], tuple[str, ...]] | None = None  # for the digest: as ids
+    numbered: bool = False
 
 
 @lru_cache(maxsize=256)
@@ -57,65 +68,106 @@ def scan_folder(path: str) -> FolderScan:
     root = Path(path)
     if not root.is_dir():
         raise UserError(f"no folder {path}")
-    if (root / "dataset_dict.json").exists() or (root / "state.json").exists():
-        found = tables(on_disk(root), path)
-    elif any(root.rglob("*.parquet")):
-        found = tables(from_parquet(root), path)
+    tree = walk(root)
+    if saved := saved_in(tree):
+        found = tables(on_disk(Path(saved.path)), path)
+    elif files := parquet_in(tree):
+        found = tables(from_parquet(files, tree), path)
     else:
-        found = trees(root)
-    parts, names = found
-    if empty := [part for part, images in parts.items() if not len(images.labels)]:
+        found = by_class(tree)
+    if empty := [part for part, images in found.parts.items() if not len(images.labels)]:
         raise UserError(f"the {empty[0]} part of {path} holds no images")
-    labels = {part: sha256(images.labels.tobytes()).hexdigest() for part, images in parts.items()}
-    return FolderScan(parts, names, digest=hashed(inventory(root), labels, names))
+    if len(found.names) < 2:
+        raise UserError(f"{path} has one class, {found.names[0]!r}: two are the least")
+    return remembered(found, root, tree)
 
 
-def inventory(root: Path) -> str:
+def remembered(found: Found, root: Path, tree: Folder) -> FolderScan:
+    """The scan, with its digest, of which the way that pictures are read is a part."""
+    of_parts, names = found.former or (
+        {part: images.labels for part, images in found.parts.items()}, found.names,
+    )  # fmt: skip
+    labels = {part: sha256(of.tobytes()).hexdigest() for part, of in of_parts.items()}
+    files = inventory(root, tree)
+    memory = Memory(str(root), hashed(str(root), changes(root, tree), labels))
+    odd = {part: memory.get(f"ways of {part}", partial(ways, images.reader))
+           for part, images in found.parts.items()}  # fmt: skip
+    said = [{part: ways for part, ways in odd.items() if ways}] if any(odd.values()) else []
+    digest = hashed(files, labels, names, *said)
+    return FolderScan(found.parts, found.names, digest, found.notes, memory, found.numbered)
+
+
+def inventory(root: Path, tree: Folder) -> str:
     """Hex digits of the names and sizes of all data files: a copy elsewhere has the same."""
-    files = [
-        (str((Path(folder) / name).relative_to(root)), (Path(folder) / name).stat().st_size)
+    files = {
+        str((Path(folder) / name).relative_to(root)): size_of(Path(folder) / name)
         for folder, _, names in os.walk(root)
         for name in names
         if not name.startswith(".") and name != ABOUT
-    ]
-    return hashed(sorted(files))
+    }
+    read = {str(Path(path).relative_to(root)): size for path, size, _ in tree.pictures()}
+    return hashed(sorted((read | files).items()))
 
 
-def trees(root: Path) -> tuple[dict[str, Part], tuple[str, ...]]:
+def size_of(path: Path) -> int:
+    """Bytes of a file; of a link that leads nowhere, of the link."""
+    return path.stat().st_size if path.exists() else path.lstat().st_size
+
+
+def changes(root: Path, tree: Folder) -> list[tuple[str, int, int]]:
+    """Every file with its size and time of change."""
+    found = tree.pictures()
+    for folder in tree.everything():
+        for name in folder.others:
+            path = Path(folder.path) / name
+            facts = path.stat()
+            found.append((str(path), facts.st_size, facts.st_mtime_ns))
+    return sorted(found)
+
+
+def by_class(tree: Folder) -> Found:
     """Pictures in one folder for each class, below a folder for each part or not."""
-    below = {part: next(filter(Path.is_dir, (root / n for n in names)), None)
-             for part, names in PARTS.items()}  # fmt: skip
-    parts = to_cut({part: folder for part, folder in below.items() if folder}, root)
-    classes = {part: folders(folder) for part, folder in parts.items()}
-    names = next(iter(classes.values()))
-    if not names:
-        raise UserError(
-            f"{root} holds no images: make a folder for each class, below train and test "
-            "or not, or put parquet files there"
-        )
-    if any(found != names for found in classes.values()):
-        odd = sorted(set.symmetric_difference(*map(set, classes.values())))
-        raise UserError(f"train and test of {root} differ in their classes, e.g. {odd[0]!r}")
-    return {part: tree(folder, names) for part, folder in parts.items()}, tuple(names)
+    layout = understand(tree)
+    require(layout, tree.path)
+    names = tuple(next(iter(layout.parts.values())))
+    return Found({part: in_files(classes) for part, classes in layout.parts.items()}, names,
+                 layout.notes)  # fmt: skip
+
+
+def in_files(classes: Mapping[str, tuple[Folder, ...]]) -> Part:
+    """One part: all pictures below the folders of the classes, in the order of their names."""
+    found = [[file[0] for folder in of for file in folder.pictures()] for of in classes.values()]
+    labels = np.repeat(np.arange(len(found)), [len(paths) for paths in found])
+    return Part(Files([path for paths in found for path in paths]), labels)
+
+
+def layout_of(tree: Folder) -> Layout | None:
+    """How a folder is understood that holds pictures; nothing of one that holds tables."""
+    return None if saved_in(tree) or parquet_in(tree) else understand(tree)
+
+
+def saved_in(tree: Folder) -> Folder | None:
+    """Where ``save_to_disk`` wrote: the folder, or the only one in it."""
+    while not set(SAVED) & set(tree.others):
+        if len(tree.folders) != 1:
+            return None
+        tree = tree.folders[0]
+    return tree
+
+
+def parquet_in(tree: Folder) -> list[str]:
+    """Paths of the parquet files in a folder and below, sorted."""
+    return sorted(
+        str(Path(folder.path) / name)
+        for folder in tree.everything()
+        for name in folder.others
+        if name.endswith(".parquet")
+    )
 
 
 def to_cut(parts: dict[str, T], everything: T) -> dict[str, T]:
     """Parts that include a test part; else the whole: train, or ``everything`` if there is none."""
     return parts if "test" in parts else {"whole": parts.get("train", everything)}
-
-
-def tree(root: Path, names: Sequence[str]) -> Part:
-    """One part: all pictures below the folders of the classes, in the order of their names."""
-    found = [list(pictures(root / name)) for name in names]
-    labels = np.repeat(np.arange(len(names)), [len(paths) for paths in found])
-    return Part(Files([path for paths in found for path in paths]), labels)
-
-
-def pictures(root: Path) -> Iterator[str]:
-    """Paths of the pictures below a folder, sorted."""
-    for path in sorted(root.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-            yield str(path)
 
 
 def on_disk(root: Path) -> "dict[str, Dataset]":
@@ -124,20 +176,18 @@ def on_disk(root: Path) -> "dict[str, Dataset]":
 
     try:
         found = load_from_disk(str(root))
-    except (OSError, ValueError, LookupError) as error:  # the last: it has no rows
+    except (OSError, ValueError, LookupError, TypeError) as error:  # LookupError: it has no rows
         why = first_line(error)
         raise UserError(f"{root} is no data set that was saved to disk: {why}") from error
     return dict(found) if isinstance(found, DatasetDict) else {"whole": found}
 
 
-def from_parquet(root: Path) -> "dict[str, Dataset]":
-    """Parquet files whose names, or whose folders' names, begin with that of a part; or one."""
+def from_parquet(paths: list[str], tree: Folder) -> "dict[str, Dataset]":
+    """Parquet files by their parts; see :func:`tasks.sources.layout.parts_of_files`."""
     from datasets import disable_progress_bars, load_dataset
 
-    files: dict[str, list[str]] = {}
-    for path in sorted(root.rglob("*.parquet")):
-        words = map(called, path.relative_to(root).parts)
-        files.setdefault([*filter(None, words), "whole"][0], []).append(str(path))
+    root = Path(tree.path)
+    files = parts_of_files({path: Path(path).relative_to(root).parts for path in paths})
     disable_progress_bars()
     try:
         found = load_dataset("parquet", data_files=files, cache_dir=str(home() / "hub" / "local"))
@@ -146,24 +196,9 @@ def from_parquet(root: Path) -> "dict[str, Dataset]":
     return dict(found)
 
 
-def called(word: str) -> str:
-    """How a part is called at the beginning of the name of a file or folder, or nothing.
-
-    >>> called("train-00000-of-00002.parquet"), called("validation"), called("data")
-    ('train', 'validation', '')
-    """
-    first = re.split(r"[^a-z]", word.lower(), maxsplit=1)[0]
-    return first if any(first in names for names in PARTS.values()) else ""
-
-
-def tables(found: "dict[str, Dataset]", path: str) -> tuple[dict[str, Part], tuple[str, ...]]:
+def tables(found: "dict[str, Dataset]", path: str) -> Found:
     """Parts of tables, with the classes that their label column names."""
-    parts = {part: next((found[name] for name in names if name in found), None)
-             for part, names in PARTS.items()}  # fmt: skip
-    chosen = {part: table for part, table in parts.items() if table is not None}
-    if len(found) > 1 and (not chosen or "whole" in found):
-        raise UserError(f"{path} has parts that are neither train nor test: {sorted(found)}")
-    chosen = to_cut(chosen, next(iter(found.values())))
+    chosen, notes = parts_of_tables(found, path)
     image, label = columns(next(iter(chosen.values())), path)
     for part, table in chosen.items():
         if lacking := {image, label} - set(table.column_names):
@@ -172,15 +207,73 @@ def tables(found: "dict[str, Dataset]", path: str) -> tuple[dict[str, Part], tup
                 f"it has: {', '.join(table.column_names)}"
             )
     labels = {part: labels_of(table, label, path) for part, table in chosen.items()}
-    names = {names for _, names in labels.values()}
-    if len(names) > 1:
+    if len({of.names for of in labels.values()}) > 1:
         raise UserError(f"train and test of {path} differ in their classes")
-    most = max(int(numbers.max(initial=0)) for numbers, _ in labels.values())
-    return (
-        {part: Part(Column.of(table, image, path), labels[part][0])
-         for part, table in chosen.items()},
-        names.pop() or tuple(str(number) for number in range(most + 1)),
-    )  # fmt: skip
+    readers = {}
+    for part, table in chosen.items():
+        which = path if part == "whole" else f"the {part} part of {path}"
+        readers[part] = Column.of(table, image, which)
+        require_pictures(readers[part])
+    names = next(iter(labels.values())).names
+    if names:
+        parts = {part: Part(readers[part], of.numbers) for part, of in labels.items()}
+        return Found(parts, names, notes)
+    return of_numbers(readers, labels, notes)
+
+
+def parts_of_tables(
+    found: "dict[str, Dataset]", path: str
+) -> "tuple[dict[str, Dataset], tuple[str, ...]]":
+    """The tables of train and test, or of the whole; and what is left out.
+
+    Raises:
+        UserError: some are neither, or two are the same part.
+    """
+    named: dict[str, list[str]] = {}
+    for name in found:
+        called = part_called(name)
+        said = called and (called.tier < 2 or len(found) > 1)
+        named.setdefault(called.kind if called and said else "", []).append(name)
+    chosen = {}
+    for part, kinds in (("train", ("train",)), ("test", ("test", "val"))):
+        kind = next((kind for kind in kinds if kind in named), "")
+        if kind:
+            first = sorted(named[kind], key=lambda name: part_called(name) or (kind, 9, 0))
+            chosen[part] = first[0]
+    left = [name for name in found if name not in chosen.values()]
+    if len(found) > 1 and (not chosen or "whole" in found):
+        raise UserError(f"{path} has parts that are neither train nor test: {sorted(found)}")
+    parts = to_cut({part: found[name] for part, name in chosen.items()}, next(iter(found.values())))
+    notes = (f"left out, other parts: {', '.join(left)}",) if left and chosen else ()
+    return parts, notes
+
+
+def of_numbers(
+    readers: Mapping[str, Column], labels: "Mapping[str, Labels]", notes: tuple[str, ...]
+) -> Found:
+    """Parts whose classes are numbers: labels are made dense, the numbers stay their names."""
+    ids = np.unique(np.concatenate([of.numbers for of in labels.values()]))
+    parts = {part: Part(readers[part], np.searchsorted(ids, of.numbers).astype(np.int64))
+             for part, of in labels.items()}  # fmt: skip
+    names, most = tuple(map(str, ids.tolist())), int(ids[-1]) if len(ids) else 0
+    if most + 1 > len(ids):
+        notes = (*notes, f"{len(ids):,} classes with numbers from {ids[0]} to {most}")
+    former = None
+    if most < FEW:
+        numbers = {part: of.numbers for part, of in labels.items()}
+        former = numbers, tuple(str(number) for number in range(most + 1))
+    return Found(parts, names, notes, former, numbered=True)
+
+
+def require_pictures(reader: Column) -> None:
+    """Refuse a table in which pictures are missing.
+
+    Raises:
+        DamagedFileError: it says which row, and how many there are.
+    """
+    if missing := reader.missing():
+        more = f"; {len(missing):,} such rows in all" if len(missing) > 1 else ""
+        raise DamagedFileError(f"row {missing[0]} of {reader.name} has no picture{more}")
 
 
 def columns(table: "Dataset", path: str) -> tuple[str, str]:

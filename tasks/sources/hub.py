@@ -159,7 +159,8 @@ class Hub:
                 f"{where} has no column {lacking[0]!r}; it has: {', '.join(table.column_names)}: "
                 "it was changed, pin an older revision in the task's entry"
             )
-        reader = Column.of(table, self.image, f"{self.id} ({part})")
+        # As CLIP's own transforms convert it: published numbers were measured so.
+        reader = Column.of(table, self.image, f"{self.id} ({part})", as_stored=True)
         labels, names = labels_of(table, self.label, where)
         wanted = self.cut.counts(task.sizes)["train" if part == self.train else "test"]
         if len(labels) != wanted:

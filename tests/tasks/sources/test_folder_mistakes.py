@@ -64,10 +64,10 @@ def odd_name(data_folder: Path) -> None:
 
 MISTAKES: dict[Callable[[Path], None], tuple[str, str]] = {
     differ: ("local_zoo", "differ in their classes, e.g. 'emu'"),
-    no_test_pictures: ("local_zoo", "zoo holds no images"),
+    no_test_pictures: ("local_zoo", "zoo: the test part (test) holds no images; understood as ["),
     two_to_test_on: ("local_zoo", "zoo has too few images (train 8, test 2) for adapt, val and"),
     no_rows: ("local_zoo", "zoo is no data set that was saved to disk: "),
-    no_pictures: ("local_zoo", "holds no images: make a folder for each class"),
+    no_pictures: ("local_zoo", "zoo: it holds no images: make a folder for each class"),
     other_columns: (
         "local_zoo",
         "zoo has no column 'label', as another part has; it has: image, y",
