@@ -65,7 +65,7 @@ UNDERSTOOD = {
     "classes first": (cats("cat/", "train", "test") + cats("dog/", "train", "test"), BOTH),
     # system, hidden and empty folders: https://github.com/pytorch/vision/issues/2831
     "system": (cats("train/") + cats("test/") + cats("__MACOSX/") + cats("train/__MACOSX/"), BOTH),
-    "notebooks": (cats("") + [".ipynb_checkpoints/1.ppm", "cat/.ipynb_checkpoints/1.ppm"],
+    "notebooks": ([*cats(""), ".ipynb_checkpoints/1.ppm", "cat/.ipynb_checkpoints/1.ppm"],
                   {"whole": TWO}),
     "empty": ([*cats(""), "bird/"], {"whole": TWO}),
     "empty in both": (cats("train/") + cats("test/") + ["train/a/", "test/a/"], BOTH),
@@ -211,8 +211,8 @@ def tables_with_prefixes(folder: Path) -> None:
 def contents(split: str) -> tuple[list[bytes], list[str]]:
     task = TASKS["local_zoo"]
     images = load(task, split)
-    pairs = sorted((image.tobytes(), task.classes[label])
-                   for image, label in zip(images.images[:], images.labels, strict=True))  # fmt: skip
+    both = zip(images.images[:], images.labels, strict=True)
+    pairs = sorted((image.tobytes(), task.classes[label]) for image, label in both)
     return [image for image, _ in pairs], [label for _, label in pairs]
 
 
