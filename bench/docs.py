@@ -15,6 +15,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -33,6 +34,7 @@ from results.schema import NO_NEEDS
 from results.store import Store
 from results.tables.comparison import compare
 from results.tables.diagnosis import beside
+from tasks.sources.inspection import inspect
 
 ROOT = Path(__file__).resolve().parents[1]
 FIGURE_FOLDER, BIBLIOGRAPHY = "results/figures", "results/methods.bib"
@@ -108,6 +110,30 @@ def diagnosis_table() -> str:
     return render(beside(reference(), read_all(ROOT / "results")), "md").strip()
 
 
+def inspected() -> str:
+    """What ``tasks inspect`` prints of the chest X-rays of Kaggle, as their archive unpacks."""
+    import numpy as np
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    with TemporaryDirectory() as place:
+        root = Path(place) / "xray"
+        for part, count in (("train", 12), ("test", 6), ("val", 2)):
+            for label in ("NORMAL", "PNEUMONIA"):
+                folder = root / "chest_xray" / part / label
+                folder.mkdir(parents=True)
+                (folder / ".DS_Store").write_bytes(b"")
+                for i in range(count):
+                    width, mode = (64, "L") if i % 6 else (80, "RGB")
+                    values = random.integers(0, 256, (48, width, 3), np.uint8)
+                    Image.fromarray(values).convert(mode).save(folder / f"{i}.jpeg")
+        for junk in ("__MACOSX/chest_xray/._train", "chest_xray/train/NORMAL/scan.dcm"):
+            (root / junk).parent.mkdir(parents=True, exist_ok=True)
+            (root / junk).write_bytes(b"no picture")
+        lines, _ = inspect(root)
+    return "\n".join(["```", *lines, "```"])
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "methods": method_table,
     "settings": setting_table,
@@ -117,6 +143,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "published": lambda: markdown(published()),
     "diagnosis": diagnosis_table,
     "files": file_map,
+    "inspected": inspected,
 }
 
 
