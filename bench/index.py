@@ -29,6 +29,7 @@ class Entry(NamedTuple):
     name: str  # "" of a class that is not registered, but may be the base of one that is
     bases: tuple[str, ...]
     year: int | None  # of its paper; None where it inherits that
+    path: Path  # the file
 
 
 def method_order() -> list[str]:
@@ -62,6 +63,22 @@ def method_years() -> dict[str, int]:
 def methods() -> list[str]:
     """Every method."""
     return method_order()
+
+
+def method_places(name: str) -> set[Path]:
+    """The file or folder in ``methods`` of a method, and of each class that it is made from.
+
+    Without those that all methods stand on. Empty where no file registers it.
+    """
+    classes = dict(_classes("methods"))
+    waiting, places = [key for key, entry in classes.items() if entry.name == name], set()
+    while waiting:
+        entry = classes.get(waiting.pop())
+        inside = entry.path.relative_to(ROOT / "methods").parts if entry else ("base.py",)
+        if entry and inside[0] not in ("base.py", "common"):
+            places.add(ROOT / "methods" / inside[0])
+            waiting += entry.bases
+    return places
 
 
 @cache
@@ -191,13 +208,13 @@ def _written(node: ast.AST, values: dict[str, list[object]]) -> Iterator[str]:
 
 
 def _classes(folder: str) -> Iterator[tuple[str, Entry]]:
-    for _, tree in _trees(folder):
+    for path, tree in _trees(folder):
         for node in tree.body:
             if isinstance(node, ast.ClassDef):
                 calls = (one for one in node.decorator_list if _called(one) == "METHODS.register")
                 names = [_text(call.args[0]) for call in calls if isinstance(call, ast.Call)]
                 bases = tuple(base.id for base in node.bases if isinstance(base, ast.Name))
-                yield node.name, Entry(names[0] if names else "", bases, _year(node))
+                yield node.name, Entry(names[0] if names else "", bases, _year(node), path)
 
 
 def _year(node: ast.ClassDef) -> int | None:

@@ -76,6 +76,12 @@ class Plan:
         return self.num_todo * tested + passes * validated
 
     @property
+    def shifted(self) -> int:
+        """Test images under the shifts that are missing, as far as they are not clean."""
+        tested = sum(min(task.sizes[3], self.sweep.limit or task.sizes[3]) for task in self.tasks)
+        return tested * sum(bool(runs) and shift != CLEAN for shift, runs in self.todo.items())
+
+    @property
     def steps(self) -> int:
         """Training steps of methods, and their own validation passes, still to take."""
         return sum(bind(run).steps for run, _ in self.to_learn)
@@ -92,7 +98,7 @@ class Plan:
             routed=sum(cells) / len(cells) if cells else 0.0,
             shown=shown * len(self.seen),
             experts=len(self.experts),
-            corrupted=self.images,
+            corrupted=self.images or self.shifted,
         )
         return seconds / 60 / jobs
 
@@ -111,7 +117,9 @@ def resolve(sweep: Sweep) -> Plan:
     shifts = parse_shifts(sweep.shifts, constants, sweep.placement)
     fitting(encoder, tasks)
     if sweep.placement == "native" and not all(task.source.native for task in tasks):
-        raise UserError("pocket pictures are stored at the input size: use --placement input")
+        raise UserError("pocket pictures are stored at the input size: use --corrupt-at input")
+    if below := [seed for seed in sweep.seeds if seed < 0]:
+        raise UserError(f"seeds of a sweep are whole numbers from 0; got {below[0]}")
     plan, seeds = Plan(sweep, encoder, tasks, shifts, []), list(dict.fromkeys(sweep.seeds))
     for line in sweep.lines:
         unbuilt = configured(sweep, line)

@@ -7,6 +7,7 @@ from rich.markup import escape
 
 from bench.plan import Plan
 from bench.runtime import devices
+from bench.runtime.workers import default_jobs
 from bench.stages.build import bind
 from tasks import Task
 
@@ -28,7 +29,7 @@ def show(plan: Plan, jobs: int, console: Console) -> None:
     if sweep.unseen:
         names = ", ".join(sweep.unseen)
         console.print(f"  unseen   {names}: measured, their experts not merged", highlight=False)
-    forecast = f"about {plan.minutes(jobs):.1f} min with {jobs} jobs"
+    forecast = f"{roughly(plan.minutes(min(jobs, default_jobs())))} with {jobs} jobs"
     if devices.device().type != "cpu":
         forecast = f"no forecast for a {devices.described()}"
     console.print(
@@ -46,6 +47,20 @@ def show(plan: Plan, jobs: int, console: Console) -> None:
             highlight=False,
         )
     console.print("  data     " + licences(plan.tasks), highlight=False, style="dim")
+
+
+def roughly(minutes: float) -> str:
+    """A forecast with what it is worth: machines differ by a factor of two or so.
+
+    >>> roughly(0.01), roughly(3), roughly(100), roughly(600)
+    ('less than a minute', '2 to 5 min', '65 to 160 min', '6.5 to 16 h')
+    """
+    if minutes < 0.5:
+        return "less than a minute"
+    low, high = 0.65 * minutes, 1.6 * minutes
+    if high >= 180:
+        return f"{low / 60:.2g} to {high / 60:.2g} h"
+    return f"{max(1, round(low))} to {round(high)} min"
 
 
 def trainings(plan: Plan) -> str:

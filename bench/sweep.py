@@ -1,25 +1,28 @@
 """The main job: plan, make what is missing, measure, show."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from shutil import rmtree
 
 from rich.console import Console
 
 from bench.config import Sweep
 from bench.plan import Plan, chosen, count_images, inspect, requests, resolve
 from bench.plan_summary import show, trainings
+from bench.reporting.external_names import check_name, require_free
 from bench.reporting.sweep_index import save_sweep
 from bench.runtime import devices
 from bench.runtime.progress import Advance, Stages
 from bench.runtime.workers import Executor, executor
+from bench.source import SOURCE, source_of
 from bench.stages import artifacts
 from bench.stages.adapt import adapt_run
 from bench.stages.build import ImportedWeights, bind
 from bench.stages.evaluate import evaluate_runs
 from bench.stages.pictures import check_pictures, say_notes
-from bench.stages.provenance import require_same, seen_before
+from bench.stages.provenance import changed_code, require_same, seen_before, told_of
 from bench.stages.tune import tune_runs
 from bench.zoo.experts import build as build_experts
 from bench.zoo.experts import damaged as damaged_experts
@@ -27,7 +30,6 @@ from bench.zoo.experts import experts_of
 from bench.zoo.import_export import tower
 from corruptions.cache import path_of, precompute, prune
 from mergeshift import DamagedFileError, UserError
-from methods import METHODS
 from results.store import Store
 from tasks import TASKS, Task
 from tasks.datamodule import image_cache
@@ -63,16 +65,16 @@ def run_weights(
 
     Raises:
         UserError: the file cannot be read, does not fit the encoder, or holds NaN; or ``title`` is
-            the name of a method.
+            that of a method, or of other weights.
     """
-    if title in METHODS:
-        raise UserError(f"{title!r} is a method here; give these weights another --name")
+    check_name(title, "give these weights another --name")
     plan = resolve(sweep)
     tower(weights, plan.encoder)
     (run,) = plan.runs
     kept = ImportedWeights.keep(weights)
     config, content = json.dumps({"file": kept.name}), kept.stem
     plan.runs = [replace(run, method=title, config=config, weights=content, seed=0, version=1)]
+    require_free(plan, out, force)
     return execute(plan, out, jobs, force, dry_run=False, console=console)
 
 
@@ -83,10 +85,12 @@ def execute(
     store = Store(out)
     clear_damaged(plan, store, force, dry_run)
     before = {} if dry_run else seen_before(plan.runs, store)
+    changed = changed_code(plan.runs, store)
     if force and not dry_run:
-        delete_results(plan, store)
+        delete_results(plan, store, changed)
     inspect(plan, store, force)
     show(plan, jobs, console)
+    require_same_code(plan, changed, force, console)
     stages = Stages(console)
     if dry_run:
         say_notes(plan.tasks, console)
@@ -125,9 +129,39 @@ def clear_damaged(plan: Plan, store: Store, force: bool, dry_run: bool) -> None:
         path.unlink()
 
 
-def delete_results(plan: Plan, store: Store) -> None:
-    """Delete what is to be measured again, so that a forced sweep that is killed goes on right."""
+def require_same_code(
+    plan: Plan, changed: Mapping[str, list[str]], force: bool, console: Console
+) -> None:
+    """Say which finished results are of other code; refuse to put new ones beside them.
+
+    Args:
+        plan: what is missing is known.
+        changed: see :func:`bench.stages.provenance.changed_code`.
+        force: all of it is measured anew.
+        console: where it is said.
+
+    Raises:
+        UserError: a run whose code changed lacks some results.
+    """
+    if not changed or force:
+        return
+    mixed = {run.id for runs in plan.todo.values() for run in runs} & changed.keys()
+    if mixed:
+        raise UserError(told_of({run: changed[run] for run in sorted(mixed)}))
+    console.print(told_of(changed), highlight=False, markup=False, soft_wrap=True)
+
+
+def delete_results(plan: Plan, store: Store, changed: Collection[str] = ()) -> None:
+    """Delete what is to be measured again, so that a forced sweep that is killed goes on right.
+
+    Args:
+        plan: the sweep.
+        store: the results so far.
+        changed: runs whose code changed, which lose all that was measured, under any shift.
+    """
     for run in plan.runs:
+        if run.id in changed:
+            rmtree(store.folder / "cells" / run.id)
         for shift in plan.shifts:
             store.path(run.id, shift.key).unlink(missing_ok=True)
             artifacts.path(store, run.id, shift).unlink(missing_ok=True)
@@ -206,6 +240,7 @@ def tune(plan: Plan, store: Store, workers: Executor, stages: Stages) -> dict[st
             for run_id, outcome in tune_runs(plan.to_tune, workers, advance).items():
                 run = next(run for run in plan.runs if run.id == run_id)
                 facts = {"run": asdict(run), "config": outcome["config"], "tuning": outcome}
+                facts[SOURCE] = source_of(run.method)
                 store.write_run(run_id, facts | bind(run).data_revisions)
     return {run.id: chosen(run, store) if run.tuned else run.config for run in plan.runs}
 

@@ -1,6 +1,8 @@
 """External predictions: read, checked against the labels, and measured."""
 
+import codecs
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,9 @@ from results.statistics import calibration_error
 
 CELL = ["method", "seed", "task", "shift"]
 SMALLEST = float(np.finfo(np.float32).tiny)  # probability of the right class in nll, at least
+TEXT = ("method", "task", "shift", "prediction")  # columns of a .csv that are taken as they stand
+UNTYPED = "untyped"  # what a frame is marked with whose file does not tell numbers from texts
+WHOLE = re.compile(r"(0|[1-9][0-9]*)(\.0+)?")
 NEAR = 1e-3  # probabilities add up to 1 as nearly as half precision writes them
 
 
@@ -39,6 +44,8 @@ Cells = dict[tuple[str, int], dict[tuple[str, str], Answers]]  # (method, seed) 
 
 def read(path: Path) -> pd.DataFrame:
     """A parquet or CSV file of predictions, all columns there, ``seed`` added.
+
+    Texts are as they stand in the file: ``None``, ``NA`` and ``null`` are names like any other.
 
     Raises:
         UserError: it cannot be read, or lacks a column, or has one that means nothing here.
@@ -78,6 +85,7 @@ def answers(
     if unknown := [task for task in frame["task"].unique() if task not in truths]:
         raise UserError(f"no task {unknown[0]!r} in this sweep; it has: {', '.join(truths)}")
     others = [shift for shift in frame["shift"].unique() if shift not in shifts]
+    frame = frame.assign(prediction=_numbered(frame, truths))
     found: Cells = {}
     for key, part in frame[frame["shift"].isin(list(shifts))].groupby(CELL, sort=False):
         method, seed, task, shift = key
@@ -126,13 +134,48 @@ def _loaded(path: Path) -> pd.DataFrame:
         raise UserError(f"no file {path}; give a parquet file of predictions")
     text = path.suffix.lower() == ".csv"
     try:
-        frame = pd.read_csv(path) if text else pd.read_parquet(path)
+        frame = _texts(path) if text else pd.read_parquet(path)
     except Exception as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"cannot read {path} as parquet (or .csv): {first}") from error
     if text and "probabilities" in frame:
         raise UserError(f"{path} cannot hold lists of probabilities; write it as .parquet")
     return frame
+
+
+def _texts(path: Path) -> pd.DataFrame:
+    """A .csv whose cells are texts; only those of columns that hold numbers may be missing."""
+    with path.open("rb") as file:
+        wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    frame = pd.read_csv(
+        path, dtype=str, keep_default_na=False, encoding="utf-16" if wide else "utf-8-sig"
+    )
+    for name in frame.columns.difference(TEXT):
+        cells = frame[name].str.strip()
+        frame[name] = cells.mask(cells == "")
+    frame.attrs[UNTYPED] = True
+    return frame
+
+
+def _numbered(frame: pd.DataFrame, truths: Mapping[str, Truth]) -> np.ndarray:
+    """Predictions as numbers of classes, read alike in all cells of a method and a task.
+
+    Raises:
+        UserError: they are neither numbers nor names, or may be either and mean two things.
+    """
+    found = np.zeros(len(frame), np.int64)
+    values, untyped = _unpacked(frame["prediction"]), bool(frame.attrs.get(UNTYPED))
+    for (method, task), rows in frame.groupby(["method", "task"], sort=False).indices.items():
+        where = f"{method}, task={task}"
+        found[rows] = _classes(values.iloc[rows], truths[task].classes, untyped, where)
+    return found
+
+
+def _unpacked(values: pd.Series) -> pd.Series:
+    """The values themselves where a column holds places in a list of them."""
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return values.astype(values.cat.categories.dtype)
+    return values
 
 
 def _answers(part: pd.DataFrame, truth: Truth, where: str) -> Answers:
@@ -145,7 +188,7 @@ def _answers(part: pd.DataFrame, truth: Truth, where: str) -> Answers:
         what = f"{twice} images stand there twice" if twice else f"{n - len(images)} are missing"
         raise UserError(f"{where}: one prediction for each of {n} images is needed; {what}")
     part = part.sort_values("image")
-    predicted = _classes(part["prediction"], truth.classes, where)
+    predicted = part["prediction"].to_numpy(np.int64)
     confidence = _column(part, "confidence", where)
     probabilities = _probabilities(part, predicted, len(truth.classes), where)
     if confidence is None and probabilities is not None:
@@ -153,29 +196,64 @@ def _answers(part: pd.DataFrame, truth: Truth, where: str) -> Answers:
     return Answers(predicted, confidence, probabilities)
 
 
-def _classes(values: pd.Series, classes: Sequence[str], where: str) -> np.ndarray:
-    """Numbers of classes, given as numbers or by name."""
-    numbers = {name: number for number, name in enumerate(classes)}
+def _classes(values: pd.Series, classes: Sequence[str], untyped: bool, where: str) -> np.ndarray:
+    """Numbers of classes, given as numbers or by name.
+
+    Args:
+        values: of one task.
+        classes: names, in the order of their numbers.
+        untyped: whether a text may also be a number, as in a .csv.
+        where: they stand, for a message.
+    """
+    if pd.api.types.is_bool_dtype(values):
+        raise UserError(f"{where}: true and false are no classes; write their numbers or names")
     if pd.api.types.is_numeric_dtype(values):
-        found = _whole(values, "prediction").to_numpy()
-    else:
-        odd = next((value for value in values if value not in numbers), None)
-        if odd is not None or values.isna().any():
-            raise UserError(f"{where}: no class {odd!r}; classes: {', '.join(classes)}")
-        found = values.map(numbers).to_numpy(np.int64)
-    if odd_numbers := [one for one in found if not 0 <= one < len(classes)]:
+        return _in_range(_whole(values, "prediction").to_numpy(), classes, where)
+    if values.isna().any():
+        raise UserError(f"{where}: {int(values.isna().sum())} predictions are missing")
+    if strange := [value for value in values if not isinstance(value, str)]:
         raise UserError(
-            f"{where}: prediction {odd_numbers[0]} is no class; there are {len(classes)}, "
+            f"{where}: no class {strange[0]!r}; write numbers as integers, or names as text"
+        )
+    texts = [value.strip() for value in values]
+    names = {name: number for number, name in enumerate(classes)}
+    by_name = None if set(texts) - names.keys() else [names[text] for text in texts]
+    by_number = _as_numbers(texts)
+    if by_name is None and by_number is None:
+        odd = next(text for text in texts if text not in names)
+        raise UserError(f"{where}: no class {odd!r}; classes: {', '.join(classes)}")
+    if by_name is None:
+        return _in_range(np.array(by_number), classes, where)
+    fits = by_number is not None and max(by_number) < len(classes)
+    if untyped and fits and by_number != by_name:
+        odd = next(t for t, a, b in zip(texts, by_name, by_number or (), strict=True) if a != b)
+        raise UserError(
+            f"{where}: {odd!r} is the name of a class and the number of another, and a .csv does "
+            "not say which; write .parquet, names as text, numbers as integers"
+        )
+    return np.array(by_name, np.int64)
+
+
+def _as_numbers(texts: Sequence[str]) -> list[int] | None:
+    """Whole numbers from 0 that all the texts are; None where one is not."""
+    found = [WHOLE.fullmatch(text) for text in texts]
+    return [int(match[1]) for match in found if match] if all(found) else None
+
+
+def _in_range(numbers: np.ndarray, classes: Sequence[str], where: str) -> np.ndarray:
+    if odd := [one for one in numbers if not 0 <= one < len(classes)]:
+        raise UserError(
+            f"{where}: prediction {odd[0]} is no class; there are {len(classes)}, "
             f"0 to {len(classes) - 1}"
         )
-    return np.asarray(found, np.int64)
+    return np.asarray(numbers, np.int64)
 
 
 def _column(part: pd.DataFrame, name: str, where: str) -> np.ndarray | None:
     if name not in part or part[name].isna().all():
         return None
     try:
-        values = part[name].to_numpy(float)
+        values = pd.to_numeric(part[name]).to_numpy(float)
     except (TypeError, ValueError):
         values = np.full(len(part), math.nan)
     if not ((values >= 0) & (values <= 1)).all():  # NaN is not

@@ -112,7 +112,8 @@ class Store:
         if lacking := [path for path in paths if not path.exists()]:
             raise UserError(
                 f"nothing is kept of single images for {len(lacking)} of {len(paths)} cells, e.g. "
-                f"{lacking[0]}; run the sweep with --uncertainty"
+                f"{lacking[0].parents[1].name} under {lacking[0].stem}; run the sweep with "
+                "--uncertainty"
             )
         return pa.concat_tables([_read(path) for path in paths]).to_pandas()
 

@@ -59,9 +59,13 @@ FORMER_OPTIONS = {
 }
 FORMER_VALUES = {("--splits", "as-published"): "published"}
 
-REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+REFUSED = (*NO_SPACE, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR,
+           errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)  # fmt: skip
+# What typer raises for a mistake in words is a class of click, which may be typer's own copy of it.
+WORDING: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 LISTS = ("--methods", "--shifts", "--seeds", "--set", "--expert", "--paired", "--unseen",
-         "--published")  # fmt: skip
+         "--published", "--expert-seeds")  # fmt: skip
 BARE = {"--published": "own"}  # what such an option means when no word follows
 COMPLETING = "_TYPER_COMPLETE_ARGS"  # holds the line that a shell wants completed
 
@@ -203,6 +207,57 @@ def program() -> str:
     return "mergeshift" if Path(sys.argv[0]).stem == "mergeshift" else "python -m bench"
 
 
+def explained(error: Exception, name: str) -> str:
+    """What is wrong, in words; empty for an error that nobody made by a command.
+
+    Args:
+        error: a mistake of a user, in words that typer refuses, or of a system that is full.
+        name: how the program was called.
+    """
+    if isinstance(error, OSError):
+        if error.errno not in REFUSED:
+            return ""
+        todo = "free some space, or give another" if error.errno in NO_SPACE else "give another"
+        return f"{error.strerror}: {error.filename}; {todo} path"
+    if not isinstance(error, WORDING):
+        return str(error) or "stopped"
+    text = error.format_message().strip().rstrip(".")
+    context = getattr(error, "ctx", None)
+    where = context.command_path if context else name
+    return f"{text[:1].lower()}{text[1:]}; see `{where} --help`"
+
+
+def options_of(words: Sequence[str]) -> set[str]:
+    """The options of the command that some words begin with; none where they name no command."""
+    if not words or words[0] not in COMMANDS:
+        return set()
+    command: Any = load(words[0])
+    if group := getattr(command, "commands", None):
+        command = group.get(words[1]) if len(words) > 1 else None
+    params = command.params if command else ()
+    return {option for param in params for option in (*param.opts, *param.secondary_opts)}
+
+
+def advised(text: str, words: Sequence[str]) -> str:
+    """A message that says of which command an option is that the present one does not have.
+
+    >>> advised("x is damaged; --force measures it again", ["table"])
+    'x is damaged; --force measures it again; --force is an option of `sweep`'
+    >>> advised("run `python -m bench sweep --force`", ["table"])
+    'run `python -m bench sweep --force`'
+    """
+    named = re.findall(r"(?<![\w=-])--[a-z][a-z-]*[a-z]", text)
+    own = options_of(words)
+    for option in dict.fromkeys(named) if own else ():
+        if option in own:
+            continue
+        having = [name for name in COMMANDS if option in options_of([name])]
+        told = [name for name in COMMANDS if re.search(rf"\b{name}\b.*{option}", text)]
+        if having and not told:
+            text += f"; {option} is an option of `{having[0]}`"
+    return text
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = spread_lists(renamed(sys.argv[1:] if arguments is None else arguments))
@@ -210,17 +265,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ[COMPLETING] = completing(line)
     name = program()
     try:
-        made(name)(words, prog_name=name, standalone_mode=True)
-    except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    except OSError as error:
-        if error.errno not in REFUSED:
+        code = made(name)(words, prog_name=name, standalone_mode=False)
+    except (UserError, WORDING, typer.Abort, OSError) as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # its help was printed
+            return 0
+        text = " ".join(explained(error, name).split())  # a name that it quotes may hold a line
+        if not text:
             raise
-        sys.stderr.write(
-            f"error: {error.strerror}: {error.filename}; free some space, or give another folder\n"
-        )
+        if isinstance(error, UserError):
+            text = advised(text, words)
+        sys.stderr.write(f"error: {text}\n")
         return 2
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
-    return 0
+    return code if isinstance(code, int) else 0

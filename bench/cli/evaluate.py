@@ -23,6 +23,8 @@ from bench.cli.options import (
     Wandb,
 )
 
+FORCE = "measure again what is there; put it in the place of another of the same name"
+
 
 def evaluate(
     weights: Annotated[Path, typer.Option(help="an image tower, or a whole CLIP")],
@@ -38,7 +40,7 @@ def evaluate(
     precision: Precision = "",
     out: Out = OUT,
     jobs: Jobs = 0,
-    force: Annotated[bool, typer.Option("--force", help="measure again what is there")] = False,
+    force: Annotated[bool, typer.Option("--force", help=FORCE)] = False,
 ) -> None:
     """Put weights from elsewhere into the tables of a sweep.
 

@@ -6,20 +6,26 @@ light imports alone: help, completion and a mistake in an option must not wait f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import re
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bench import index
 from bench.variants import split
+from mergeshift import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 OUT = Path("results/runs")
+LARGEST = 2**63 - 1  # of the integers that are stored
+MANY = 1000  # numbers that one range may stand for
+PROCESSES = 512  # that one command may start; more is a slip of the hand
 METRICS = "acc | nll | ece | eval_s | oracle_acc | route_acc | route_entropy | route_max"
 
 
@@ -48,8 +54,52 @@ SUITE = completed(index.suites)
 SWEEP = completed(index.sweeps)
 SHIFT = completed(index.shifts)
 
+
+def whole(option: str, least: int = 0, most: int = LARGEST) -> Any:
+    """What reads the one whole number of an option: digits alone, so that no range becomes one.
+
+    >>> whole("--limit")("20")
+    20
+    """
+
+    def read(text: Any) -> Any:
+        if not isinstance(text, str):  # the default, which may stand outside the bounds
+            return text
+        good = re.fullmatch(r"\s*-?[0-9]+\s*", text)
+        if not good or not least <= int(text) <= most:
+            bounds = f"at least {least}" if most == LARGEST else f"{least} to {most}"
+            raise UserError(f"{option} is a whole number, {bounds}; got {text!r}")
+        return int(text)
+
+    return read
+
+
+def number(option: str) -> Any:
+    """What reads the one number of an option: finite, and at least 0."""
+
+    def read(text: Any) -> Any:
+        if not isinstance(text, str):
+            return text
+        try:
+            value = math.nan if "_" in text else float(text)
+        except ValueError:
+            value = math.nan
+        if not 0 <= value < math.inf:
+            raise UserError(f"{option} is a number from 0 on; got {text!r}")
+        return value
+
+    return read
+
+
 Out = Annotated[Path, typer.Option(help="The folder of the results.")]
-Jobs = Annotated[int, typer.Option(min=0, help="Worker processes; 0 takes one for each core.")]
+Jobs = Annotated[
+    int,
+    typer.Option(
+        parser=whole("--jobs", most=PROCESSES),
+        metavar="INTEGER",
+        help="Worker processes; 0 takes one for each core.",
+    ),
+]
 Suite = Annotated[str, typer.Option(help="See `list suites`.", autocompletion=SUITE)]
 Methods = Annotated[
     list[str],
@@ -62,7 +112,15 @@ Shifts = Annotated[
     list[str],
     typer.Option(help="clean, L1, gaussian_noise@1,3,5, contrast ...", autocompletion=SHIFT),
 ]
-Limit = Annotated[int, typer.Option(help="Use at most so many test images per task; 0 takes all.")]
+Limit = Annotated[
+    int,
+    typer.Option(
+        parser=whole("--limit"),
+        metavar="INTEGER",
+        show_default=False,
+        help="Use at most so many test images per task; 0 takes all.",
+    ),
+]
 Settings = Annotated[
     list[str], typer.Option("--set", help="METHOD.FIELD=VALUE; such a field is not tuned.")
 ]
@@ -89,10 +147,21 @@ Splits = Annotated[
     typer.Option(help="own | published: which splits of vision tasks; see docs/protocol.md."),
 ]
 ImageBudget = Annotated[
-    float | None, typer.Option(help="GB of decoded and corrupted images that are kept; 20.")
+    float | None,
+    typer.Option(
+        parser=number("--image-budget"),
+        metavar="NUMBER",
+        help="GB of decoded and corrupted images that are kept; 20.",
+    ),
 ]
 Workers = Annotated[
-    int, typer.Option(help="Processes that decode images beside each that evaluates; -1 = auto.")
+    int,
+    typer.Option(
+        parser=whole("--workers", -1, PROCESSES),
+        metavar="INTEGER",
+        show_default=False,
+        help="Processes that decode images beside each that evaluates; -1 = auto.",
+    ),
 ]
 EncoderName = Annotated[
     str, typer.Option("--encoder", help="pocket-vit | ViT-B-32 | ViT-B-16 | ViT-L-14")
@@ -128,7 +197,70 @@ def selected(out: Path, sweep: str, methods: list[str]) -> pd.DataFrame:
 def words(values: list[str]) -> list[str]:
     """Names that may also be joined by commas; what is in brackets belongs to a name.
 
-    >>> words(["ties,average", "individual"])
+    >>> words(["ties, average", "individual"])
     ['ties', 'average', 'individual']
     """
-    return [name for value in values for name in split(value)]
+    return [name.strip() for value in values for name in split(value)]
+
+
+def shift_words(values: Sequence[str]) -> list[str]:
+    """Shifts that may also be joined by commas; numbers behind ``@`` are severities of one.
+
+    >>> shift_words(["clean,L1", "fog@1-3,5,contrast", "jpeg_compression@2", "4"])
+    ['clean', 'L1', 'fog@1,2,3,5', 'contrast', 'jpeg_compression@2,4']
+    """
+    found: list[str] = []
+    open_ = False  # whether a number would be one more severity
+    for part in (part.strip() for value in values for part in value.split(",")):
+        name, at, severities = part.partition("@")
+        if open_ and re.fullmatch(r"[0-9]+(-[0-9]+)?", part):
+            found[-1] += "," + ",".join(map(str, numbers([part], "severities")))
+        elif part:
+            if re.fullmatch(r"[0-9]+-[0-9]+", severities):
+                part = f"{name}@{','.join(map(str, numbers([severities], 'severities')))}"
+            found.append(part)
+            open_ = bool(at)
+    return found
+
+
+def setting_words(values: Sequence[str]) -> list[str]:
+    """Settings that may also be joined by commas; a comma before a word without = is text.
+
+    >>> setting_words(["ties.keep=0.1,ties.merge=sum", "average.note=a,b"])
+    ['ties.keep=0.1', 'ties.merge=sum', 'average.note=a,b']
+    """
+    return [
+        part.strip() for value in values for part in re.split(r",(?=\s*[\w.]+=)", value)
+        if part.strip()
+    ]  # fmt: skip
+
+
+def numbers(texts: Sequence[str], what: str) -> tuple[int, ...]:
+    """Whole numbers from 0 and ranges of them, each once, in order.
+
+    Args:
+        texts: each a number, a range, or several joined by commas.
+        what: they are, for the message.
+
+    Raises:
+        UserError: a text is neither, or a range goes down or stands for very many.
+
+    >>> numbers(["0-2", "2, 7"], "seeds")
+    (0, 1, 2, 7)
+    """
+    found: dict[int, None] = {}
+    for part in (part.strip() for text in texts for part in text.split(",")):
+        if not part:  # behind the last comma of "0, 1" in two words
+            continue
+        match = re.fullmatch(r"([0-9]{1,18})(?:-([0-9]{1,18}))?", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if last < first:
+            raise UserError(
+                f"{what} are whole numbers from 0, as 0 or 0-2 or 0,1,2 or 0 1 2; got {part!r}"
+            )
+        if last - first >= MANY:
+            raise UserError(f"{what} {part} are {last - first + 1}; give at most {MANY} at once")
+        found |= dict.fromkeys(range(first, last + 1))
+    if texts and not found:
+        raise UserError(f"{what} are whole numbers from 0, as 0 or 0-2 or 0,1,2; got {texts[0]!r}")
+    return tuple(found)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.options import OUT, SWEEP, Jobs, Limit, Methods, Suite, words
+from bench.cli.options import OUT, SWEEP, Jobs, Limit, Methods, Suite, whole, words
 from mergeshift import UserError
 
 ENCODER = (
@@ -36,16 +36,36 @@ def profile(
     ] = "main",
     encoder: Annotated[str, typer.Option(help=ENCODER)] = "",
     suite: Suite = "",
-    steps: Annotated[int, typer.Option(min=1, help="adamerging: steps of each way.")] = 8,
-    experts: Annotated[int, typer.Option(min=1, help="memory: how many.")] = 20,
+    steps: Annotated[
+        int,
+        typer.Option(
+            parser=whole("--steps", 1), metavar="INTEGER", help="adamerging: steps of each way."
+        ),
+    ] = 8,
+    experts: Annotated[
+        int,
+        typer.Option(parser=whole("--experts", 1), metavar="INTEGER", help="memory: how many."),
+    ] = 20,
     methods: Methods = [],  # noqa: B006
-    layers: Annotated[int, typer.Option(min=0, help="bmm, memory: so many alone; 0 = all.")] = 0,
+    layers: Annotated[
+        int,
+        typer.Option(
+            parser=whole("--layers"),
+            metavar="INTEGER",
+            help="bmm, memory: so many alone; 0 = all.",
+        ),
+    ] = 0,
     limit: Limit = -1,
     out: Annotated[
         Path | None,
         typer.Option(help="sweep: kept results; startup: results that `table` and `plot` show."),
     ] = None,
-    runs: Annotated[int, typer.Option(min=1, help="startup: how often each is run.")] = 3,
+    runs: Annotated[
+        int,
+        typer.Option(
+            parser=whole("--runs", 1), metavar="INTEGER", help="startup: how often each is run."
+        ),
+    ] = 3,
     jobs: Jobs = 0,
 ) -> None:
     """Time a fast way against the plain ones, in one run; print ratios with their spread.

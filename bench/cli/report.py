@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.options import OUT, Device, Methods, Out, words
+from bench.cli.options import OUT, Device, Methods, Out, shift_words, whole, words
 from mergeshift import UserError
 
 
@@ -13,7 +13,12 @@ def report(
     output: Annotated[Path, typer.Option("-o", help="an .html file")] = Path("report.html"),
     methods: Methods = [],  # noqa: B006
     examples: Annotated[
-        int, typer.Option(min=0, help="test images of each task to show; builds the methods again")
+        int,
+        typer.Option(
+            parser=whole("--examples"),
+            metavar="INTEGER",
+            help="test images of each task to show; builds the methods again",
+        ),
     ] = 0,
     shifts: Annotated[
         list[str], typer.Option(help="of the examples; clean and the severest of the protocol")
@@ -35,7 +40,7 @@ def report(
     if output.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"a report is written as .html; got {output.name!r}")
     with devices.using(device):
-        text = page_of(out, sweep, words(methods), examples, shifts)
+        text = page_of(out, sweep, words(methods), examples, shift_words(shifts))
     path = write(output, text)
     size = path.stat().st_size / 1e6
     Console().print(f"wrote {path} ({size:.1f} MB)", highlight=False, markup=False)

@@ -40,6 +40,9 @@ def add(
         str, typer.Option(help=f"{' | '.join(ADAPT_ON)}: what it adapts on, if it does")
     ] = "",
     cite: Annotated[str, typer.Option(help="BibTeX key of its paper")] = "",
+    force: Annotated[
+        bool, typer.Option("--force", help="put it in the place of another of the same name")
+    ] = False,
     out: Out = OUT,
 ) -> None:
     """Put predictions into the tables of a sweep."""
@@ -51,7 +54,7 @@ def add(
     if adapt_on not in ("", *ADAPT_ON):
         raise UserError(f"--adapt-on is one of {', '.join(ADAPT_ON)}; got {adapt_on!r}")
     origin = Origin(needs=needs, stores=stores, knows_task=knows_task, adapt_on=adapt_on, cite=cite)
-    found = submissions.add(file, out, sweep, origin)
+    found = submissions.add(file, out, sweep, origin, force)
     text = f"added {', '.join(found.methods)} to sweep {found.sweep}: {found.num_cells} cells"
     if found.left_out:
         text += f"; left out, as the sweep does not have them: {', '.join(found.left_out)}"

@@ -27,6 +27,10 @@ from bench.cli.options import (
     Unseen,
     Wandb,
     Workers,
+    numbers,
+    setting_words,
+    shift_words,
+    whole,
     words,
 )
 from bench.config import Sweep, digest, identity_fields
@@ -46,7 +50,7 @@ def chosen_sweep(
     suite: str = "",
     methods: list[str] | None = None,
     shifts: list[str] | None = None,
-    seeds: list[int] | None = None,
+    seeds: list[str] | None = None,
     limit: int = -1,
     settings: list[str] | None = None,
     unseen: list[str] | None = None,
@@ -55,8 +59,6 @@ def chosen_sweep(
     **more: Any,
 ) -> Sweep:
     """A named sweep with what the command line changes."""
-    from tasks.vision import PUBLISHED
-
     changes: dict[str, Any] = {k: v for k, v in more.items() if v not in (None, "")}
     if suite:
         changes["suite"] = suite
@@ -66,9 +68,9 @@ def chosen_sweep(
         changes["limit"] = limit or None
     lists: dict[str, Sequence[Any]] = {
         "methods": words(methods or []),
-        "shifts": shifts or [],
-        "seeds": seeds or [],
-        "settings": settings or [],
+        "shifts": shift_words(shifts or []),
+        "seeds": numbers(seeds or [], "seeds"),
+        "settings": setting_words(settings or []),
         "unseen": words(unseen or []),
     }
     changes |= {field: tuple(values) for field, values in lists.items() if values}
@@ -76,6 +78,8 @@ def chosen_sweep(
     if splits not in ("", "own", "published"):
         raise UserError(f"--splits is own or published; got {splits!r}")
     if splits == "published":
+        from tasks.vision import PUBLISHED
+
         changes["suite"] = f"{suite or found.suite}@{PUBLISHED}"
     changed = with_experts(with_fields(found, changes), experts)
     return changed if changed == found else replace(changed, name=name_of(found, changed))
@@ -124,8 +128,16 @@ def sweep(
     experts: Experts = "",
     methods: Methods = [],  # noqa: B006
     shifts: Shifts = [],  # noqa: B006
-    seeds: Annotated[list[int], typer.Option(help="of the methods")] = [],  # noqa: B006
-    expert_seed: Annotated[int, typer.Option(help="which set of experts")] = -1,
+    seeds: Annotated[list[str], typer.Option(help="of the methods: 0 1 2, or 0,1,2, or 0-2")] = [],  # noqa: B006
+    expert_seed: Annotated[
+        int,
+        typer.Option(
+            parser=whole("--expert-seed"),
+            metavar="INTEGER",
+            show_default=False,
+            help="which set of experts; 0",
+        ),
+    ] = -1,
     limit: Limit = -1,
     settings: Settings = [],  # noqa: B006
     tune: Annotated[bool, typer.Option(help="search declared grids on val")] = True,

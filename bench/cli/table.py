@@ -172,6 +172,9 @@ def table(
     ] = False,
     preset: Preset = "",
     label: Label = "",
+    notes: Annotated[
+        bool, typer.Option("--notes", help="text: all notes, also those under every table")
+    ] = False,
 ) -> None:
     """Print a comparison: means, intervals, drops from clean, normalised accuracy, retention.
 
@@ -206,7 +209,7 @@ def table(
     else:
         result = _compared(rows, metric, by, shift, out, sweep)
     label = label or f"tab:{metric}-{by.value}{'-published' * bool(published)}"
-    show(result, format, output, standalone, label)
+    show(result, format, output, standalone, label, notes)
 
 
 def check_latex(format: Format, output: Path | None, standalone: bool, label: str) -> None:
@@ -218,7 +221,12 @@ def check_latex(format: Format, output: Path | None, standalone: bool, label: st
 
 
 def show(
-    result: AnyTable, format: Format, output: Path | None, standalone: bool, label: str
+    result: AnyTable,
+    format: Format,
+    output: Path | None,
+    standalone: bool,
+    label: str,
+    notes: bool = True,
 ) -> None:
     """Print a table, or write it to a file."""
     from rich.console import Console
@@ -231,7 +239,7 @@ def show(
         return
     if format is Format.text and output is None:
         console = Console()
-        console.print(renderable(result, min(console.width, 120)))
+        console.print(renderable(result, min(console.width, 120), brief=not notes))
         return
     options = {"label": label} if format is Format.latex else {}
     text = render(result, format.value, **options)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -11,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.options import OUT, Device, EncoderName, Experts, Jobs, Methods, Out, words
+from bench.cli.options import (
+    OUT,
+    PROCESSES,
+    Device,
+    EncoderName,
+    Experts,
+    Jobs,
+    Methods,
+    Out,
+    numbers,
+    whole,
+    words,
+)
 from bench.cli.table import Format, check_latex
 from bench.cli.table import show as show_table
 from bench.config import digest
@@ -25,7 +35,15 @@ app = typer.Typer(help="The pretrained encoders and their experts.", no_args_is_
 
 SuiteName = Annotated[str, typer.Option("--suite", help="see: list suites")]
 TaskName = Annotated[str, typer.Option("--task", help="what the expert is of; see: list tasks")]
-Seed = Annotated[int, typer.Option("--expert-seed", help="which set of experts")]
+Seed = Annotated[
+    int,
+    typer.Option(
+        "--expert-seed",
+        parser=whole("--expert-seed"),
+        metavar="INTEGER",
+        help="which set of experts",
+    ),
+]
 
 
 def chosen(suite_name: str, encoder: str, experts: str) -> Encoder:
@@ -46,10 +64,23 @@ def build(
     jobs: Jobs = 0,
     device: Device = "auto",
     num_devices: Annotated[
-        int, typer.Option("--devices", min=1, help="that share one fine-tuning; needs --jobs 1")
+        int,
+        typer.Option(
+            "--devices",
+            parser=whole("--devices", 1, PROCESSES),
+            metavar="INTEGER",
+            help="that share one fine-tuning; needs --jobs 1",
+        ),
     ] = 1,
     strategy: Annotated[str, typer.Option(help="of Lightning, for several devices")] = "",
-    workers: Annotated[int, typer.Option(min=0, help="that make batches, in a fine-tuning")] = 0,
+    workers: Annotated[
+        int,
+        typer.Option(
+            parser=whole("--workers", 0, PROCESSES),
+            metavar="INTEGER",
+            help="that make batches, in a fine-tuning",
+        ),
+    ] = 0,
 ) -> None:
     """Fine-tune or download the experts that are missing; a killed build goes on with the next."""
     from rich.console import Console
@@ -212,7 +243,12 @@ def diagnose(
         list[str], typer.Option(help="which sets of experts: 0, or 0-2, or 0,1,2")
     ] = ["0"],  # noqa: B006
     limit: Annotated[
-        int, typer.Option(min=0, help="at most so many val images a task; 0 takes all")
+        int,
+        typer.Option(
+            parser=whole("--limit"),
+            metavar="INTEGER",
+            help="at most so many val images a task; 0 takes all",
+        ),
     ] = 400,
     held_out: Annotated[
         bool,
@@ -253,7 +289,7 @@ def diagnose(
     single = output is not None or format is not Format.text
     if single and table is DiagnosisTable.both:
         raise UserError(f"there are two tables; with {_told(output)} give --table task | published")
-    seeds = numbers(expert_seeds)
+    seeds = numbers(expert_seeds, "sets of experts")
     with devices.using(device):
         case = Case(
             suite=suite_name, encoder=chosen(suite_name, encoder, experts), expert_seeds=seeds,
@@ -281,29 +317,11 @@ def _told(output: Path | None) -> str:
     return "-o" if output is not None else "--format"
 
 
-def numbers(texts: Sequence[str]) -> tuple[int, ...]:
-    """Numbers and ranges of them, each once, in order.
-
-    Raises:
-        UserError: a text is neither.
-
-    >>> numbers(["0-2", "2,7"])
-    (0, 1, 2, 7)
-    """
-    found: dict[int, None] = {}
-    for part in (part for text in texts for part in text.split(",")):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
-        if not match or (match[2] and int(match[2]) < int(match[1])):
-            raise UserError(f"sets of experts are numbers, as 0 or 0-2 or 0,1,2; got {part!r}")
-        found |= dict.fromkeys(range(int(match[1]), int(match[2] or match[1]) + 1))
-    return tuple(found)
-
-
 @app.command("pretrain")
 def pretrain(
     output: Annotated[Path, typer.Option("-o", help="a .safetensors file")],
-    steps: Annotated[int, typer.Option(min=1)] = 2400,
-    seed: int = 0,
+    steps: Annotated[int, typer.Option(parser=whole("--steps", 1), metavar="INTEGER")] = 2400,
+    seed: Annotated[int, typer.Option(parser=whole("--seed"), metavar="INTEGER")] = 0,
 ) -> None:
     """Pretrain the pocket encoder anew (about half an hour on 2 cores; resumes)."""
     from rich.console import Console

@@ -23,7 +23,7 @@ def leaderboard(plan: Plan, stages: Stages, out: Path, console: Console, wandb: 
     by = "seen" if plan.sweep.unseen else "shift"
     table = compare(rows, by=by, order=method_order())
     console.print()
-    console.print(renderable(table, min(console.width, 120)))
+    console.print(renderable(table, min(console.width, 120), brief=True))
     for run, told in artifacts.diagnostics(Store(out), [run.id for run in plan.runs]).items():
         for text in told:
             line = f"learning went wrong: {plan.lines[run]} ({run}): {text}"

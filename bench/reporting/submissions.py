@@ -11,6 +11,7 @@ import pandas as pd
 
 from bench.config import Run, Sweep
 from bench.plan import Plan, resolve
+from bench.reporting.external_names import check_name, require_free
 from bench.reporting.sweep_index import load_sweep, save_sweep
 from bench.stages.build import ImportedWeights, bind
 from bench.stages.per_image import error_auroc, lines_of
@@ -18,10 +19,13 @@ from bench.stages.records import cell_rows, facts_of
 from bench.sweeps import with_fields
 from corruptions.base import Shift
 from mergeshift import UserError, atomic, sha256_of
-from methods import METHODS
 from results import predictions
 from results.predictions import Answers, Truth
 from results.store import Store
+from tasks import Task
+from tasks.images import Pictures
+from tasks.sources.readers import Files
+from tasks.task import load
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +49,9 @@ class Added:
     left_out: list[str]  # shifts that the sweep does not have
 
 
-def add(path: Path, out: Path, sweep: str = "", origin: Origin = Origin()) -> Added:
+def add(
+    path: Path, out: Path, sweep: str = "", origin: Origin = Origin(), force: bool = False
+) -> Added:
     """Check the predictions in ``path`` and store what they measure beside a sweep's results.
 
     Args:
@@ -53,18 +59,17 @@ def add(path: Path, out: Path, sweep: str = "", origin: Origin = Origin()) -> Ad
         out: folder of the results.
         sweep: its name; empty for the latest.
         origin: what must be said of the methods.
+        force: put them in the place of others of the same name.
 
     Raises:
-        UserError: there is no such sweep, the file cannot be read, or its predictions do not fit
-            the tasks, images, shifts and seeds of the sweep. Nothing is stored then.
+        UserError: there is no such sweep, the file cannot be read, its predictions do not fit
+            the tasks, images, shifts and seeds of the sweep, or a name is used or misleads.
+            Nothing is stored then.
     """
     plan = plan_of(out, sweep)
     frame = predictions.read(path)
     for name in frame["method"].unique():
-        if name in METHODS:
-            raise UserError(f"{name!r} is a method here; call the one in {path} something else")
-        if "," in name or not name.isprintable():
-            raise UserError(f"--methods could not name {name!r}; leave out commas and line breaks")
+        check_name(name, f"call the one in {path} something else")
     named = {str(shift): shift for shift in plan.shifts}
     truths = {task.name: Truth(plan.data.labels(task, "test"), task.classes) for task in plan.tasks}
     found, others = predictions.answers(frame, truths, list(named))
@@ -83,6 +88,8 @@ def add(path: Path, out: Path, sweep: str = "", origin: Origin = Origin()) -> Ad
         )
         for method, seed in found
     }  # fmt: skip
+    plan.runs = list(runs.values())
+    require_free(plan, out, force)
     for key, run in runs.items():
         facts = _facts(run, origin, seeded=len(seeds[key[0]]) > 1)
         for shift in plan.shifts:
@@ -90,7 +97,6 @@ def add(path: Path, out: Path, sweep: str = "", origin: Origin = Origin()) -> Ad
         told = {"run": asdict(run), "config": run.config, "cost": {}, "elsewhere": path.name}
         told |= bind(run).data_revisions
         store.write_run(run.id, told)
-    plan.runs = list(runs.values())
     save_sweep(plan, out, {})
     return Added(list(seeds), plan.sweep.name, len(runs) * len(plan.shifts), others)
 
@@ -108,15 +114,27 @@ def template(out: Path, sweep: str, output: Path) -> int:
     if output.suffix != ".parquet":
         raise UserError(f"the template is written as parquet; got {output.name!r}")
     plan, parts = plan_of(out, sweep), []
+    named = any(files_of(plan, task) for task in plan.tasks)
     for task in plan.tasks:
         images = np.arange(len(plan.data.labels(task, "test")))
         for shift in plan.shifts:
             cell = {"method": "mine", "task": task.name, "shift": str(shift), "image": images}
+            cell |= {"file": files_of(plan, task)} if named else {}
             parts.append(pd.DataFrame(cell | {"prediction": np.int64(-1)}))
     frame = pd.concat(parts, ignore_index=True)
     with atomic(output) as temporary:
         frame.to_parquet(temporary, index=False)
     return len(frame)
+
+
+def files_of(plan: Plan, task: Task) -> list[str] | str:
+    """The file of each test image, from the folder of its task; empty where they lie in none."""
+    images = load(task, "test").first(plan.sweep.limit).images
+    if not isinstance(images, Pictures) or not isinstance(images.reader, Files):
+        return ""
+    paths = [Path(images.reader.paths[int(row)]) for row in images.rows]
+    root = Path(getattr(task.source, "path", ""))
+    return [(p.relative_to(root) if p.is_relative_to(root) else p).as_posix() for p in paths]
 
 
 def plan_of(out: Path, name: str = "") -> Plan:

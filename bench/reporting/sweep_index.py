@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from bench.config import digest, identity_fields
+from bench.source import changed_since
 from bench.variants import canonical_name, display_name
 from mergeshift import UserError, read_json, write_json
 from results.store import Store
@@ -16,6 +17,8 @@ from results.tables.uncertainty import AGAIN
 
 if TYPE_CHECKING:
     from bench.plan import Plan
+
+EXTERNAL = " (external)"  # behind the title of every line that was not made here
 
 
 def save_sweep(plan: "Plan", out: Path, seconds: dict[str, float]) -> None:
@@ -106,6 +109,17 @@ def _evaluated(
     return found, [name for name in named if name not in newest]
 
 
+def standing(plan: "Plan", out: Path) -> dict[str, set[str]]:
+    """Name -> runs of the lines from elsewhere that stand in tables of these very cells."""
+    records = [read_json(path) for path in sorted((out / "sweeps").glob("[!.]*.json"))]
+    sweep = asdict(plan.sweep) | {"encoder": plan.encoder.name}
+    cells = {"sweep": sweep, "shifts": [shift.key for shift in plan.shifts], "runs": {}}
+    found: dict[str, set[str]] = {}
+    for run, name in _evaluated(records, cells, out)[0].items():
+        found.setdefault(name, set()).add(run)
+    return found
+
+
 def _commits(record: dict[str, Any], out: Path) -> dict[str, str]:
     """Of the data sets that its first run with results saw; empty where all are pinned."""
     notes = (out / "cells" / run / "run.json" for run in record["runs"])
@@ -120,7 +134,8 @@ def rows_of(out: Path, record: dict[str, Any], methods: Collection[str] = ()) ->
     """The measurements of a recorded sweep, of all methods or of some.
 
     A column ``variant`` is added to those of the schema: the fields that were fixed for that line
-    of the sweep, ``keep=0.1``; empty for a plain method.
+    of the sweep, ``keep=0.1``; empty for a plain method. Titles of lines from elsewhere say so.
+    A column ``changed`` names the files of the method that are others now than they were then.
 
     Args:
         out: the results folder.
@@ -148,7 +163,18 @@ def rows_of(out: Path, record: dict[str, Any], methods: Collection[str] = ()) ->
             f"e.g. {run} under {shift}; the same `python -m bench` command goes on with it"
         )
     rows = store.read(chosen, shifts)
-    return rows.assign(variant=[variants.get(run, "") for run in rows["run_id"]])
+    outside = rows["run_id"].isin(record.get("evaluated", ()))
+    return rows.assign(
+        variant=[variants.get(run, "") for run in rows["run_id"]],
+        title=rows["title"].where(~outside, rows["title"] + EXTERNAL),
+        changed=rows["run_id"].map({run: _changed(store, run, runs[run]) for run in chosen}),
+    )
+
+
+def _changed(store: Store, run: str, method: str) -> str:
+    """Files of a method that changed under one version since a run of it; empty if none did."""
+    known = store.path(run, "run").with_suffix(".json").exists()
+    return ", ".join(changed_since(method, store.run(run))) if known else ""
 
 
 def images_of(

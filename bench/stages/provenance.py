@@ -1,9 +1,13 @@
-"""Which commits of unpinned data sets a run has seen: no sweep mixes results of two of them."""
+"""What a run was made of: commits of unpinned data sets, and the code of its method.
+
+No sweep mixes results of two of them.
+"""
 
 from collections.abc import Mapping, Sequence
 from shutil import rmtree
 
 from bench.config import Run
+from bench.source import changed_since
 from bench.stages import artifacts
 from bench.stages.build import bind
 from mergeshift import UserError
@@ -50,3 +54,25 @@ def require_same(
                 f"{commit[:12]}: run again with --force to measure all of it anew, give "
                 "another --out, or pin the commit in the task's entry"
             )
+
+
+def changed_code(runs: Sequence[Run], store: Store) -> dict[str, list[str]]:
+    """Run id -> files of its method that are others than when it was measured, under one version.
+
+    Results from before hashes were stored tell nothing of it.
+    """
+    found = {}
+    for run in runs:
+        if not run.weights and store.path(run.id, "run").with_suffix(".json").exists():
+            found[run.id] = changed_since(run.method, store.run(run.id))
+    return {run_id: files for run_id, files in found.items() if files}
+
+
+def told_of(changed: Mapping[str, list[str]]) -> str:
+    """What a sweep says of code that changed.
+
+    >>> told_of({"run": ["ties.py"]})
+    'ties.py changed since these results: raise its version, or --force'
+    """
+    files = ", ".join(dict.fromkeys(file for files in changed.values() for file in files))
+    return f"{files} changed since these results: raise its version, or --force"

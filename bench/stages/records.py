@@ -8,6 +8,7 @@ import numpy as np
 
 from bench.config import Run
 from bench.runtime import devices
+from bench.source import SOURCE, source_of
 from bench.stages.build import Cost, bind
 from corruptions.base import Shift
 from mergeshift import UserError
@@ -35,6 +36,7 @@ def write_run_facts(run: Run, config: str, cost: Cost, store: Store) -> None:
     if "cost" not in facts:
         new = {"run": asdict(run), "config": config, "cost": asdict(cost), "experts": experts}
         new |= {"device": devices.described(), **bound.data_revisions}
+        new |= {SOURCE: source_of(run.method)} if not run.weights else {}
         store.write_run(run.id, facts | new)
 
 

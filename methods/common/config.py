@@ -176,7 +176,7 @@ def read(value: Any, kind: Any) -> Any:
         return value
     if kind is bool:
         return {"true": True, "false": False}.get(value.lower(), value)
-    if kind in (int, float):
+    if kind in (int, float) and "_" not in value:  # Python alone reads 1_0 as 10
         try:
             return kind(value)
         except ValueError:

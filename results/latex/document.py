@@ -111,6 +111,18 @@ def row(cells: Sequence[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 
+def margin(text: str) -> str:
+    r"""The margin behind a share, one number or one for each side.
+
+    >>> print(margin("+-4.0"), margin("+0.0/-16.1"))
+    $\pm$4.0 $^{+0.0}_{-16.1}$
+    """
+    if "/" in text:
+        above, _, below = text.partition("/")
+        return f"$^{{{above}}}_{{{below}}}$"
+    return text.replace("+-", r"$\pm$")
+
+
 def emphasised(text: str, rank: int) -> str:
     """A number in bold if it is the best, underlined if it is the second."""
     return {1: rf"\textbf{{{text}}}", 2: rf"\underline{{{text}}}"}.get(rank, text)

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from results.latex.document import Float, emphasised, escape, float_around, heading, legend, row
+from results.latex.document import margin as side_or_sides
 from results.schema import world_name
 from results.tables.comparison import Table
 from results.tables.entries import Entry, TableBase
-from results.tables.layout import points
+from results.tables.layout import margin_of, points
 
 RANKED = "Best in bold, second best underlined (as printed); reference methods are not ranked."
 WIDE = 12  # from so many columns a document lies on its side
@@ -100,7 +101,9 @@ def value(table: Table, entry: Entry, column: str, margin: bool = True) -> str:
     """A number, bold or underlined by its rank, with half of its interval."""
     cell, rank = table.cells[entry.key, column], table.ranks(column).get(entry.key, 0)
     text = emphasised(table.printed(cell.value), rank)
-    return text + small(rf"$\pm${table.printed(cell.margin)}") * (margin and cell.margin >= 0)
+    return text + small(side_or_sides(margin_of(cell.interval, table.printed))) * (
+        margin and cell.margin >= 0
+    )
 
 
 def small(text: str) -> str:

@@ -10,11 +10,12 @@ from results.latex.document import (
     float_around,
     heading,
     legend,
+    margin,
     row,
 )
 from results.tables.comparison import Table
 from results.tables.entries import Entry
-from results.tables.layout import points
+from results.tables.layout import margin_of, points
 
 CAPTION = ("metric", "images", "interval", "spread", "drop")  # notes in it; the rest goes below
 LANDSCAPE = 12  # from so many columns a document lies on its side
@@ -72,7 +73,7 @@ def _cell(table: Table, entry: Entry, name: str, rank: int) -> str:
     cell = table.cells[entry.key, name]
     parts = [emphasised(table.printed(cell.value), rank)]
     numbers = {
-        "margin": (cell.margin, rf"$\pm${table.printed(cell.margin)}"),
+        "margin": (cell.margin, margin(margin_of(cell.interval, table.printed))),
         "spread": (cell.spread, f"sd~{table.printed(cell.spread)}"),
         "drop": (cell.drop, f"(${points(-cell.drop, '+')}$)"),
     }

@@ -137,23 +137,29 @@ def scale(
     Raises:
         UserError: see :func:`curves`.
     """
-    from matplotlib.ticker import LogLocator, NullFormatter
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
     found, table = curves(rows, trials, metric, order)
-    names = [name for name in (VAL, *table.columns) if any(name in curve.panels for curve in found)]
+    names = [  # a single point is no curve: it stands in a panel only beside one
+        name
+        for name in (VAL, *table.columns)
+        if any(len(curve.panels.get(name, ())) > 1 for curve in found)
+    ]
     figure = empty(max(4.6, 0.6 + 2.7 * len(names)), 3.9)
     panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     spec, every = table.spec, [s for c in found for points in c.panels.values() for s in points]
     styles = line_styles(replace(curve.entry, key=_key(curve)) for curve in found)
     for axes, name in zip(panels, names, strict=True):
         for curve in found:
-            if name in curve.panels:
+            if len(curve.panels.get(name, ())) > 1:
                 _line(axes, curve, curve.panels[name], spec.scale, styles[_key(curve)])
         if min(every) > 0 and max(every) / min(every) > FAR:
             axes.set_xscale("log")
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.xaxis.set_major_formatter("{x:g}")
             axes.xaxis.set_minor_formatter(NullFormatter())
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_title(name, fontsize=9)
         axes.set_xlabel("scale")
         axes.spines[["top", "right"]].set_visible(False)

@@ -139,8 +139,8 @@ LINE_STYLES: Mapping[str, LineStyle] = {  # of well-known methods; see ``line_st
     "tsv": LineStyle(PALETTE[1], "d", "-."),
     "wudi": LineStyle(PALETTE[4], "s", "-."),
     "adamerging": LineStyle(PALETTE[1], "^", "-"),
-    "adamerging_task": LineStyle(PALETTE[1], "<", ":"),
-    "adamerging_pp": LineStyle(PALETTE[1], ">", "--"),
+    "adamerging_task": LineStyle("#332288", "<", ":"),  # colours of their own (Paul Tol's): the
+    "adamerging_pp": LineStyle("#882255", ">", "--"),  # three lines of one paper are compared
     "twin_merging": LineStyle(PALETTE[4], "v", "-"),
     "centroid_router": LineStyle(PALETTE[4], "*", ":"),
     "ce_router": LineStyle(PALETTE[4], "p", "--"),
@@ -195,16 +195,26 @@ def _first_free(styles: Sequence[LineStyle], taken: Mapping[str, LineStyle]) -> 
 def label_ends(
     axes: Any, ends: Mapping[Entry, float], x: float, styles: Mapping[str, LineStyle]
 ) -> None:
-    """Name each line at its end; names keep a distance, and a hair leads to the line."""
+    """Name each line at its end; names keep a distance, and a hair leads to the line.
+
+    The hair ends where the names begin, so that it runs through none of them.
+    """
     low, high = axes.get_ylim()
     for entry, place in zip(ends, _apart(list(ends.values()), (high - low) / 18), strict=True):
         colour = styles[entry.key].colour
         axes.annotate(
             plain(entry.title),
             xy=(x, ends[entry]),
-            xytext=(1.02, place),
+            xytext=(1.05, place),
             textcoords=axes.get_yaxis_transform(),
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.6,
+                "relpos": (0, 0.5),
+                "shrinkA": 0,
+                "shrinkB": 0,
+            },
             va="center",
             fontsize=9,
             color=colour,

@@ -46,6 +46,8 @@ def comma_separated(table: TableBase) -> str:
     writer.writeheader()
     for line in lines:
         entry = entries[str(line["entry"])]
+        if "drop" in line:  # a fall is below 0, as every other format prints it
+            line["drop"] = -float(line["drop"]) + 0.0
         known = {k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in line.items()}
         writer.writerow(
             facts | known | {column: getattr(entry, field) for column, field in extra.items()}

@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from results.render.markup import (
 )
 from results.tables.comparison import Table
 from results.tables.entries import Entry
-from results.tables.layout import GroupedTable, points
+from results.tables.layout import GroupedTable, margin_of, points
 
 AnyTable = Table | GroupedTable
 
@@ -42,9 +42,9 @@ CELLS: tuple[CellLines, ...] = (
     (("value", "margin"), ("spread", "drop")),
     (("value", "margin"), ("spread",), ("drop",)),
     (("value",), ("margin",), ("spread",)),
-    (("value",), ("margin",)),
-    (("value",),),
+    (("value",), ("margin",)),  # a number without its interval is not printed: rather in blocks
 )
+BRIEF = ("levels", "shifts", "summary", "constants")  # notes that a terminal shows when asked to
 
 
 def render(table: AnyTable, form: str = "text", **options: Any) -> str:
@@ -77,8 +77,14 @@ def text(table: Table, width: int = 100, colour: bool = False) -> str:
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
 
-def renderable(table: AnyTable, width: int = 100) -> RenderableType:
-    """The table for a rich console: as much of each cell as fits, else in blocks of columns."""
+def renderable(table: AnyTable, width: int = 100, brief: bool = False) -> RenderableType:
+    """The table for a rich console: as much of each cell as fits, else in blocks of columns.
+
+    Args:
+        table: what is printed.
+        width: of the console.
+        brief: leave out the notes that are the same under most tables.
+    """
     if isinstance(table, GroupedTable):
         return grouped.renderable(table)
     names = (*table.columns, *table.summary)
@@ -88,13 +94,15 @@ def renderable(table: AnyTable, width: int = 100) -> RenderableType:
             break
     blocks = [_grid(table, {name: columns[name] for name in block}) for block in split]
     head = Text.assemble((f"{table.title}\n", "bold"), (table.notes["world"], "dim"))
-    notes = Text("\n".join(note_lines(table, {piece for line in layout for piece in line})), "dim")
-    return Group(head, *blocks, notes)
+    hidden = {key for key in BRIEF if brief and key in table.notes}
+    lines = note_lines(table, {piece for line in layout for piece in line}, hidden)
+    lines += ["All notes: `python -m bench table --notes`."] * bool(hidden)
+    return Group(head, *blocks, Text("\n".join(lines), "dim"))
 
 
-def note_lines(table: Table, shown: set[str]) -> list[str]:
+def note_lines(table: Table, shown: set[str], without: Collection[str] = ()) -> list[str]:
     """What a reader must know about the numbers shown: one paragraph, then a line per mark."""
-    hidden = {"world"}  # stands in the title
+    hidden = {"world", *without}  # the world stands in the title
     hidden |= {"interval"} if "margin" not in shown else set()
     hidden |= {"drop", "spread"} - shown
     return noted(table, hidden)
@@ -108,7 +116,7 @@ def pieces_of(table: Table, entry: Entry, name: str) -> dict[str, str]:
     if name in table.summary:
         return dict.fromkeys(STYLES, "") | {"value": points(table.summary[name][entry.key])}
     cell = table.cells[entry.key, name]
-    margin = "" if math.isnan(cell.margin) else f"{PLUS_MINUS}{table.printed(cell.margin)}"
+    margin = margin_of(cell.interval, table.printed).replace("+-", PLUS_MINUS)
     drop = "" if math.isnan(cell.drop) else f"{points(-cell.drop, '+')}%"
     spread = "" if math.isnan(cell.spread) else f"sd {table.printed(cell.spread)}"
     return {"value": table.printed(cell.value), "margin": margin, "spread": spread, "drop": drop}

@@ -175,7 +175,7 @@ def _entry(key: str, group: pd.DataFrame) -> Entry:
         cite=first["cite"],
         tuned=bool(group["tuned"].any()),
         config=first["config"] if group["config"].nunique() == 1 else "",
-        data_access=_allowance(first),
+        data_access="; ".join(filter(None, (_allowance(first), _changed(group)))),
         adapt_on=first["adapt_on"],
         seeded=bool(group["seeded"].any()),
         knows_task=bool(first["knows_task"]),
@@ -202,6 +202,14 @@ def _allowance(row: pd.Series) -> str:
     if row["stores"] not in ("", "one model"):
         parts.append(f"storage: {row['stores']}")
     return "; ".join(parts)
+
+
+def _changed(group: pd.DataFrame) -> str:
+    """What must be said where the code of a method is not that of its numbers."""
+    files = [told for told in group.get("changed", ()) if told]
+    if not files:
+        return ""
+    return f"{files[0]} changed since this was measured: raise its version, or sweep --force"
 
 
 def _rank(

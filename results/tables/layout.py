@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from results.statistics import Interval
@@ -48,6 +48,22 @@ def points(share: float, sign: str = "", decimals: int = 1) -> str:
     return f"{round(100 * share, decimals) + 0.0:{sign}.{decimals}f}"
 
 
+def margin_of(share: Interval, printed: Callable[[float], str]) -> str:
+    """The margin behind a share: ``+-`` one number; both sides where that would pass 0 or 1.
+
+    >>> margin_of(Interval(0.8, 0.77, 0.84), points), margin_of(Interval(1.0, 0.839, 1.0), points)
+    ('+-4.0', '+0.0/-16.1')
+
+    Empty where it is not known.
+    """
+    margin = share.margin
+    if math.isnan(margin):
+        return ""
+    if share.value >= 0 and not 0 <= share.value - margin <= share.value + margin <= 1:
+        return f"+{printed(share.high - share.value)}/-{printed(share.value - share.low)}"
+    return f"+-{printed(margin)}"
+
+
 def with_margin(share: Interval, sign: str = "") -> str:
     """Write a share in points with the margin of its interval, as far as they are known.
 
@@ -56,5 +72,8 @@ def with_margin(share: Interval, sign: str = "") -> str:
     >>> with_margin(Interval(0.8, math.nan, math.nan))
     '80.0'
     """
-    margin = "" if math.isnan(share.margin) else f" +-{points(share.margin)}"
-    return points(share.value, sign) + margin
+    if sign:  # a difference: it has no bounds to pass
+        margin = "" if math.isnan(share.margin) else f"+-{points(share.margin)}"
+    else:
+        margin = margin_of(share, points)
+    return f"{points(share.value, sign)} {margin}".rstrip()

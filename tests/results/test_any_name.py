@@ -87,11 +87,12 @@ def test_a_method_in_html(command, out, tmp_path, reader):
 def test_a_method_in_wandb(command, out, service):
     assert command("leaderboard", "--project", "P", "--out", out).code == 0
     shown = service.run("smoke-leaderboard", "P").table("leaderboard")
-    assert METHOD in shown["method"].tolist()
+    title = f"{METHOD} (external)"
+    assert title in shown["method"].tolist()
     stored = Store(out).read()
     right = stored[(stored["title"] == METHOD) & (stored["metric"] == "acc")]
     clean = right[right["severity"] == 0]["value"].mean()
-    assert shown.set_index("method").loc[METHOD, "clean"] == pytest.approx(100 * clean)
+    assert shown.set_index("method").loc[title, "clean"] == pytest.approx(100 * clean)
     assert any(run.config.get("line") == METHOD for run in service.runs.values())
     (view,) = service.views.values()
     links = json.loads(view["spec"])["blocks"][-2]["children"]
@@ -123,7 +124,7 @@ def test_tasks_and_classes_in_html(rows, tmp_path, reader):
     reader.open(path)
     reader.settle()
     assert reader.ask("document.getElementById('in')") is None
-    assert reader.ask("document.querySelector('h1').textContent") == EVIL
+    assert reader.ask("document.querySelector('h1').textContent") == f"{EVIL} with {EVIL}"
     assert reader.ask("document.querySelector('.card .truth').firstChild.data") == EVIL
     assert reader.ask("document.querySelector('.card .wrong + span + .wrong').textContent") == (
         f"{EVIL}!"

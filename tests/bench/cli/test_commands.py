@@ -162,7 +162,7 @@ def test_a_table_in_four_formats_shows_the_same_numbers(command, smoke, accuracy
                 lines = [line for line in shown.splitlines() if title in line]
                 assert any(f"{value:.1f}" in line for line in lines)
         drop = (clean - accuracy.loc[method, "contrast@5"]) / clean
-        assert frame.loc[(method, "contrast@5"), "drop"] == pytest.approx(drop)
+        assert frame.loc[(method, "contrast@5"), "drop"] == pytest.approx(-drop)
     header, rule, *rows = [line for line in md.splitlines() if line.startswith("|")]
     assert set(rule) <= set("|-: ")
     assert {line.count("|") for line in (header, *rows)} == {header.count("|")}

@@ -110,7 +110,7 @@ def test_names_of_classes_a_csv_and_the_same_twice(add, command, out, frame, tmp
     before = stamps(out, "**/*.parquet").keys()
     assert command("results", "add", tmp_path / "predictions.csv", "--out", out).code == 0
     assert stamps(out).keys() == before
-    assert add(frame).code == 0  # anew: the newest of a name stands in the table
+    assert add(frame, "--force").code == 0  # anew: the newest of a name stands in the table
     assert command("table", "--out", out).out.count("theirs &") == 1
 
 
@@ -162,8 +162,8 @@ def wrong(frame: pd.DataFrame, column: str, value: object) -> pd.DataFrame:
         (lambda f: f.assign(method="ties"), "'ties' is a method here"),
         (lambda f: f.assign(method=""), "column 'method' has missing values"),
         (lambda f: f.assign(method=None), "column 'method' has missing values"),
-        (lambda f: f.assign(method="a, b"), "--methods could not name 'a, b'; leave out commas"),
-        (lambda f: f.assign(method="a\nb"), "--methods could not name 'a\\nb'"),
+        (lambda f: f.assign(method="a, b"), "no option could name 'a, b'; leave out commas"),
+        (lambda f: f.assign(method="a\nb"), "no option could name 'a\\nb'"),
         (lambda f: f.assign(task="cars"), "no task 'cars' in this sweep"),
         (lambda f: f[f["shift"] == "clean"], "lacks 3 of 6 cells of this sweep, e.g. task="),
         (lambda f: f.assign(shift=f["shift"].replace("contrast@5", "contrst@5")),

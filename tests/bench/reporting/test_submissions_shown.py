@@ -85,7 +85,8 @@ def test_the_newest_of_a_name_stands_whatever_else_the_file_holds(command, out, 
     both = pd.concat([one, one.assign(method=" theirs ")])  # spaces around a name mean nothing
     assert "added mine, theirs to sweep smoke" in add(both).out
     other = one.assign(prediction=0)
-    assert add(other).code == 0
+    assert "'mine' stands in the tables of sweep smoke already" in add(other).error
+    assert add(other, "--force").code == 0
     table = pd.read_csv(
         pd.io.common.StringIO(command("table", "--format", "csv", "--out", out).out)
     ).set_index(["entry", "column"])
@@ -96,7 +97,7 @@ def test_the_newest_of_a_name_stands_whatever_else_the_file_holds(command, out, 
     files = stamps(out).keys()
     assert add(other, "--needs", "test stream").code == 0  # said otherwise, measured the same
     assert stamps(out).keys() == files
-    assert "mine (transductive)" in command("table", "--out", out).out
+    assert "mine (external) (transductive)" in command("table", "--out", out).out
 
 
 def test_examples_are_asked_of_methods_alone(command, out, fill, add, tmp_path):
@@ -118,7 +119,7 @@ def test_uncertainty_asks_for_confidence(command, out, fill, add):
     assert "or `results add` with confidence or probabilities" in told
     frame = fill()
     frame["confidence"] = np.where(frame["image"] % 2, 0.9, 0.6)
-    assert add(frame).code == 0
+    assert add(frame, "--force").code == 0
     shown = command("table", "--by", "uncertainty", "--format", "csv", "--out", out).out
     table = pd.read_csv(pd.io.common.StringIO(shown))
     assert set(table.loc[table["entry"] == "mine", "score"]) == {"max_prob"}
@@ -141,9 +142,9 @@ def test_the_leaderboard_has_it(command, out, fill, add, service):
     rows = Store(out).read()
     mine = rows[(rows["method"] == "mine") & (rows["metric"] == "acc")]
     clean = mine[mine["corruption"] == "clean"]["value"].mean()
-    assert board.loc["mine", "clean"] == pytest.approx(100 * clean)
+    assert board.loc["mine (external)", "clean"] == pytest.approx(100 * clean)
     assert board.loc["Average", "parameters"] > 0
-    assert not board.loc["mine", "parameters"] > 0  # nothing is known of its costs
+    assert not board.loc["mine (external)", "parameters"] > 0  # nothing is known of its costs
     run = service.run(f"smoke-{mine['run_id'].iloc[0]}", "P")
     assert run.config["method"] == "mine"
     assert "cost/merge_s" not in run.summary

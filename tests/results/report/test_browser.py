@@ -206,7 +206,7 @@ def test_nothing_given_becomes_an_element(browser, tmp_path):
     rows = make_rows(["average", "ties"], title=name, sweep=name)
     browser.open(report.write(tmp_path / "nasty.html", report.page(rows)))
     assert browser.ask("document.getElementById('in')") is None
-    assert browser.ask("document.querySelector('h1').textContent") == name
+    assert browser.ask("document.querySelector('.sub').firstChild.data.trim()") == f"sweep {name}"
     assert titles(browser) == [name, name]
 
 

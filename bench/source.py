@@ -1,0 +1,91 @@
+"""What the code of a method is: a hash of its file or folder, which comments do not change.
+
+Read from the files, so that a table of stored results need not import a method.
+"""
+
+import ast
+from collections.abc import Iterator, Mapping
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from bench import index
+
+SOURCE = "source"  # its place among the facts of a run
+
+
+def source_of(method: str) -> dict[str, str]:
+    """File or folder -> hash of its code, of a method and of those that it is made from.
+
+    Empty for a name that no file of ``methods`` registers.
+    """
+    places = sorted(index.method_places(method))
+    return {
+        place.name + "/" * place.is_dir(): _hash(tuple((p, _changed(p)) for p in _files(place)))
+        for place in places
+    }
+
+
+def changed_since(method: str, facts: Mapping[str, Any]) -> list[str]:
+    """The files and folders of a method whose code is another than it was.
+
+    Args:
+        method: its name.
+        facts: of a run of it; those from before there were hashes tell nothing.
+    """
+    before = facts.get(SOURCE, {})
+    now = source_of(method) if before else {}
+    return [place for place, told in before.items() if now and now.get(place) != told]
+
+
+def normalised(text: str) -> str:
+    """The code of a file: its syntax tree, without comments, docstrings and places.
+
+    >>> normalised("x = 1  # one") == normalised('x=1')
+    True
+    >>> normalised("x = 1") == normalised("x = 2")
+    False
+    """
+    return "".join(_told(ast.parse(text)))
+
+
+def _told(node: Any) -> Iterator[str]:
+    """A tree as text; what is empty is left out, so that a newer Python tells the same."""
+    if isinstance(node, list):
+        for item in node:
+            yield from _told(item)
+        return
+    if not isinstance(node, ast.AST):
+        yield f"{node!r},"
+        return
+    yield f"{type(node).__name__}("
+    for name, value in ast.iter_fields(node):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            value = _without_docstring(value) if name == "body" else value
+        if value is not None and value != [] and name not in ("kind", "type_comment"):
+            yield f"{name}="
+            yield from _told(value)
+    yield ")"
+
+
+def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
+    first = body[0] if body else None
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+        return body[1:] if isinstance(first.value.value, str) else body
+    return body
+
+
+def _files(place: Path) -> list[Path]:
+    return sorted(place.rglob("*.py")) if place.is_dir() else [place]
+
+
+def _changed(path: Path) -> int:
+    return path.stat().st_mtime_ns
+
+
+@cache
+def _hash(files: tuple[tuple[Path, int], ...]) -> str:
+    """16 hex digits of the code of some files; the times make the same files another key."""
+    text = "\n".join(f"{path.name}: {normalised(path.read_text('utf-8'))}" for path, _ in files)
+    return blake2b(text.encode(), digest_size=8).hexdigest()
