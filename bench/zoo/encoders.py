@@ -18,11 +18,12 @@ from bench.config import digest
 from bench.zoo import open_clip_models
 from bench.zoo.hub import Place, Published
 from bench.zoo.pocket_clip import FILE, MEAN, POCKET, STD, load_model, normalise, text_features
-from bench.zoo.recipes import AsPublished, FineTune
+from bench.zoo.recipes import AsPublished, FineTune, Preserving
 from mergeshift import Registry, UserError, home, read_json, seed_of, sha256_of
 from methods.common.vit import ViT, init_weights
 from methods.common.weights import Weights, save_checkpoint
 from tasks import Task
+from tasks.pocket.pool import POOL, preservation_pool
 
 FAMILIES = {  # where the experts of an encoder come from -> what is done where one is missing
     "hub": "to download",  # as somebody published them
@@ -197,9 +198,10 @@ def _pocket_heads(tasks: Sequence[Task]) -> dict[str, Tensor]:
 add(
     Encoder(
         name="pocket-vit",
-        title="pocket ViT (32 px, 1.2 M; not CLIP)",
+        title="pocket ViT (32 px, 1.8 M; not CLIP)",
         vit=POCKET,
-        recipe=FineTune(),
+        recipe=Preserving(blocks=(2, 3), pool=POOL.pixels),
+        pool=preservation_pool,
         base=lambda: Weights.open(FILE, prefix="visual."),
         identity=_pocket_identity,
         make_heads=_pocket_heads,

@@ -1,5 +1,6 @@
 """How an expert is made: the pocket recipe, and that of published checkpoints."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -48,18 +49,26 @@ class FineTune:
 
 @dataclass(frozen=True, kw_only=True)
 class Preserving(FineTune):
-    """Fine-tuning that keeps what the pretrained tower sees in pictures of no task.
+    """Fine-tuning of late layers that keeps what the tower sees in pictures of no task.
 
     To the cross-entropy comes ``preserve`` times the mean squared distance between the unit
     features of the expert and of theta_0 on ``pictures`` unlabelled pictures a step (learning
     without forgetting, Li and Hoiem 2016, arXiv 1606.09282, with features in place of answers).
     They are drawn from a pool that belongs to no task and is the same for all experts: no expert
-    has seen another task's pictures, as none that is published has.
+    has seen another task's pictures, as none that is published has. The matrices of the last
+    blocks alone are trained, where the activations of different tasks lie apart.
     """
 
-    preserve: float = 5.0
+    lr: float = 5e-4
+    batch: int = 64
+    preserve: float = 10.0
     pictures: int = 32
+    blocks: tuple[int, ...]  # whose matrices are trained
     pool: str  # 16 hex digits of the pool's pixels
+
+    def trains(self, name: str) -> bool:
+        found = re.fullmatch(r"transformer\.resblocks\.(\d+)\.(?:attn|mlp)\..*weight", name)
+        return found is not None and int(found[1]) in self.blocks
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,17 +2,21 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from bench.runtime import devices
+from bench.zoo import experts
 from bench.zoo.encoders import ENCODERS
-from bench.zoo.finetune import Batches, Expert, Spread, accuracy, finetune
-from bench.zoo.recipes import AsPublished, FineTune
+from bench.zoo.experts import preserved
+from bench.zoo.finetune import Batches, Expert, Preserved, Spread, accuracy, finetune
+from bench.zoo.recipes import AsPublished, FineTune, Preserving
 from mergeshift import UserError
-from methods.common.vit import ViT, init_weights
+from methods.common.vit import ViT, encode_plain, init_weights
 from methods.common.weights import Weights
 from tasks import load, suite
 
@@ -173,3 +177,80 @@ def test_accuracy_is_a_share_of_all_images():
     same = Expert(vit, base, torch.zeros(2, 4), QUICK, TOY.normalise)  # both alike: class 0
     split = load(TASK, "val")
     assert accuracy(same, split, batch=7) == pytest.approx(float(np.mean(split.labels == 0)))
+
+
+# -- keeping features in place -------------------------------------------------------------------
+
+
+def held(count: int = 12) -> Preserved:
+    """Pictures of no task, and their features by the base."""
+    images = torch.randint(
+        0, 256, (count, 32, 32, 3), generator=torch.Generator().manual_seed(4), dtype=torch.uint8
+    )
+    with torch.inference_mode():
+        found = encode_plain(TOY.normalise(images), TOY.base(), TOY.vit)
+    return Preserved(images, F.normalize(found, dim=-1).clone())
+
+
+def kept(preserve: float, steps: int = 20):
+    recipe = Preserving(
+        steps=steps, batch=16, lr=3e-3, pictures=6, preserve=preserve, blocks=(1,), pool="0" * 16
+    )
+    head = TOY.heads([TASK])[TASK.name]
+    return recipe, finetune(
+        TASK, TOY.vit, TOY.base(), head, recipe, TOY.normalise, 0, quiet, preserved=held()
+    )
+
+
+def moved(weights) -> float:
+    """Mean squared distance of the pool's features."""
+    pool = held()
+    with torch.inference_mode():
+        found = encode_plain(TOY.normalise(pool.images), weights, TOY.vit)
+    distance = F.normalize(found, dim=-1).double() - pool.features.double()
+    return float(distance.square().sum(1).mean())
+
+
+def test_preserving_trains_the_matrices_of_its_blocks_alone():
+    recipe, (weights, _) = kept(1.0)
+    changed = {name for name, start in TOY.base().items() if not torch.equal(start, weights[name])}
+    block = "transformer.resblocks.1."
+    parts = ("attn.in_proj_weight", "attn.out_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
+    assert changed == {block + part for part in parts} == set(filter(recipe.trains, TOY.base()))
+
+
+def test_preserving_holds_features_of_the_pool_in_place():
+    far, near = (moved(kept(preserve)[1][0]) for preserve in (0.0, 30.0))
+    assert 0 < near < 0.5 * far
+
+
+def test_the_loss_of_preserving_is_cross_entropy_and_the_distance():
+    recipe, pool = kept(2.5, steps=2)[0], held()
+    head, base = TOY.heads([TASK])[TASK.name], TOY.base()
+    learner = Expert(TOY.vit, base, head, recipe, TOY.normalise, pool)
+    images, labels, rows = Batches(TASK, recipe, 0, pool=len(pool.images))[0]
+    assert len(set(rows.tolist())) == 6
+    with torch.no_grad():
+        for parameter in learner.tensors:
+            parameter.add_(0.01)
+    there = learner.features(pool.images[rows]).detach().double().numpy()
+    logits = learner(images).detach().double().numpy()
+    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    entropy = -log_p[np.arange(16), labels.numpy()].mean()
+    distance = ((there - pool.features[rows].double().numpy()) ** 2).sum(1).mean()
+    learner.trainer = SimpleNamespace(strategy=SimpleNamespace(reduce=lambda x, **_: x))
+    learner.log = lambda *_, **__: None
+    loss = learner.training_step((images, labels, rows), 0).item()
+    assert loss == pytest.approx(entropy + 2.5 * distance, abs=1e-4)
+
+
+def test_features_of_the_pool_are_computed_once(monkeypatch, tmp_path):
+    monkeypatch.setenv("MERGESHIFT_HOME", str(tmp_path))
+    images, asked = held().images.numpy(), []
+    recipe = Preserving(blocks=(1,), pool="1" * 16)
+    encoder = replace(TOY, recipe=recipe, pool=lambda: asked.append(1) or images)
+    first = preserved(encoder)
+    torch.testing.assert_close(first.features, held().features, rtol=0, atol=1e-6)
+    monkeypatch.setattr(experts, "encode_plain", None)  # it is not asked again
+    torch.testing.assert_close(preserved(encoder).features, first.features, rtol=0, atol=0)
+    assert preserved(TOY) is None
