@@ -71,9 +71,10 @@ def method_places(name: str) -> set[Path]:
     Without those that all methods stand on. Empty where no file registers it.
     """
     classes = dict(_classes("methods"))
-    waiting, places = [key for key, entry in classes.items() if entry.name == name], set()
+    waiting = [key for key, entry in classes.items() if entry.name == name]
+    places: set[Path] = set()
     while waiting:
-        entry = classes.get(waiting.pop())
+        entry = classes.pop(waiting.pop(), None)
         inside = entry.path.relative_to(ROOT / "methods").parts if entry else ("base.py",)
         if entry and inside[0] not in ("base.py", "common"):
             places.add(ROOT / "methods" / inside[0])

@@ -221,8 +221,9 @@ def explained(error: Exception, name: str) -> str:
         return f"{error.strerror}: {error.filename}; {todo} path"
     if not isinstance(error, WORDING):
         return str(error) or "stopped"
-    text = error.format_message().strip().rstrip(".")
-    context = getattr(error, "ctx", None)
+    wording: Any = error
+    text = wording.format_message().strip().rstrip(".")
+    context = getattr(wording, "ctx", None)
     where = context.command_path if context else name
     return f"{text[:1].lower()}{text[1:]}; see `{where} --help`"
 

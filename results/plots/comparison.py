@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from mergeshift import UserError
-from results.plots.style import empty, fields, label_ends, line_styles, plain
+from results.plots.style import empty, fields, label_ends, line_styles, plain, wrapped
 from results.schema import world_name
 from results.tables.comparison import Table, compare
 
@@ -84,5 +84,6 @@ def heatmap(rows: pd.DataFrame, metric: str = "acc", order: Sequence[str] = ()) 
 def _title(axes: Any, table: Table, mean: str) -> None:
     world = world_name(table.setting["world"])
     unit = f", {table.spec.unit}" if table.spec.unit else ""
-    title = plain(f"{table.title}{unit}\nSetting: {world}; {mean}")
-    axes.set_title(title, fontsize=10, loc="left")
+    room = float(axes.figure.get_figwidth()) - 1.0  # inches, right of the numbers
+    setting = wrapped(f"Setting: {world}; {mean}", room)
+    axes.set_title(f"{plain(table.title + unit)}\n{setting}", fontsize=10, loc="left")

@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from mergeshift import UserError
 from results.plots import comparison, style
-from results.render.text import FORMATS, render, text
+from results.render.text import FORMATS, render, renderable, text
 from results.tables.comparison import Table, compare
 from tests.helpers.result_frames import METHODS, NASTY, make_rows, nasty
 
@@ -51,11 +52,32 @@ def test_text_at_100_columns_has_interval_and_drop_on_one_line(table: Table) -> 
     assert shown in line
 
 
-def test_narrow_text_leaves_out_the_note_of_what_it_leaves_out(rows: pd.DataFrame) -> None:
+def test_narrow_text_leaves_out_no_interval() -> None:
     table = compare(make_rows(tasks=[f"task_{i}" for i in range(20)], n=10), by="task")
-    assert "Wilson" not in text(table, 80)
-    assert "\u00b1" not in text(table, 80)
-    assert "Wilson" in text(compare(rows), 100)
+    assert "Wilson" in text(table, 80)
+    margins = text(table, 80).count("\u00b1") + text(table, 80).count("/-")
+    assert margins >= len(table.cells)
+
+
+def test_a_margin_never_passes_100() -> None:
+    """24 of 24 right: Wilson's lower limit is n / (n + z^2), the upper one is 1."""
+    rows = make_rows(["individual"], tasks=("mnist",), shifts=(("clean", 0),), n=24)
+    rows = rows[rows["metric"] == "acc"].assign(value=1.0, hits=b"\xff\xff\xff")
+    written = text(compare(rows), 100)
+    below = 100 * (1 - 24 / (24 + 1.959964**2))
+    assert f"100.0 +0.0/-{below:.1f}" in written
+    assert "100.0 \u00b1" not in written
+
+
+def test_brief_notes_are_few(table: Table) -> None:
+    console = Console(file=io.StringIO(), width=120)
+    with console.capture() as brief:
+        console.print(renderable(table, 120, brief=True))
+    with console.capture() as whole:
+        console.print(renderable(table, 120))
+    assert "table --notes" in brief.get()
+    assert "defined by this benchmark" in whole.get()
+    assert brief.get().count("\n") < whole.get().count("\n")
 
 
 def test_colours_mark_best_and_second(table: Table) -> None:
@@ -90,6 +112,7 @@ def test_csv_holds_unrounded_numbers(table: Table) -> None:
     assert len(read) == len(table.cells)
     for key, cell in table.cells.items():
         found = read.loc[key, list(cell._fields)].astype(float)
+        found["drop"] *= -1  # a fall is below 0
         np.testing.assert_allclose(found, cell, rtol=1e-12)
     assert set(read["world"]) == {"pocket"}
     assert read.loc[("individual", "L1"), "allowance"].startswith("task id at test time")
