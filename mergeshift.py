@@ -68,6 +68,10 @@ class DamagedFileError(UserError):
     """A file that is truncated, altered or not what its name says."""
 
 
+class Notice(UserWarning):
+    """Something about a user's data that may not be what they think. The command line prints it."""
+
+
 T = TypeVar("T")
 
 
@@ -212,6 +216,6 @@ def read_json(path: Path) -> Any:
         DamagedFileError: the file is not JSON.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_bytes())  # in any encoding of Unicode, marked or not
     except ValueError as error:
         raise DamagedFileError(f"{path} is damaged ({error}); delete it and run again") from error

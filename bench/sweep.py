@@ -60,8 +60,11 @@ def run_weights(
     jobs: int,
     force: bool,
     console: Console,
+    wanted: str = "",
 ) -> tuple[Plan, Stages]:
     """Measure weights that were merged elsewhere on the cells of ``sweep``.
+
+    ``wanted`` stands in front of the names of the tower to take, where a file holds several.
 
     Raises:
         UserError: the file cannot be read, does not fit the encoder, or holds NaN; or ``title`` is
@@ -69,9 +72,9 @@ def run_weights(
     """
     check_name(title, "give these weights another --name")
     plan = resolve(sweep)
-    tower(weights, plan.encoder)
+    tensors, files = tower(weights, plan.encoder, wanted)
     (run,) = plan.runs
-    kept = ImportedWeights.keep(weights)
+    kept = ImportedWeights.keep(files[0], tensors if wanted or len(files) > 1 else None)
     config, content = json.dumps({"file": kept.name}), kept.stem
     plan.runs = [replace(run, method=title, config=config, weights=content, seed=0, version=1)]
     require_free(plan, out, force)

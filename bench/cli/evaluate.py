@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from bench.cli.files import Tower, notices
 from bench.cli.options import (
     OUT,
     Device,
@@ -27,7 +28,9 @@ FORCE = "measure again what is there; put it in the place of another of the same
 
 
 def evaluate(
-    weights: Annotated[Path, typer.Option(help="an image tower, or a whole CLIP")],
+    weights: Annotated[
+        Path, typer.Option(help="an image tower, or a whole CLIP: a file, or a folder with one")
+    ],
     name: Annotated[str, typer.Option(help="as printed in tables; default: the file's name")] = "",
     sweep: Annotated[str, typer.Option(help="measure the cells of this sweep")] = "main",
     suite: Suite = "",
@@ -41,6 +44,7 @@ def evaluate(
     out: Out = OUT,
     jobs: Jobs = 0,
     force: Annotated[bool, typer.Option("--force", help=FORCE)] = False,
+    tower: Tower = "",
 ) -> None:
     """Put weights from elsewhere into the tables of a sweep.
 
@@ -57,7 +61,7 @@ def evaluate(
         sweep, suite, None, shifts, None, limit, unseen=unseen, uncertainty=uncertainty or None,
         encoder=encoder, precision=precision,
     )  # fmt: skip
-    with devices.using(device):
+    with devices.using(device), notices():
         plan, stages = run_weights(
             replace(changed, methods=("pretrained",), seeds=(0,), settings=(), tune=False),
             weights,
@@ -66,5 +70,6 @@ def evaluate(
             jobs=jobs or devices.jobs(),
             force=force,
             console=Console(),
+            wanted=tower,
         )
     leaderboard(plan, stages, out, Console(), Wandb.off.value)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.cli.files import Tower, notices, numbered, require_free
 from mergeshift import UserError
 
 if TYPE_CHECKING:
@@ -18,30 +19,42 @@ if TYPE_CHECKING:
 def merge(
     method: Annotated[str, typer.Option(help="see: list methods")],
     base: Annotated[Path, typer.Option(help="the pretrained weights")],
-    expert: Annotated[list[Path], typer.Option(help="one fine-tuned copy; give several")],
+    expert: Annotated[
+        list[Path], typer.Option(help="one fine-tuned copy; give several (twice: counts twice)")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="a .safetensors file")],
     settings: Annotated[list[str], typer.Option("--set", help="FIELD=VALUE")] = [],  # noqa: B006
+    tower: Tower = "",
+    force: Annotated[bool, typer.Option("--force", help="replace the output if it exists")] = False,
 ) -> None:
     """Merge checkpoints of your own: safetensors, or torch files that hold tensors alone."""
     from rich.console import Console
 
+    from bench.zoo.model_config import require_one_model
     from methods import METHODS
     from methods import merge as merge_states
-    from methods.common.weights import load_checkpoint, save_checkpoint
+    from methods.common.state_dicts import load_checkpoint, under
+    from methods.common.weights import save_checkpoint
 
     if output.suffix != ".safetensors":
         raise UserError(f"the merged weights are written as safetensors; got {output.name!r}")
     start = perf_counter()
     config: BaseConfig = METHODS[method].Config.parse(settings)
-    theta_0, others = load_checkpoint(base)
-    experts = {str(path): load_checkpoint(path)[0] for path in expert}
-    merged = merge_states(method, theta_0, experts, **config.as_dict())
-    facts = json.dumps({"method": method, "config": config.as_dict()}, sort_keys=True)
-    save_checkpoint(
-        output, {**merged, **others}, {"merge": facts}
-    )  # one entry: no order, same file
+    paths = numbered(expert)
+    read = [load_checkpoint(path) for path in (base, *paths.values())]
+    require_free(output, [file for one in read for file in one.files], force)
+    require_one_model([one.files[0] for one in read])
+    theta_0, *models = under(tower, read)
+    experts = {name: one.weights for name, one in zip(paths, models, strict=True)}
+    with notices():
+        merged = merge_states(method, theta_0.weights, experts, **config.as_dict())
+        facts = json.dumps({"method": method, "config": config.as_dict()}, sort_keys=True)
+        tensors = {**merged, **theta_0.others}
+        save_checkpoint(output, tensors, {"merge": facts})  # one entry: no order, same file
     Console().print(
-        f"merged {len(experts)} experts with {method} {config.as_dict()} into {output} "
-        f"({sum(t.numel() for t in merged.values()):,} entries, {perf_counter() - start:.1f} s)",
+        f"merged {len(experts)} expert{'s' * (len(experts) != 1)} with {method} {config.as_dict()} "
+        f"into {output} ({sum(t.numel() for t in merged.values()):,} entries, "
+        f"{perf_counter() - start:.1f} s)",
         highlight=False,
+        soft_wrap=True,
     )

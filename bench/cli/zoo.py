@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.cli.files import Tower, notices, require_free
 from bench.cli.options import (
     OUT,
     PROCESSES,
@@ -179,11 +180,15 @@ def verify() -> None:
 
 @app.command("import")
 def bring_in(
-    file: Annotated[Path, typer.Argument(help="safetensors, or a torch file of tensors alone")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="safetensors, or a torch file of tensors alone; or a folder with one"),
+    ],
     task: TaskName,
     encoder: EncoderName = "ViT-B-32",
     expert_seed: Seed = 0,
     force: Annotated[bool, typer.Option("--force", help="replace one that is there")] = False,
+    tower: Tower = "",
 ) -> None:
     """Take an expert of your own, of open_clip or transformers; use it with --experts imported."""
     from rich.console import Console
@@ -192,7 +197,10 @@ def bring_in(
     from bench.zoo.import_export import bring_in as convert
     from tasks import TASKS
 
-    expert = convert(file, ENCODERS[encoder], TASKS[task], expert_seed, again=force)
+    with notices():
+        expert = convert(
+            file, ENCODERS[encoder], TASKS[task], expert_seed, again=force, wanted=tower
+        )
     Console().print(f"imported {file} as {expert.path}", highlight=False, soft_wrap=True)
 
 
@@ -204,24 +212,34 @@ def export(
     encoder: EncoderName = "ViT-B-32",
     experts: Experts = "",
     expert_seed: Seed = 0,
+    tower: Tower = "",
+    force: Annotated[bool, typer.Option("--force", help="replace a model that is there")] = False,
 ) -> None:
     """Write an image tower as transformers reads it: CLIPVisionModel, with its projection."""
     from rich.console import Console
 
     from bench.zoo.experts import Expert
-    from bench.zoo.import_export import tower, write_out
+    from bench.zoo.import_export import CONFIG, MODEL, write_out
+    from bench.zoo.import_export import tower as read_tower
     from methods.common.weights import Weights
     from tasks import TASKS
 
     found = chosen("", encoder, experts)
     if bool(task) == bool(weights):
         raise UserError("give either --task, for its expert, or --weights FILE")
+    targets = [output / name for name in (MODEL, CONFIG)]
     if weights:
-        path = write_out(tower(weights, found), found, output)
+        with notices():
+            tensors, files = read_tower(weights, found, tower)
+        for target in targets:
+            require_free(target, files, force)
+        path = write_out(tensors, found, output)
     else:
         expert = Expert(found.name, TASKS[task].name, expert_seed)
         if not expert.exists:
             raise UserError(f"the expert of {task} is not here; python -m bench zoo build")
+        for target in targets:
+            require_free(target, [expert.path], force)
         path = write_out(Weights.open(expert.path), found, output)
     Console().print(f"wrote {path}", highlight=False, soft_wrap=True)
 

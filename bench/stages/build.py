@@ -12,10 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
 from lightning import seed_everything
+from torch import Tensor
 
 from bench.config import Run, digest
 from bench.runtime.memory import peak_memory
@@ -29,7 +31,8 @@ from methods import METHODS, Checkpoints, MergingMethod, Needs
 from methods.base import NO_PAPER
 from methods.common.config import BaseConfig
 from methods.common.data_access import AdaptationSchedule
-from methods.common.weights import TensorBuffers, Weights, load_checkpoint
+from methods.common.state_dicts import load_checkpoint
+from methods.common.weights import TensorBuffers, Weights, save_checkpoint
 from methods.routing.method import RoutedMethod
 from results.schema import FLOOR
 from results.store import Store
@@ -70,8 +73,17 @@ class ImportedWeights(MergingMethod):
         return home() / "external"
 
     @classmethod
-    def keep(cls, path: Path) -> Path:
-        """Copy a checkpoint to where results can find it again, whatever becomes of ``path``."""
+    def keep(cls, path: Path, tower: Mapping[str, Tensor] | None = None) -> Path:
+        """Copy a checkpoint to where results can find it again, whatever becomes of ``path``.
+
+        Args:
+            path: a file.
+            tower: what to keep in its place, where one file does not say what is measured.
+        """
+        if tower is not None:
+            with TemporaryDirectory() as folder:
+                save_checkpoint(Path(folder, "tower.safetensors"), tower)
+                return cls.keep(Path(folder, "tower.safetensors"))
         kept = cls.folder() / f"{sha256_of(path)[:16]}{path.suffix}"
         if not kept.exists():
             with atomic(kept) as temporary:
@@ -81,7 +93,8 @@ class ImportedWeights(MergingMethod):
     def merge(self, ckpts: Checkpoints) -> Weights:
         path = self.folder() / self.cfg.file
         assert ckpts.vit, "it is of an encoder"
-        return Weights(fitted(load_checkpoint(path)[0], ckpts.vit, str(path), ckpts.base["proj"]))
+        state = load_checkpoint(path).weights
+        return Weights(fitted(state, ckpts.vit, str(path), ckpts.base["proj"]))
 
 
 class BoundRun:

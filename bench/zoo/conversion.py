@@ -4,13 +4,14 @@ open_clip fuses the queries, keys and values of a layer into one matrix and keep
 features as ``[in, out]``; transformers keeps all of them apart, and ``[out, in]``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mergeshift import UserError
+from methods.common.state_dicts import plain_names, require_model, same
 from methods.common.vit import ViT
 from methods.common.weights import Weights, check_finite, some
 
@@ -107,7 +108,11 @@ def config_of(vit: ViT) -> dict[str, Any]:
 
 
 def image_tower(
-    state: Mapping[str, Tensor], what: str, projection: Tensor | None = None
+    state: Mapping[str, Tensor],
+    what: str,
+    projection: Tensor | None = None,
+    wanted: str = "",
+    vit: ViT | None = None,
 ) -> dict[str, Tensor]:
     """The image tower in a state dict of transformers or open_clip, in open_clip's names.
 
@@ -118,47 +123,90 @@ def image_tower(
         state: name -> tensor, of any floating type; integers are left out.
         what: begins the message of an error.
         projection: see :func:`from_transformers`.
+        wanted: of several towers that whose names begin so.
+        vit: of several towers that of this architecture, if it is one alone.
 
     Returns:
         float32
 
     Raises:
-        UserError: there is no such tower.
+        UserError: there is no such tower, or there are several and it is not said which.
     """
     state = {name: tensor.float() for name, tensor in state.items() if tensor.is_floating_point()}
-    prefix = _before(MARK, state)
-    if prefix is not None:
+    require_model(state, what)
+    state = {name: state[given] for name, given in plain_names(state).items()}
+    prefix = _chosen(state, what, wanted, vit)
+    if f"{prefix}{MARK}" in state:
         outer = prefix.removesuffix(WRAPPED)
         inner = {**_below(prefix, state), **_only(PROJECTION, _below(outer, state))}
         return from_transformers(inner, projection, what)
-    prefix = _before("conv1.weight", state)
-    if prefix is None or f"{prefix}class_embedding" not in state:
-        raise UserError(
-            f"{what} holds no image tower of CLIP, in neither open_clip's names nor transformers'; "
-            f"it has {some(list(state)) if state else 'no tensor'}"
-        )
     tower = _below(prefix, state)
     return tower if "proj" in tower or projection is None else {"proj": projection, **tower}
 
 
+def towers_in(names: Iterable[str]) -> list[str]:
+    """What stands in front of the names of each image tower; the shorter first.
+
+    >>> towers_in(["visual.conv1.weight", "visual.class_embedding", "ema.embeddings.x"])
+    ['visual.']
+    """
+    known = set(names)
+    theirs = [name.removesuffix(MARK) for name in known if f".{name}".endswith(f".{MARK}")]
+    convolutions = [n for n in known if f".{n}".endswith(".conv1.weight")]
+    ours = [name.removesuffix("conv1.weight") for name in convolutions]
+    found = theirs + [prefix for prefix in ours if f"{prefix}class_embedding" in known]
+    return sorted(found, key=lambda prefix: (len(prefix), prefix))
+
+
+def _chosen(state: Mapping[str, Tensor], what: str, wanted: str, vit: ViT | None) -> str:
+    """The prefix of the tower to take."""
+    there = towers_in(state)
+    if not there:
+        raise UserError(
+            f"{what} holds no image tower of CLIP, in neither open_clip's names nor transformers'; "
+            f"it has {some(list(state)) if state else 'no tensor'}"
+        )
+    start = f"{wanted.rstrip('.')}."
+    asked = [p for p in there if p.startswith(start) or f".{start}" in f".{p}"] if wanted else there
+    if not asked:
+        raise UserError(f"{what} has no image tower under {wanted!r}; it has {_listed(there)}")
+    found = [p for p in asked if vit is None or _looks_like(_below(p, state), vit)] or asked
+    first, *others = (_below(prefix, state) for prefix in found)
+    if any(not same(Weights(first), Weights(other)) for other in others):
+        raise UserError(
+            f"{what} holds {len(found)} image towers, {_listed(found)}: which? "
+            "--tower PREFIX takes one"
+        )
+    return found[0]
+
+
+def _looks_like(tower: Mapping[str, Tensor], vit: ViT) -> bool:
+    """Whether patches and positions are those of an architecture."""
+    wanted = {vit.shapes()[name] for name in ("conv1.weight", "positional_embedding")}
+    names = ("conv1.weight", MARK, "positional_embedding", "embeddings.position_embedding.weight")
+    return {tuple(tower[name].shape) for name in names if name in tower} == wanted
+
+
+def _listed(prefixes: Sequence[str]) -> str:
+    return " and ".join(prefix or "one without a prefix" for prefix in prefixes)
+
+
 def fitted(
-    state: Mapping[str, Tensor], vit: ViT, what: str, projection: Tensor | None = None
+    state: Mapping[str, Tensor],
+    vit: ViT,
+    what: str,
+    projection: Tensor | None = None,
+    wanted: str = "",
 ) -> dict[str, Tensor]:
     """:func:`image_tower`, checked: of this architecture, and finite.
 
     Raises:
         UserError: it is not.
     """
-    tower = image_tower(state, what, projection)
+    tower = image_tower(state, what, projection, wanted, vit)
     vit.require_fit(Weights(tower), what)
     check_finite(Weights(tower), what)
     return {name: tower[name] for name in vit.shapes()}
-
-
-def _before(name: str, state: Mapping[str, Tensor]) -> str | None:
-    """What stands in front of ``name``; nothing if no tensor is called so."""
-    found = sorted((key for key in state if key == name or key.endswith(f".{name}")), key=len)
-    return found[0].removesuffix(name) if found else None
 
 
 def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,8 +1,6 @@
 """Files on the Hugging Face hub: where published checkpoints lie, and how they are fetched."""
 
 import os
-from collections import ChainMap
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +8,12 @@ from typing import Any
 from torch import Tensor
 
 from bench.runtime.lightning import silence_hub
+from bench.zoo import model_config
 from bench.zoo.conversion import fitted
+from bench.zoo.model_config import require_same
 from mergeshift import UserError, read_json, sha256_of
+from methods.common.state_dicts import load_checkpoint
 from methods.common.vit import ViT
-from methods.common.weights import load_checkpoint
 from tasks import Task
 from tasks.sources.folder import require_unseen
 from tasks.sources.hub import first_line
@@ -140,8 +140,7 @@ def expert(place: Place, vit: ViT, projection: Tensor) -> tuple[dict[str, Tensor
     """
     place, path = fetch_either(place)
     check_activation(place, vit)
-    weights, _ = load_checkpoint(path)
-    return fitted(weights, vit, str(place), projection), {
+    return fitted(load_checkpoint(path).weights, vit, str(place), projection), {
         "source": asdict(place),
         "commit": commit_of(path),
         "source_sha256": sha256_of(path),
@@ -162,23 +161,7 @@ def check_activation(place: Place, vit: ViT) -> None:
         config = read_json(fetch(replace(place, file="config.json")))
     except NotThereError:
         return
-    wanted = "quick_gelu" if vit.quick_gelu else "gelu"
-    if (found := activation(config)) != wanted:
-        raise UserError(f"{place} computes with {found}, this encoder with {wanted}: not the same")
-
-
-def activation(config: Mapping[str, Any]) -> str:
-    """The image tower's in a ``config.json``, found as transformers finds it.
-
-    Of a whole CLIP it is that of ``vision_config``, over which ``vision_config_dict`` goes in
-    older files; what stands beside these is not read.
-
-    >>> activation({"hidden_act": "gelu"}), activation({"vision_config": {}, "hidden_act": "gelu"})
-    ('gelu', 'quick_gelu')
-    """
-    nested = [config.get(name) for name in ("vision_config", "vision_config_dict")]
-    parts = [part for part in nested if part is not None] or [config]
-    return str(dict(ChainMap(*reversed(parts))).get("hidden_act", "quick_gelu"))
+    require_same(model_config.of_transformers(config), model_config.of_encoder(vit), str(place))
 
 
 def commit_of(path: Path) -> str:

@@ -3,11 +3,9 @@
 And the files of checkpoints: safetensors, or files of torch that hold tensors alone.
 """
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -16,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mergeshift import DamagedFileError, UserError, atomic
+from methods.common.file_formats import Format, format_of, require_file
 
 Shape = tuple[int, ...]
 
@@ -231,59 +230,29 @@ def check_finite(weights: Weights, what: str) -> None:
 
 
 def some(names: Sequence[str]) -> str:
-    """Up to three of ``names``, for an error message."""
-    return f"e.g. {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
+    """Up to three of ``names``, for an error message; whatever is in them, it is one line."""
+    shown = (name if name.isprintable() else repr(name) for name in names[:3])
+    return f"e.g. {', '.join(shown)}{', ...' if len(names) > 3 else ''}"
 
 
 # -- files -----------------------------------------------------------------------------------------
 
 
-def load_checkpoint(path: Path) -> tuple[Weights, dict[str, Tensor]]:
-    """The floating-point tensors of a checkpoint, and the others (integer buffers).
-
-    ``.safetensors`` is memory-mapped; anything else is read by torch with ``weights_only``, so
-    that no code in a pickle ever runs. A ``{"state_dict": ...}`` around it is taken off.
+def open_safetensors(path: Path) -> Any:
+    """A memory-mapped safetensors file.
 
     Raises:
-        DamagedFileError: the file is truncated or not what its name says.
-        UserError: no such file, or a pickle that holds more than tensors.
+        DamagedFileError: it is cut off or altered.
+        UserError: there is none, or it is a healthy file of another kind.
     """
-    if path.suffix == ".safetensors":
-        weights, file = Weights.open(path), open_safetensors(path)
-        return weights, {k: file.get_tensor(k) for k in list(file.keys()) if k not in weights}
-    state = read_state_dict(path)
-    floating = {k: v for k, v in state.items() if v.is_floating_point()}
-    return Weights(floating), {k: v for k, v in state.items() if k not in floating}
-
-
-def open_safetensors(path: Path) -> Any:
-    """A memory-mapped safetensors file."""
-    return _read(path, lambda: safe_open(path, framework="pt"))
-
-
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file of ``torch.save``."""
-    with warnings.catch_warnings(action="ignore"):  # about what is refused below anyway
-        state = _read(path, lambda: torch.load(path, map_location="cpu", weights_only=True))
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise UserError(f"{path} is not a state dict (name -> tensor); save one as safetensors")
-    return state
-
-
-def _read(path: Path, read: Callable[[], Any]) -> Any:
-    if not path.is_file():
-        raise UserError(f"no checkpoint at {path}; give the path of a file")
     try:
-        return read()
-    except UnpicklingError as error:
-        raise UserError(
-            f"{path} is not a file of tensors alone (a pickle with code, or damaged): refused, "
-            "nothing in it was run; save the state dict as safetensors"
-        ) from error
-    except Exception as error:  # whatever a parser raises on damaged bytes
+        require_file(path)
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        if format_of(path) is not Format.SAFETENSORS:  # it refuses most others itself
+            raise UserError(f"{path} is a file of torch; here safetensors is read") from error
         why = (str(error) or type(error).__name__).splitlines()[0]
-        raise DamagedFileError(f"{path} is damaged ({why}); delete it, get it again") from error
+        raise DamagedFileError(f"{path} is damaged ({why}); copy or download it again") from error
 
 
 def save_checkpoint(

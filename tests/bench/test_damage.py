@@ -120,7 +120,8 @@ def test_a_full_disk_while_merging(fill, tmp_path, command):
     whole, merged = tmp_path / "base.safetensors", tmp_path / "merged.safetensors"
     save_file(dict(ENCODERS["toy-vit"].base()), whole)
     merged.write_bytes(b"what was there")
-    words = ("merge", "--method", "average", "--base", whole, "--expert", whole, "-o", merged)
+    words = ("merge", "--method", "average", "--base", whole, "--expert", whole, "-o", merged,
+             "--force")  # fmt: skip
     fill("*/merged.safetensors")
     assert f"cannot write {merged}" in command(*words).error
     assert merged.read_bytes() == b"what was there"

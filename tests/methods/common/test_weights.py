@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mergeshift import DamagedFileError, UserError
-from methods.common.weights import Weights, check_finite, load_checkpoint, save_checkpoint, total
+from methods.common.state_dicts import load_checkpoint
+from methods.common.weights import Weights, check_finite, save_checkpoint, total
 
 SHAPES = {"m": (2, 3), "v": (4,), "s": ()}
 
@@ -153,7 +154,8 @@ def checkpoint(request, tmp_path) -> Path:
 
 
 def test_a_checkpoint_comes_back(checkpoint):
-    weights, others = load_checkpoint(checkpoint)
+    found = load_checkpoint(checkpoint)
+    weights, others = found.weights, found.others
     assert set(weights) == {"w", "h"}
     assert weights["w"].tolist() == [[1.5, -2.0]]
     assert weights["h"].tolist() == [0.25]
