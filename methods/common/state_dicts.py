@@ -47,7 +47,8 @@ FLOATS = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
 EIGHT_BITS = {torch.float8_e4m3fn, torch.float8_e4m3fnuz, torch.float8_e5m2, torch.float8_e5m2fnuz}
 COUNTS = {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
           torch.uint16, torch.uint32, torch.uint64}  # fmt: skip
-SMALL = 0.5  # norm of an expert over that of its base, below which it is hardly one
+SMALL = 0.5  # norm of an expert over that of its base, below which it is hardly one; where it
+SMALLER, ALIKE = 0.8, 0.5  # points elsewhere than the base: another share, a cosine below this
 DEEPEST = 8  # wrappers in wrappers
 
 Kinds = Mapping[str, tuple[torch.dtype, Shape]]
@@ -471,20 +472,25 @@ def same(one: Weights, other: Weights) -> bool:
 
 
 def of_task_vector(weights: Weights, base: Weights) -> str:
-    """What to say of weights that are much smaller than those they come from; nothing of others."""
-    whole = _norm(base)
-    share = _norm(weights) / whole if whole else 1.0
-    if share >= SMALL:
+    """What to say of weights that are hardly a model, beside that which they come from.
+
+    Fine-tuning changes weights by a small part: they are about as large as the base, and point
+    where it points. What is much smaller, or smaller and elsewhere, is more likely the change.
+    """
+    whole, own, shared = 0.0, 0.0, 0.0
+    for name in base:
+        one, other = base[name].double(), weights[name].double()
+        whole += float(one.square().sum())
+        own += float(other.square().sum())
+        shared += float((one * other).sum())
+    size = (own / whole) ** 0.5 if whole else 1.0
+    cosine = shared / (own * whole) ** 0.5 if own and whole else 0.0
+    if size >= (SMALL if cosine > ALIKE else SMALLER):
         return ""
     return (
-        f"is {share:.2g} times as large as the base: is it a task vector? "
+        f"is {size:.2g} times as large as the base: is it a task vector? "
         "the fine-tuned weights are the base and the task vector added"
     )
-
-
-def _norm(weights: Weights) -> float:
-    """Euclidean length of all entries, read tensor by tensor."""
-    return float(sum(float(tensor.double().square().sum()) for tensor in weights.values())) ** 0.5
 
 
 def require_model(names: Iterable[str], what: str) -> None:
