@@ -12,6 +12,7 @@ from itertools import takewhile
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 from torch import Tensor
@@ -94,7 +95,10 @@ def weights_file(path: Path) -> Path:
     Raises:
         UserError: the folder holds none, or several and none of a usual name.
     """
-    if not path.is_dir():
+    try:
+        if not path.is_dir():
+            return path
+    except OSError:  # a name that is too long: it is refused where the file is opened
         return path
     for name in FOLDER:
         if (path / name).is_file():
@@ -135,7 +139,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 def _load(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        if path.suffix != ".safetensors":  # torch goes by that name, here the bytes count
+            return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         if objects := _objects(path):
             raise UserError(
@@ -156,10 +163,10 @@ def _load(path: Path) -> Any:
 
 def _objects(path: Path) -> list[str]:
     """Classes that a file of torch names and that are no tensors; read off, never imported."""
-    try:
-        return sorted(get_unsafe_globals_in_checkpoint(path))
-    except Exception:
+    if not is_zipfile(path):  # of an older torch: what is in it is not known without reading it
         return []
+    with path.open("rb") as file:
+        return sorted(get_unsafe_globals_in_checkpoint(file))
 
 
 def _of_safetensors(paths: Sequence[Path], path: Path) -> Checkpoint:
