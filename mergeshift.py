@@ -11,6 +11,7 @@ It imports nothing of ours. ``mergeshift.sweep``, ``merge``, ``load`` and ``chec
 
 from __future__ import annotations
 
+import codecs
 import importlib
 import json
 import multiprocessing
@@ -71,6 +72,14 @@ class DamagedFileError(UserError):
 class Notice(UserWarning):
     """Something about a user's data that may not be what they think. The command line prints it."""
 
+
+MARKS = {  # at the beginning of a text -> its encoding; the longer first
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 T = TypeVar("T")
 
@@ -201,6 +210,18 @@ def sha256_of(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def read_text(path: Path) -> str:
+    """A text in UTF-8, or in the encoding that a mark at its beginning says (as Windows writes).
+
+    Raises:
+        UnicodeDecodeError: it is in neither.
+        OSError: it cannot be read.
+    """
+    data = path.read_bytes()
+    encoding = next((name for mark, name in MARKS.items() if data.startswith(mark)), "utf-8")
+    return data.decode(encoding)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.config import REFERENCES, STATIC, Sweep
-from mergeshift import Registry, UserError
+from mergeshift import Registry, UserError, read_text
 
 SWEEPS: Registry[Sweep] = Registry("sweep")
 
@@ -66,8 +66,7 @@ def read_sweep(path: Path) -> Sweep:
         UserError: no such file, not TOML, a field that a sweep does not have, or a wrong type.
     """
     try:
-        with path.open("rb") as file:
-            values = tomllib.load(file)
+        values = tomllib.loads(read_text(path))
     except FileNotFoundError:
         raise UserError(f"no sweep file {path}; named sweeps: {', '.join(SWEEPS)}") from None
     except OSError as error:

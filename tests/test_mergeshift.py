@@ -11,7 +11,16 @@ import platformdirs
 import pytest
 
 import mergeshift as files
-from mergeshift import DamagedFileError, UserError, atomic, home, read_json, sha256_of, write_json
+from mergeshift import (
+    DamagedFileError,
+    UserError,
+    atomic,
+    home,
+    read_json,
+    read_text,
+    sha256_of,
+    write_json,
+)
 from tests.helpers.toy_sweep import leftovers
 
 
@@ -179,3 +188,13 @@ def test_the_data_folder_of_other_systems(system, folders, expected, monkeypatch
             "platformdirs.windows.get_win_folder", lambda name: str(tmp_path / "AppData/Local")
         )
     assert home() == tmp_path / expected
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_a_text_is_read_in_the_encoding_that_its_mark_says(encoding, tmp_path):
+    """As editors on Windows save it."""
+    path = tmp_path / "mine.toml"
+    path.write_text('suite = "toy"\nname = "\u00e9"\n', encoding=encoding)
+    assert read_text(path) == 'suite = "toy"\nname = "\u00e9"\n'
+    (tmp_path / "x.json").write_text('{"a": "\u00e9"}', encoding=encoding)
+    assert read_json(tmp_path / "x.json") == {"a": "\u00e9"}

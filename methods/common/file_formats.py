@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from pathlib import Path
 
-from mergeshift import DamagedFileError, UserError
+from mergeshift import MARKS, DamagedFileError, UserError
 
 HEAD = 4096  # bytes that are looked at
 HEADER_LIMIT = 100_000_000  # bytes of a safetensors header; the library allows no more
@@ -29,13 +29,6 @@ FOREIGN = {  # first bytes -> what such a file is
     b"\xff\xd8\xff": "a picture (JPEG)",
     b"%PDF": "a PDF",
     b"\x7fELF": "a program",
-}
-BOMS = {  # at the beginning of a text -> its encoding; the longer first
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
 }
 READ = "give weights as safetensors, or as a file of torch.save that holds tensors alone"
 
@@ -101,7 +94,7 @@ def is_safetensors(head: bytes) -> bool:
 
 def text_of(head: bytes) -> str:
     """The beginning of a text in its encoding; empty if it is none."""
-    encoding = next((name for bom, name in BOMS.items() if head.startswith(bom)), "utf-8")
+    encoding = next((name for mark, name in MARKS.items() if head.startswith(mark)), "utf-8")
     try:
         text = codecs.getincrementaldecoder(encoding)().decode(head)  # its end may cut a letter
     except UnicodeDecodeError:
