@@ -425,7 +425,7 @@ def _taken(
     places = {
         prefix: _renamed(expert, {ours: theirs[prefix + name] for name, ours in inner.items()})
         for prefix in _places(theirs, inner)
-        if not cut or not prefix or (_is_outer(cut) and _is_outer(prefix))
+        if _is_outer(cut) or _is_outer(prefix)  # else they may be two towers of one shape
     }
     fitting = {p: w for p, w in places.items() if all(w.shape(n) == base.shape(n) for n in base)}
     places = fitting or places
