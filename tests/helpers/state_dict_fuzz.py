@@ -236,7 +236,7 @@ def tower_case(seed: int, folder: Path) -> str:
         fault.spoil(state, dice.of(names))
     inner = "" if theirs or dice.hit(0.3) else "visual."
     named = {inner + k: v for k, v in state.items()} | (BUFFERS if dice.hit(0.3) else {})
-    if dice.hit(0.3):
+    if (inner or theirs) and dice.hit(0.3):  # beside the tower, not in it
         named |= {"logit_scale": torch.tensor(4.6), "text.ln.weight": torch.ones(3)}
     two = not fault and dice.hit(0.1)
     if two:
