@@ -16,13 +16,13 @@ from bench.reporting.sweep_index import save_sweep
 from bench.runtime import devices
 from bench.runtime.progress import Advance, Stages
 from bench.runtime.workers import Executor, executor
-from bench.source import SOURCE, source_of
 from bench.stages import artifacts
 from bench.stages.adapt import adapt_run
 from bench.stages.build import ImportedWeights, bind
 from bench.stages.evaluate import evaluate_runs
 from bench.stages.pictures import check_pictures, say_notes
 from bench.stages.provenance import changed_code, require_same, seen_before, told_of
+from bench.stages.source import SOURCE, source_of
 from bench.stages.tune import tune_runs
 from bench.zoo.experts import build as build_experts
 from bench.zoo.experts import damaged as damaged_experts

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from bench.config import digest, identity_fields
-from bench.source import changed_since
+from bench.stages.source import changed_since
 from bench.variants import canonical_name, display_name
 from mergeshift import UserError, read_json, write_json
 from results.store import Store

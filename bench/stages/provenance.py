@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from shutil import rmtree
 
 from bench.config import Run
-from bench.source import changed_since
 from bench.stages import artifacts
 from bench.stages.build import bind
+from bench.stages.source import changed_since
 from mergeshift import UserError
 from results.store import Store
 

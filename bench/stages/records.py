@@ -8,8 +8,8 @@ import numpy as np
 
 from bench.config import Run
 from bench.runtime import devices
-from bench.source import SOURCE, source_of
 from bench.stages.build import Cost, bind
+from bench.stages.source import SOURCE, source_of
 from corruptions.base import Shift
 from mergeshift import UserError
 from methods import MergingMethod

@@ -32,7 +32,7 @@ PARTS = [
     ("petsTrain", "petsTest"), ("Train_images", "Test_images"), ("train", "Validation"),
 ]  # fmt: skip
 WRAPPERS = ["", "", "archive", "archive/Dataset", "2750", "images", "data/images"]
-NAMES = ["cat", "dog", "Ant Hill", "0", "10", "train_station", "test_tube", "n01440764", "Ü"]
+NAMES = ["cat", "dog", "Ant Hill", "0", "10", "train_station", "test_tube", "n01440764", "\u00dc"]
 JUNK: list[Callable[[Path], None]] = [
     lambda root: write(root / "__MACOSX" / "cat" / "._0.png", b"\0\5\x16\7"),
     lambda root: write(root / ".DS_Store", b"\0"),

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import index, source
+from bench import index
 from bench.config import Sweep
 from bench.plan import resolve
+from bench.stages import source
 from mergeshift import UserError
 from tests.helpers.toy_sweep import stamps, sweep_into
 
