@@ -124,7 +124,7 @@ def build(folder: Path, seed: int) -> dict[str, dict[str, list[np.ndarray]]]:
                 real.mkdir(parents=True)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.symlink_to(real)
-            for number in range(choose.randint(5, 7)):
+            for number in range(choose.randint(5, 7) if train else choose.randint(8, 9)):
                 case = drawn(rng)
                 inner = "" if first or choose.random() < 0.9 else "more/"
                 path = place / f"{inner}{number}{choose.choice(SUFFIXES[case.kind])}"
@@ -196,6 +196,7 @@ def main(words: list[str]) -> int:
             if said := compare(seed):
                 wrong.append(said)
                 sys.stdout.write(said + "\n")
+                sys.stdout.flush()
     sys.stdout.write(f"{given.count} folders, {len(wrong)} wrong\n")
     return bool(wrong)
 
