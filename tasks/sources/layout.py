@@ -256,7 +256,7 @@ def parts_in(folder: Folder) -> dict[str, list[Folder]]:
     shaped = [(c, one) for c, one in called if has_classes(one)]
     if any(c.tier < 2 for c, _ in shaped):
         called = [(c, one) for c, one in called if c.tier < 2 or (c, one) in shaped]
-    elif not shaped or len({c.kind for c, _ in called}) < 2:
+    elif not any(has_several(one) for _, one in shaped) or len({c.kind for c, _ in called}) < 2:
         return {}
     kinds = dict.fromkeys(c.kind for c, _ in called)
     return {kind: best([(c, one) for c, one in called if c.kind == kind]) for kind in kinds}
@@ -268,6 +268,14 @@ def has_classes(folder: Folder) -> bool:
     if len(full) == 1 and (in_small(full[0].name) in IMAGES or part_called(full[0].name)):
         return has_classes(full[0])
     return bool(full)
+
+
+def has_several(folder: Folder) -> bool:
+    """Whether a folder is surely a part: it holds class folders, at least two, and no pictures."""
+    full = folder.full
+    if len(full) == 1 and not folder.files:
+        return has_several(full[0])
+    return len(full) > 1 and not folder.files
 
 
 def best(pairs: Sequence[tuple[Called, T]]) -> list[T]:

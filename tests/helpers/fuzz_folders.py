@@ -32,7 +32,7 @@ PARTS = [
     ("petsTrain", "petsTest"), ("Train_images", "Test_images"), ("train", "Validation"),
 ]  # fmt: skip
 WRAPPERS = ["", "", "archive", "archive/Dataset", "2750", "images", "data/images"]
-NAMES = ["cat", "dog", "Ant Hill", "0", "10", "train_station", "test_tube", "n01440764", "\u00dc"]
+NAMES = ["cat", "dog", "Ant Hill", "0", "10", "train_station", "test_tube", "n01440764", "a.b"]
 JUNK: list[Callable[[Path], None]] = [
     lambda root: write(root / "__MACOSX" / "cat" / "._0.png", b"\0\5\x16\7"),
     lambda root: write(root / ".DS_Store", b"\0"),
@@ -124,7 +124,7 @@ def build(folder: Path, seed: int) -> dict[str, dict[str, list[np.ndarray]]]:
                 real.mkdir(parents=True)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.symlink_to(real)
-            for number in range(choose.randint(5, 7) if train else choose.randint(8, 9)):
+            for number in range(choose.randint(5, 7) if train else choose.randint(10, 11)):
                 case = drawn(rng)
                 inner = "" if first or choose.random() < 0.9 else "more/"
                 path = place / f"{inner}{number}{choose.choice(SUFFIXES[case.kind])}"

@@ -73,6 +73,10 @@ UNDERSTOOD = {
     # classes that are called like parts, or that hold folders
     "a train": (cats("", "bus", "car", "train"), {"whole": {"bus": 2, "car": 2, "train": 2}}),
     "test tubes": (cats("", "test_tube", "flask"), {"whole": {"flask": 2, "test_tube": 2}}),
+    "test tubes with folders": (
+        [*cats("", "test_tube", "train_station"), "test_tube/more/0.ppm"],
+        {"whole": {"test_tube": 3, "train_station": 2}},
+    ),
     "below": (["COVID/images/0.ppm", "COVID/masks/0.ppm", "Normal/images/0.ppm"],
               {"whole": {"COVID": 2, "Normal": 1}}),
     "only test": (cats("Test/"), {"test": TWO}),
