@@ -73,7 +73,7 @@ FAULTS = (
     Fault("Inf", _put(lambda t: torch.full_like(t, -torch.inf))),
     Fault("int8", lambda s, n: s.update({n: torch.full((3, 3), 7, dtype=torch.int8)})),
     Fault("complex", _put(lambda t: torch.complex(t.float(), t.float()))),
-    Fault("gone", lambda s, n: s.pop(n) and None),
+    Fault("gone", lambda s, n: s.__delitem__(n)),
     Fault("one more", lambda s, n: s.update({"zz": torch.ones(2)})),
     Fault("shape", _put(lambda t: torch.ones(*t.shape, 2))),
 )
