@@ -185,7 +185,7 @@ def test_a_field_that_is_set_is_not_searched():
     ({"shifts": ("contrst@3",)}, "no shift named 'contrst'; did you mean 'contrast'?"),
     ({"shifts": ("contrast@6",)}, "severity of contrast is one of 1 2 3 4 5; got '6'"),
     ({"constants": "imagenet"}, "constants of a shift is one of cifar10-c, imagenet-c"),
-    ({"placement": "native"}, "use --placement input"),
+    ({"placement": "native"}, "use --corrupt-at input"),
     ({"placement": "output"}, "placement of a shift is one of input, native; got 'output'"),
 ])  # fmt: skip
 def test_a_name_that_does_not_exist_is_one_line(change, said, empty_home):

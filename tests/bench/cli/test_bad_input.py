@@ -52,7 +52,7 @@ def refused(command, tmp_path, base) -> Callable[..., str]:
     ("sweep smoke --shifts clean@1", "clean has no severity"),
     ("sweep smoke --set ties.keep=20", "ties.keep must be a number in (0, 1]; got 20.0"),
     ("sweep smoke --constants cifar", "constants of a shift is one of cifar10-c, imagenet-c"),
-    ("sweep smoke --placement native", "use --placement input"),
+    ("sweep smoke --placement native", "use --corrupt-at input"),
     ("sweep smoky", "no sweep named 'smoky'; did you mean 'smoke'?"),
     ("sweep absent.toml", "no sweep file absent.toml; named sweeps: main"),
     ("check tie", "no method, corruption or task named 'tie'; did you mean 'ties'?"),
