@@ -1,9 +1,11 @@
 """Figures that can be read: no text over text, none cut off, no hair through a name."""
 
 from itertools import combinations
+from typing import Any
 
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from results.plots import comparison, scale, style
@@ -27,10 +29,16 @@ def rows() -> pd.DataFrame:
     )])  # fmt: skip
 
 
+def drawn(figure: Any) -> Any:
+    """Draw a figure, so that its texts have a place; what drew it."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return canvas.get_renderer()
+
+
 def test_names_at_the_ends_of_lines_are_apart_and_no_hair_crosses_one(rows):
     figure = comparison.severity(rows)
-    figure.draw_without_rendering()
-    renderer, (axes,) = figure.canvas.get_renderer(), figure.axes
+    renderer, (axes,) = drawn(figure), figure.axes
     names = {note.get_text(): Text.get_window_extent(note, renderer)
              for note in axes.texts}  # fmt: skip
     assert set(NAMES) <= set(names)
@@ -43,9 +51,9 @@ def test_names_at_the_ends_of_lines_are_apart_and_no_hair_crosses_one(rows):
 
 def test_nothing_is_cut_off(rows):
     for figure in (comparison.severity(rows), comparison.heatmap(rows)):
-        figure.draw_without_rendering()
+        renderer = drawn(figure)
         width, height = figure.canvas.get_width_height()
-        box = figure.axes[0]._left_title.get_window_extent(figure.canvas.get_renderer())
+        box = figure.axes[0]._left_title.get_window_extent(renderer)
         assert box.x0 >= 0
         assert box.x1 <= width
         assert box.y1 <= height
@@ -64,8 +72,7 @@ def test_panels_without_a_curve_are_left_out_and_ticks_are_apart(rows, scales):
                     dict.fromkeys(TASKS, 50), scales[1])  # fmt: skip
     figure = scale.scale(rows, [trials])
     assert [axes.get_title() for axes in figure.axes] == [VAL]
-    figure.draw_without_rendering()
-    renderer, (axes,) = figure.canvas.get_renderer(), figure.axes
+    renderer, (axes,) = drawn(figure), figure.axes
     low, high = axes.get_xlim()
     shown = [label.get_window_extent(renderer) for label in axes.get_xticklabels()
              if low <= label.get_position()[0] <= high and label.get_text()]  # fmt: skip
