@@ -59,9 +59,8 @@ class Preserving(FineTune):
     blocks alone are trained, where the activations of different tasks lie apart.
     """
 
-    lr: float = 5e-4
     batch: int = 64
-    preserve: float = 10.0
+    preserve: float = 1.0
     pictures: int = 32
     blocks: tuple[int, ...]  # whose matrices are trained
     pool: str  # 16 hex digits of the pool's pixels
