@@ -60,7 +60,8 @@ def margin_of(share: Interval, printed: Callable[[float], str]) -> str:
     if math.isnan(margin):
         return ""
     if share.value >= 0 and not 0 <= share.value - margin <= share.value + margin <= 1:
-        return f"+{printed(share.high - share.value)}/-{printed(share.value - share.low)}"
+        above, below = printed(share.high - share.value), printed(share.value - share.low)
+        return f"+-{above}" if above == below else f"+{above}/-{below}"
     return f"+-{printed(margin)}"
 
 

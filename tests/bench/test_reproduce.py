@@ -180,7 +180,7 @@ def test_on_fewer_images_the_interval_adds_to_the_tolerance(command, toy, tmp_pa
     whole = command(*words, "--limit", 48)
     assert whole.code == 1
     assert f"{made}." in " ".join(whole.out.split())
-    assert "got -3" in command(*words, "--limit", -3).error
+    assert "got '-3'" in command(*words, "--limit", -3).error
     assert "there is no cuda:99 here" in command(*words, "--device", "cuda:99").error
 
 

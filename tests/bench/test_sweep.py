@@ -130,7 +130,7 @@ def test_other_constants_lie_beside_the_first(out, smoke, calls, command):
     sweep = replace(SMOKE, methods=("average", "individual"), constants="imagenet-c")
     sweep_into(out, sweep)
     assert calls == [("average", "contrast@5"), ("individual", "contrast@5")]  # clean is shared
-    assert "imagenet-c" in command("table", "--out", out).out
+    assert "imagenet-c" in command("table", "--notes", "--out", out).out
     sweep_into(out, SMOKE)
     shown = command("table", "--out", out).out
     assert "imagenet-c" not in shown

@@ -155,6 +155,8 @@ def _written(
         pool = ARGUMENTS.get(name[0], (*paths, *WORDS))
         return [chance.choice(pool)] if chance.random() < 0.9 else []
     option = param.opts[-1]
+    if option.endswith("-completion"):  # these ask for the user's shell, and write to its files
+        return []
     if option in ("--out", "--dry-run", "--help", "--force", "--examples", "--data-dir"):
         return []
     if chance.random() > (0.8 if param.required else 0.15):

@@ -93,11 +93,11 @@ def test_a_method_in_wandb(command, out, service):
     right = stored[(stored["title"] == METHOD) & (stored["metric"] == "acc")]
     clean = right[right["severity"] == 0]["value"].mean()
     assert shown.set_index("method").loc[title, "clean"] == pytest.approx(100 * clean)
-    assert any(run.config.get("line") == METHOD for run in service.runs.values())
+    assert any(run.config.get("line") == title for run in service.runs.values())
     (view,) = service.views.values()
     links = json.loads(view["spec"])["blocks"][-2]["children"]
     texts = [item["children"][0]["children"][0]["text"] for item in links]
-    assert f"{METHOD}: " in texts
+    assert f"{title}: " in texts
     assert service.unknown == []
 
 

@@ -78,10 +78,12 @@ def test_pictures_are_of_one_form_and_say_something(data, name):
 
 @pytest.mark.parametrize("name", EIGHT)
 def test_no_picture_is_in_two_splits(data, name):
+    """What could be tested on was cut in two by chance: copies may lie on both sides of that."""
     seen: dict[bytes, str] = {}
     shared = set()
     for split in ALL:
         for image in data[name][split].images:
+            split = split.removesuffix("-b")
             if seen.setdefault(image.tobytes(), split) != split:
                 shared.add(image.tobytes())
     if name == "landcover":  # one tile of open sea, a single colour, looks alike everywhere

@@ -40,7 +40,7 @@ def test_the_page_says_what_was_kept_of_no_image(command, smoke, tmp_path):
     store.images_path(average, "clean").unlink()
     assert command("report", "-o", page, "--out", out).code == 0
     why = data_of(page)["reliability"]["why"]
-    assert f"for 1 of 10 cells, e.g. {store.images_path(average, 'clean')}; run the sweep" in why
+    assert f"for 1 of 10 cells, e.g. {average} under clean; run the sweep" in why
 
 
 def test_examples_need_what_was_learned_by_this_version(command, router, tmp_path):
@@ -52,7 +52,8 @@ def test_examples_need_what_was_learned_by_this_version(command, router, tmp_pat
     del facts["config"]
     artifacts.save(file, tensors, facts)
     assert command(*words, "--examples", 1).error == (
-        f"{file} is of an earlier version, which did not keep its config; run again with --force"
+        f"{file} is of an earlier version, which did not keep its config; "
+        "run again with --force; --force is an option of `sweep`"
     )
     assert command(*words).code == 0  # nothing is built
     assert command(*words, "--examples", 1, "--methods", "average").code == 0

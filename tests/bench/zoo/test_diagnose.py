@@ -250,7 +250,7 @@ def test_files_of_the_command(command, tmp_path):
         (("--encoder", "toy-vat"), "no encoder named 'toy-vat'"),
         (("--encoder", "ViT-B-32"), "are 32 pixels wide, ViT-B-32 takes 224"),
         (("--experts", "imported"), "no expert of toy_two was imported for toy-vit, set 0"),
-        (("--expert-seeds", "2-1"), "sets of experts are numbers"),
+        (("--expert-seeds", "2-1"), "sets of experts are whole numbers"),
         (("--expert-seeds", "a"), "got 'a'"),
         (("--methods", "wudi"), "no line 'wudi'; it has: average, task_arithmetic"),
         (("--format", "csv"), "there are two tables; with --format give --table"),

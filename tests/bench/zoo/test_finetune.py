@@ -53,7 +53,7 @@ def test_the_recipe_is_that_of_the_model_cards():
     adam = recipe.optimiser([torch.nn.Parameter(torch.zeros(1))])
     assert type(adam) is torch.optim.Adam  # one alone: there is no schedule
     assert {ENCODERS[f"{name}-finetuned"].recipe for name in ("ViT-B-16", "ViT-L-14")} == {recipe}
-    assert type(ENCODERS["pocket-vit"].recipe) is FineTune
+    assert type(ENCODERS["pocket-vit"].recipe) is Preserving
 
 
 def test_the_first_step_moves_every_entry_by_the_rate_and_the_projection_not_at_all():

@@ -109,9 +109,9 @@ def test_four_images_by_hand() -> None:
     assert found.compression == pytest.approx((0.25, 0.25 - 0.48999, 0.25 + 0.48999), abs=1e-4)
     assert found.routing == pytest.approx((0.5, 0.5 - 0.56580, 0.5 + 0.56580), abs=1e-4)
     line = render(breakdown(rows), "md").splitlines()[4]
-    # Wilson, 1 of 4: [0.046, 0.699], so 44.9; 4 of 4: [0.510, 1], so 49.0
+    # Wilson, 1 of 4: [0.046, 0.699], so 44.9 and 20.4; 4 of 4: [0.510, 1], so 49.0
     assert line == (
-        "| Twin-Merging | clean | 25.0 \u00b144.9 | 75.0 | 0.0 \u00b149.0 | 25.0 \u00b149.0 | "
+        "| Twin-Merging | clean | 25.0 +44.9/-20.4 | 75.0 | 0.0 +49.0/-0.0 | 25.0 \u00b149.0 | "
         "50.0 \u00b156.6 | 50.0 |"
     )
 
