@@ -19,6 +19,7 @@ def test_the_pool_is_no_task_and_has_clean_rights():
 
 
 @pytest.mark.data
+@pytest.mark.slow
 def test_the_pool_shares_no_picture_with_a_task_that_reads_the_same_archives():
     found = pool.preservation_pool()
     assert (found.shape, found.dtype) == ((4000, 32, 32, 3), np.uint8)
@@ -31,6 +32,7 @@ def test_the_pool_shares_no_picture_with_a_task_that_reads_the_same_archives():
 
 
 @pytest.mark.data
+@pytest.mark.slow
 def test_no_kanji_of_the_pool_has_a_radical_of_the_task(monkeypatch):
     drawn: list[str] = []
     monkeypatch.setattr(pool, "draw_kanji", lambda text: drawn.append(text) or np.zeros(1))
@@ -38,3 +40,11 @@ def test_no_kanji_of_the_pool_has_a_radical_of_the_task(monkeypatch):
     assert len(drawn) == 1200
     assert not any(f'kvg:element="{radical}"' in text for radical in RADICALS for text in drawn)
     assert len(kanji_files()) > 6000
+
+
+@pytest.mark.data
+def test_pieces_of_a_map_do_not_overlap_and_show_something():
+    found = pool._pieces("shadedrelief.jpg", 40)
+    assert {piece.shape for piece in found} == {(32, 32, 3)}
+    assert len({piece.tobytes() for piece in found}) == 40
+    assert all(piece.std(axis=(0, 1)).max() > pool.FLAT for piece in found)
