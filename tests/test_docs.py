@@ -153,17 +153,20 @@ def table_of(text: str, name: str) -> dict[str, list[str]]:
 
 
 def test_what_the_readme_says_of_its_table_is_so():
-    """About 20 points ahead on clean images, but the largest loss; AdaMerging's is the smallest."""
+    """Routed: within a point of the experts, but the largest loss. Two thirds of the gap; a tie."""
     table = table_of(README, "summary")
     assert list(table) == list(docs.SUMMARY.values())
     merges = {name: cells for name, cells in table.items() if "bound" not in name}
     clean = {name: float(cells[0]) for name, cells in merges.items()}
     change = {name: float(cells[4].split()[0]) for name, cells in merges.items()}
-    routed = "Twin-Merging (routed)"
-    ahead = clean.pop(routed) - max(clean.values())
-    assert 18 <= ahead <= 22
+    low, high = (float(cells[0]) for name, cells in table.items() if "bound" in name)
+    routed, learned = "Twin-Merging (routed)", "AdaMerging, layer-wise"
+    assert 0 <= high - clean[routed] <= 1
     assert min(change, key=change.get) == routed
-    assert max(change, key=change.get) == "AdaMerging, layer-wise"
+    tuned = [clean["Task Arithmetic"], clean["TIES-Merging"]]
+    assert all(0.6 < (one - low) / (high - low) < 0.7 for one in tuned)
+    assert abs(tuned[0] - tuned[1]) < 0.5
+    assert 2.5 <= min(tuned) - clean[learned] <= 3.5
     full = table_of(TEXTS["docs/results.md"], "leaderboard")  # and both tables are of one sweep
     assert [cell.split(" ")[0].strip("*") for cell in full["TIES"][:4]] == table["TIES-Merging"][:4]
 
