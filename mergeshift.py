@@ -3,7 +3,7 @@
 Mistakes of a user or of their data, reported as one line and never as a traceback; one registry
 class, whose instances hold methods, tasks, suites and corruptions; seeds that depend on *what* is
 drawn, never on *when* it is drawn; files that are either whole or absent; the data folder; worker
-processes that end with their parent.
+processes that end with their parent; Lightning without what it does not use.
 
 It imports nothing of ours. ``mergeshift.sweep``, ``merge``, ``load`` and ``check`` are those of
 ``bench.api``, which is imported when one of them is first asked for.
@@ -14,7 +14,6 @@ from __future__ import annotations
 import codecs
 import importlib
 import json
-import multiprocessing
 import os
 import sys
 import tempfile
@@ -22,11 +21,14 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
+from functools import partial
 from hashlib import blake2b, sha256
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
     from multiprocessing.process import BaseProcess
 
     import numpy as np
@@ -167,6 +169,8 @@ def end_with_parent() -> None:
     A killed command then leaves nothing running. In a process without a parent nothing happens.
     """
 
+    import multiprocessing  # help and completion need not wait for it
+
     def follow(parent: BaseProcess) -> None:
         parent.join()
         os._exit(1)
@@ -201,6 +205,80 @@ def atomic(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+# -- Lightning without what it does not use ------------------------------------------------------
+
+METRICS_OF_LIGHTNING = {  # what Lightning takes from torchmetrics -> where it lies there
+    "Metric": "torchmetrics.metric",
+    "MetricCollection": "torchmetrics.collections",
+    "__version__": "torchmetrics.__about__",
+}
+
+
+class LazyMetrics:
+    """Imports of torchmetrics: its base classes at once, all else when somebody asks for it.
+
+    Lightning needs two classes of it, but ``import torchmetrics`` loads every metric, and with them
+    transformers, torchvision, torch's compiler and scipy.signal: half the CPU time of each command
+    and each worker. What torchmetrics offers stays as it is; only the moment of its import moves.
+
+    A finder of ``sys.meta_path`` and the loader of that one package.
+    """
+
+    def find_spec(
+        self, name: str, path: Any = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name != "torchmetrics":
+            return None
+        others = (finder for finder in sys.meta_path if finder is not self)
+        specs = (finder.find_spec(name, path, target) for finder in others)
+        spec = next(filter(None, specs), None)
+        if spec and spec.loader:
+            self.exec_whole = spec.loader.exec_module
+            self.create_module = spec.loader.create_module
+            spec.loader = self  # type: ignore[assignment]
+        return spec
+
+    def exec_module(self, module: ModuleType) -> None:
+        import logging
+
+        self.lock, self.is_whole = threading.RLock(), False
+        module._logger = logging.getLogger("torchmetrics")  # type: ignore[attr-defined]
+        module.__getattr__ = partial(self.ask, module)  # type: ignore[method-assign]
+
+    def ask(self, module: ModuleType, name: str) -> Any:
+        """An attribute that the package does not have yet."""
+        with self.lock:
+            if not self.is_whole and (found := self.of_lightning(name)) is not None:
+                return found
+            if not self.is_whole and (name == "__all__" or not name.startswith("__")):
+                self.is_whole = True  # and what it asks of itself meanwhile is not there
+                try:
+                    self.exec_whole(module)
+                except BaseException:
+                    self.is_whole = False
+                    raise
+            if name in vars(module):
+                return vars(module)[name]
+        raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
+
+    def of_lightning(self, name: str) -> Any:
+        """One of its few parts; None if it is another, or this version keeps it elsewhere."""
+        if name not in METRICS_OF_LIGHTNING:
+            return None
+        try:
+            importlib.import_module("torchmetrics.utilities")  # the way into the package's circles
+            return getattr(importlib.import_module(METRICS_OF_LIGHTNING[name]), name)
+        except (ImportError, AttributeError):
+            return None
+
+
+if not any(type(finder).__name__ == LazyMetrics.__name__ for finder in sys.meta_path):
+    sys.meta_path.insert(0, LazyMetrics())
+
+
+# -- files -----------------------------------------------------------------------------------------
 
 
 def sha256_of(path: Path) -> str:

@@ -209,19 +209,26 @@ def _written(node: ast.AST, values: dict[str, list[object]]) -> Iterator[str]:
 
 
 def _classes(folder: str) -> Iterator[tuple[str, Entry]]:
-    for path, tree in _trees(folder):
-        for node in tree.body:
-            if isinstance(node, ast.ClassDef):
-                calls = (one for one in node.decorator_list if _called(one) == "METHODS.register")
-                names = [_text(call.args[0]) for call in calls if isinstance(call, ast.Call)]
-                bases = tuple(base.id for base in node.bases if isinstance(base, ast.Name))
-                yield node.name, Entry(names[0] if names else "", bases, _year(node), path)
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        yield from _classes_of(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _classes_of(path: Path, changed: int) -> list[tuple[str, Entry]]:
+    found = []
+    for node in _parsed(path, changed).body:
+        if isinstance(node, ast.ClassDef):
+            calls = (one for one in node.decorator_list if _called(one) == "METHODS.register")
+            names = [_text(call.args[0]) for call in calls if isinstance(call, ast.Call)]
+            bases = tuple(base.id for base in node.bases if isinstance(base, ast.Name))
+            found.append((node.name, Entry(names[0] if names else "", bases, _year(node), path)))
+    return found
 
 
 def _year(node: ast.ClassDef) -> int | None:
     """The year in ``paper = Paper(...)``; 0 for ``NO_PAPER``, None where there is no such line."""
     for line in node.body:
-        if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == "paper":
+        if isinstance(line, ast.Assign) and getattr(line.targets[0], "id", "") == "paper":
             if not isinstance(line.value, ast.Call):
                 return 0
             values = [

@@ -3,6 +3,8 @@
 from importlib import import_module
 from pkgutil import iter_modules
 
+import mergeshift  # noqa: F401  (before Lightning: it spares it what it does not use)
+
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
 

@@ -4,8 +4,12 @@ import errno
 import importlib
 import os
 import stat
+import subprocess
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 
 import platformdirs
 import pytest
@@ -198,3 +202,72 @@ def test_a_text_is_read_in_the_encoding_that_its_mark_says(encoding, tmp_path):
     assert read_text(path) == 'suite = "toy"\nname = "\u00e9"\n'
     (tmp_path / "x.json").write_text('{"a": "\u00e9"}', encoding=encoding)
     assert read_json(tmp_path / "x.json") == {"a": "\u00e9"}
+
+
+PROGRAM = """
+import sys
+import bench.sweep
+watched = "transformers", "torchvision", "scipy.signal", "torchmetrics.classification"
+print([name for name in watched if name in sys.modules])
+import torch, torchmetrics
+from lightning.pytorch.core.module import Metric, MetricCollection
+print(torchmetrics.Metric is Metric, torchmetrics.MetricCollection is MetricCollection)
+print(hasattr(torchmetrics, "no_such_metric"), "Accuracy" in torchmetrics.__all__)
+print(torchmetrics.Accuracy is sys.modules["torchmetrics.classification"].Accuracy)
+print(torchmetrics.Metric is Metric, issubclass(torchmetrics.MeanMetric, Metric))
+from torchmetrics import *
+print(float(functional.accuracy(torch.tensor([1, 0]), torch.tensor([1, 1]), "binary")))
+"""
+ANSWER = ["[]", "True True", "False True", "True", "True True", "0.5"]
+
+
+def test_lightning_loads_no_metrics_and_whoever_asks_has_them_all():
+    """Another process: this one has imported what other tests need."""
+    root = Path(files.__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, cwd=root
+    )  # fmt: skip
+    assert done.stdout.splitlines() == ANSWER, done.stderr
+
+
+@pytest.fixture
+def other_metrics(tmp_path, monkeypatch) -> Iterator[Path]:
+    """The folder of a package that stands in for torchmetrics, not imported yet."""
+
+    def loaded() -> dict[str, ModuleType]:
+        return {k: v for k, v in sys.modules.items() if k.split(".")[0] == "torchmetrics"}
+
+    real = loaded()
+    for name in real:
+        del sys.modules[name]
+    monkeypatch.syspath_prepend(tmp_path)
+    package = tmp_path / "torchmetrics"
+    package.mkdir()
+    yield package
+    for name in loaded():
+        del sys.modules[name]
+    sys.modules.update(real)
+
+
+def test_another_version_of_torchmetrics_is_imported_whole(other_metrics):
+    """One that keeps its classes elsewhere."""
+    (other_metrics / "__init__.py").write_text(
+        "from torchmetrics.elsewhere import Metric\nmore = 1\n"
+    )
+    (other_metrics / "elsewhere.py").write_text("class Metric: ...\n")
+    module = importlib.import_module("torchmetrics")
+    assert "more" not in vars(module)
+    assert module.Metric.__module__ == "torchmetrics.elsewhere"
+    assert module.more == 1
+    with pytest.raises(AttributeError, match="has no attribute 'less'"):
+        _ = module.less
+
+
+def test_what_fails_to_load_is_tried_again(other_metrics, monkeypatch):
+    (other_metrics / "__init__.py").write_text("import os\nmore = os.environ['MORE']\n")
+    monkeypatch.delenv("MORE", raising=False)
+    module = importlib.import_module("torchmetrics")
+    with pytest.raises(KeyError):
+        _ = module.more
+    monkeypatch.setenv("MORE", "here")
+    assert module.more == "here"
