@@ -1,16 +1,14 @@
-"""Toy sweeps that are killed, for tests; the program that does it is ``crash_program.py``."""
+"""Toy sweeps that are killed, for tests; the process that does it is in ``crash_program.py``."""
 
 import json
+import multiprocessing
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.config import Sweep
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.helpers import crash_program
 
 
 def killed(folder: Path, sweep: Sweep, moments: Sequence[str]) -> list[dict[str, Any]]:
@@ -23,16 +21,14 @@ def killed(folder: Path, sweep: Sweep, moments: Sequence[str]) -> list[dict[str,
     """
     words = ["--methods", *sweep.methods]
     words += [word for setting in sweep.settings for word in ("--set", setting)]
-    command = [
-        sys.executable,
-        str(ROOT / "tests" / "helpers" / "crash_program.py"),
-        str(folder),
-        " ".join(words),
-    ]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, *moments], env=environment, cwd=folder, capture_output=True, text=True,
-        timeout=600,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    # Forked from the server that forks the workers of sweeps: it has imported torch and Lightning.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([crash_program.__name__])  # without effect once it runs
+    process = context.Process(
+        target=crash_program.run, args=(folder, words, moments, dict(os.environ))
+    )
+    process.start()
+    process.join(600)
+    errors = folder / crash_program.ERRORS
+    assert process.exitcode == 0, errors.read_text() if errors.exists() else process
+    return [json.loads(line) for line in (folder / crash_program.REPORTS).open()]

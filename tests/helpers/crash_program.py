@@ -1,17 +1,18 @@
-"""A program for tests: run a toy sweep and kill it, again and again; then two sweeps at once.
+"""A process for tests: run a toy sweep and kill it, again and again; then two sweeps at once.
 
 Every sweep is a process in a group of its own. At the moment given, when a file is written but not
-yet in its place, the whole group gets SIGKILL. Arguments: folder, options of the sweep in one, then
-one ``PATTERN,COUNT`` per sweep to kill: at the COUNT-th file whose path fits PATTERN, or at the
-COUNT-th step of a training if that is ``step``. Prints one line of JSON per sweep.
+yet in its place, the whole group gets SIGKILL.
 """
 
 import json
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
+
+import torch
 
 from bench.cli.app import main
 from bench.stages import adapt
@@ -19,6 +20,7 @@ from results.store import Store
 from tests.helpers.toy_sweep import stamps
 
 SWEEP = ("sweep", "smoke", "--jobs", "1", "--wandb", "off")
+REPORTS, ERRORS = "reports.jsonl", "errors.txt"  # files in the folder
 
 
 def die_at(pattern: str, count: int) -> None:
@@ -61,13 +63,29 @@ def end(child: int) -> int:
 def report(code: int, folder: Path, out: Path) -> None:
     damaged = [path.name for path in Store(out).damaged()]
     facts = {"code": code, "stamps": stamps(folder, "*/**/*.*"), "damaged": damaged}
-    sys.stdout.write(json.dumps(facts) + "\n")
-    sys.stdout.flush()  # before the next fork
+    with (folder / REPORTS).open("a") as file:
+        file.write(json.dumps(facts) + "\n")
 
 
-if __name__ == "__main__":
-    folder, words = Path(sys.argv[1]), sys.argv[2].split()
-    for moment in (*sys.argv[3:], ""):
+def run(
+    folder: Path, words: list[str], moments: Sequence[str], environment: dict[str, str]
+) -> None:
+    """All of it; a line of JSON per sweep goes to one file of the folder, errors to another.
+
+    Args:
+        folder: where all of it happens.
+        words: options of the sweep.
+        moments: ``PATTERN,COUNT`` per sweep to kill: at the COUNT-th file whose path fits PATTERN,
+            or at the COUNT-th step of a training if that is ``step``.
+        environment: variables of the system.
+    """
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    torch.set_num_threads(1)
+    with (folder / ERRORS).open("w") as file:
+        os.dup2(file.fileno(), sys.stderr.fileno())
+    for moment in (*moments, ""):
         code = end(start(folder / "home", folder / "out", words, moment))
         report(code, folder, folder / "out")
     both = [start(folder / "home2", folder / "out2", words) for _ in range(2)]

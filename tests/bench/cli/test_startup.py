@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from ast import literal_eval
 from pathlib import Path
 
 import pytest
@@ -47,19 +48,51 @@ def test_words_wait_for_nothing(name, tmp_path):
     assert imported(arguments, environment, tmp_path) == set()
 
 
-@pytest.mark.parametrize("command", sorted(COMMANDS))
-def test_the_help_of_a_command_waits_for_nothing(command, tmp_path):
-    assert imported(["-m", "bench", command, "--help"], {}, tmp_path) == set()
+ONE_BY_ONE = """
+import contextlib, io, sys
+from bench.cli.app import main
+found = []
+for words in {lines!r}:
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        code = main(words)
+    found.append((code, bool(said.getvalue()), [m for m in {names!r} if m in sys.modules]))
+print(found)
+"""
 
 
-@pytest.mark.parametrize("words", [
-    ["table"], ["table", "--by", "task", "--format", "latex"], ["plot", "severity"],
-    ["plot", "heatmap"], ["table", "--paired", "ties", "average"],
-])  # fmt: skip
-def test_stored_results_are_shown_without_torch(words, smoke, tmp_path):
-    more = ["-o", str(tmp_path / "figure.png")] if words[0] == "plot" else []
-    arguments = ["-m", "bench", *words, *more, "--out", str(smoke)]
-    assert not imported(arguments, {}, tmp_path) & set(HEAVY)
+def after_each(lines: list[list[str]], names: tuple[str, ...], home: Path) -> list[tuple]:
+    """Exit code, whether something was printed, and the modules that are held after each command.
+
+    One process runs one after the other: whatever one of them imports is there ever after.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_BY_ONE.format(lines=lines, names=names)],
+        capture_output=True, text=True, cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(home), "COLUMNS": "100",
+             "MERGESHIFT_HOME": str(home / "home")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return literal_eval(done.stdout)
+
+
+def test_the_help_of_a_command_waits_for_nothing(tmp_path):
+    lines = [[command, "--help"] for command in COMMANDS]
+    found = after_each(lines, HEAVY + DATA, tmp_path)
+    assert dict(zip(COMMANDS, found, strict=True)) == dict.fromkeys(COMMANDS, (0, True, []))
+
+
+def test_stored_results_are_shown_without_torch(smoke, tmp_path):
+    figure = ["-o", str(tmp_path / "figure.png")]
+    lines = [
+        ["table"], ["table", "--by", "task", "--format", "latex"],
+        ["table", "--paired", "ties", "average"],
+        ["plot", "severity", *figure], ["plot", "heatmap", *figure],
+    ]  # fmt: skip
+    lines = [[*words, "--out", str(smoke)] for words in lines]
+    found = after_each(lines, HEAVY, tmp_path)
+    assert [(code, held) for code, _, held in found] == [(0, [])] * len(lines)
+    assert (tmp_path / "figure.png").exists()
 
 
 def test_a_listing_of_methods_is_remembered(tmp_path):

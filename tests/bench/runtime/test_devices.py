@@ -1,10 +1,7 @@
 """Where a command computes, and how precisely."""
 
 import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -225,10 +222,8 @@ def test_weights_from_elsewhere_are_compared_at_one_precision(smoke, command, tm
     assert [record["runs"][run] for run in record["evaluated"]] == ["half"]
 
 
-def test_a_process_of_its_own_takes_the_device_from_the_environment():
-    code = "from bench.runtime import devices; print(devices.device())"
-    environment = os.environ | {devices.VARIABLE: "cpu", "PYTHONPATH": str(Path.cwd())}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "cpu"
+def test_the_device_is_taken_from_the_environment_also_where_there_is_a_gpu(gpus, monkeypatch):
+    gpus(1)
+    assert devices.device() == torch.device("cuda")
+    monkeypatch.setenv(devices.VARIABLE, "cpu")  # as a process finds it that was started with it
+    assert devices.device() == torch.device("cpu")
