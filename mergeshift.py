@@ -168,7 +168,6 @@ def end_with_parent() -> None:
 
     A killed command then leaves nothing running. In a process without a parent nothing happens.
     """
-
     import multiprocessing  # help and completion need not wait for it
 
     def follow(parent: BaseProcess) -> None:

@@ -68,7 +68,7 @@ def _tell(node: Any, parts: list[str]) -> None:
     has_docstring = isinstance(node, WITH_DOCSTRING)
     parts.append(f"{type(node).__name__}(")
     for name in node._fields:
-        value = getattr(node, name, None)
+        value: Any = getattr(node, name, None)
         if has_docstring and name == "body":
             value = _without_docstring(value)
         if value is not None and value != [] and name not in ("kind", "type_comment"):
