@@ -13,7 +13,8 @@ SWEEPS: Registry[Sweep] = Registry("sweep")
 
 for _sweep in (
     Sweep(name="main", limit=500, methods=(
-        *REFERENCES, *STATIC, "adamerging_task", "adamerging", "adamerging_pp", "twin_merging")),
+        *REFERENCES, *STATIC, "tsv", "regmean", "adamerging_task", "adamerging", "adamerging_pp",
+        "twin_merging")),
     Sweep(name="routed", limit=500, seeds=(0, 1, 2), methods=(
         "pretrained", "average", *STATIC, "adamerging_task", "adamerging", "adamerging_pp",
         "twin_merging", "oracle_router", "centroid_router", "ce_router", "entropy_router",

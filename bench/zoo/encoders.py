@@ -200,7 +200,7 @@ add(
         name="pocket-vit",
         title="pocket ViT (32 px, 1.8 M; not CLIP)",
         vit=POCKET,
-        recipe=Preserving(blocks=(2, 3), pool=POOL.pixels),
+        recipe=Preserving(blocks=(0, 1, 2, 3), pool=POOL.pixels),
         pool=preservation_pool,
         base=lambda: Weights.open(FILE, prefix="visual."),
         identity=_pocket_identity,

@@ -18,23 +18,23 @@ RUNS = {
         "ties": "toy-ties-8d2a5b8b8adb8685",
     },
     "main": {
-        "pretrained": "pocket8-pretrained-ae3dad84820d7634",
-        "individual": "pocket8-individual-6225c2cadbd9e0a8",
-        "task_arithmetic": "pocket8-task_arithmetic-b151d11ab28ad5c5",
-        "ties": "pocket8-ties-b4449cb279f6dbcb",
-        "adamerging": "pocket8-adamerging-1c03f4b4b69c4f45",
-        "twin_merging": "pocket8-twin_merging-d456b1d8bcf45cd3",
+        "pretrained": "pocket8-pretrained-da1f7f905d235c1b",
+        "individual": "pocket8-individual-0afbfe0cca297c6a",
+        "task_arithmetic": "pocket8-task_arithmetic-9c963ad08086fbcd",
+        "ties": "pocket8-ties-bc98040190153bba",
+        "adamerging": "pocket8-adamerging-096290a2de8cfd93",
+        "twin_merging": "pocket8-twin_merging-71954fca49c03224",
     },
 }
 EXPERTS = {
     ("toy-vit", "toy_two", 1): "c3b225cb076681ee",
     ("toy-vit", "toy_three", 1): "81d406e1dc63d27e",
-    ("pocket-vit", "mnist", 0): "78dea441719dd3c7",
-    ("pocket-vit", "mnist", 1): "9a403ef956c28e85",
-    ("pocket-vit", "letters", 0): "27af9eb24b8b314d",
-    ("pocket-vit", "brainplane", 0): "ab4ef01474787e5c",
-    ("pocket-vit", "animals", 0): "c9fef8f4d9d28b32",
-    ("pocket-vit", "clipart", 0): "2ba9bec6cc531e2d",
+    ("pocket-vit", "mnist", 0): "419daeba67da56dc",
+    ("pocket-vit", "mnist", 1): "75e83d853679a373",
+    ("pocket-vit", "letters", 0): "b4109ca554921864",
+    ("pocket-vit", "brainplane", 0): "c421babb2a6ef4c1",
+    ("pocket-vit", "animals", 0): "81bc4fb4c52bc179",
+    ("pocket-vit", "clipart", 0): "e03dad439f88d00a",
 }
 
 
