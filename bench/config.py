@@ -30,7 +30,7 @@ class Sweep:
     methods: tuple[str, ...] = (*REFERENCES, *STATIC)  # or variants of them: "ties[keep=0.1]"
     shifts: tuple[str, ...] = DEFAULT_SHIFTS
     seeds: tuple[int, ...] = (0,)  # of the methods; one that has no chance in it takes the first
-    expert_seed: int = 0  # which set of experts
+    expert_seeds: tuple[int, ...] = (0,)  # which sets of experts; every run takes one of them
     limit: int | None = None  # test images per task, at most; None takes all
     tune: bool = True  # search the declared grid on val; else the declared defaults
     settings: tuple[str, ...] = ()  # "method.field=value"; a field that is set is not tuned
@@ -54,8 +54,11 @@ class Sweep:
             raise UserError(f"limit is a number of images, at least 1; got {self.limit}")
         if not self.name or set(self.name) & set("/\\"):
             raise UserError(f"the name of a sweep is part of a file name; got {self.name!r}")
-        if not self.methods or not self.shifts or not self.seeds:
-            raise UserError("a sweep needs at least one method, one shift and one seed")
+        if not self.methods or not self.shifts or not self.seeds or not self.expert_seeds:
+            raise UserError(
+                "a sweep needs at least one method, one shift, one seed and one set of experts"
+            )
+        object.__setattr__(self, "expert_seeds", tuple(dict.fromkeys(self.expert_seeds)))
         methods_of(self.methods)  # are they well written?
 
     @property
@@ -106,7 +109,15 @@ def identity_fields(value: "Sweep | Run") -> dict[str, Any]:
 
     So results that were stored before there was a field are still found.
     """
-    return {name: v for name, v in asdict(value).items() if v or name not in FIELDS_ADDED_LATER}
+    known = stored_fields(value) if isinstance(value, Sweep) else asdict(value)
+    return {name: v for name, v in known.items() if v or name not in FIELDS_ADDED_LATER}
+
+
+def stored_fields(sweep: Sweep) -> dict[str, Any]:
+    """The fields of a sweep as they are stored: a single set of experts under its former name."""
+    found = asdict(sweep)
+    sets = found.pop("expert_seeds")
+    return found | ({"expert_seed": sets[0]} if len(sets) == 1 else {"expert_seeds": sets})
 
 
 @dataclass(frozen=True, kw_only=True)

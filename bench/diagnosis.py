@@ -77,7 +77,7 @@ class Case:
         fixed = [setting for setting in FIXED if setting.split(".")[0] in self.methods]
         sweep = Sweep(
             name="diagnosis", suite=self.suite, encoder=self.encoder.name, shifts=("clean",),
-            methods=tuple(self.methods), expert_seed=expert_seed, settings=tuple(fixed),
+            methods=tuple(self.methods), expert_seeds=(expert_seed,), settings=tuple(fixed),
         )  # fmt: skip
         return resolve(sweep).runs
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 from bench.config import Run, Sweep
 from bench.forecast import burden, seconds_of
@@ -15,6 +16,7 @@ from corruptions.base import CLEAN, Shift, parse_shifts
 from corruptions.cache import Request, missing
 from mergeshift import UserError
 from methods import METHODS, MergingMethod, Needs
+from results.schema import FLOOR
 from results.store import Store
 from tasks import SUITES, Task
 from tasks.datamodule import SuiteDataModule, affordable, image_cache
@@ -32,7 +34,7 @@ class Plan:
     runs: list[Run]
     variants: dict[str, str] = field(default_factory=dict)  # run id -> "keep=0.1", or empty
     todo: dict[Shift, list[Run]] = field(default_factory=dict)  # cells to measure, by shift
-    experts: list[Expert] = field(default_factory=list)  # to fine-tune
+    experts: list[Expert] = field(default_factory=list)  # to fine-tune, of all sets
     to_tune: list[Run] = field(default_factory=list)
     to_learn: list[tuple[Run, Shift | None]] = field(default_factory=list)  # longest first
     images: int = 0  # to corrupt
@@ -118,13 +120,14 @@ def resolve(sweep: Sweep) -> Plan:
     fitting(encoder, tasks)
     if sweep.placement == "native" and not all(task.source.native for task in tasks):
         raise UserError("pocket pictures are stored at the input size: use --corrupt-at input")
-    if below := [seed for seed in sweep.seeds if seed < 0]:
+    if below := [seed for seed in (*sweep.seeds, *sweep.expert_seeds) if seed < 0]:
         raise UserError(f"seeds of a sweep are whole numbers from 0; got {below[0]}")
     plan, seeds = Plan(sweep, encoder, tasks, shifts, []), list(dict.fromkeys(sweep.seeds))
     for line in sweep.lines:
         unbuilt = configured(sweep, line)
-        for seed in seeds if unbuilt.depends_on_seed else seeds[:1]:
-            run = run_of(sweep, encoder, tasks, line, seed)
+        sets = sweep.expert_seeds[:1] if line.method == FLOOR else sweep.expert_seeds
+        for expert_seed, seed in product(sets, seeds if unbuilt.depends_on_seed else seeds[:1]):
+            run = run_of(sweep, encoder, tasks, line, seed, expert_seed)
             if run not in plan.runs:  # what is said twice, in whatever words, is done once
                 plan.runs.append(run)
                 plan.variants[run.id] = line.variant(unbuilt.cfg.as_dict())
@@ -148,8 +151,10 @@ def configured(sweep: Sweep, line: Variant) -> MergingMethod:
     return cls(cls.Config.make(sweep.fields_of(line)))
 
 
-def run_of(sweep: Sweep, encoder: Encoder, tasks: list[Task], line: Variant, seed: int) -> Run:
-    """The run of one line and seed."""
+def run_of(
+    sweep: Sweep, encoder: Encoder, tasks: list[Task], line: Variant, seed: int, expert_seed: int
+) -> Run:
+    """The run of one line, seed and set of experts."""
     settings, unbuilt = sweep.fields_of(line), configured(sweep, line)
     config, unseen = unbuilt.cfg, unseen_of(sweep.unseen, tasks, sweep.suite)
     seen = [task for task in tasks if task.name not in unseen]
@@ -159,8 +164,8 @@ def run_of(sweep: Sweep, encoder: Encoder, tasks: list[Task], line: Variant, see
         tasks=tuple(f"{task.name}-{task.version}-{task.pixels}" for task in tasks),
         encoder=encoder.name,
         base=encoder.base_hash,
-        experts=tuple(encoder.expert_key(task, sweep.expert_seed) for task in seen),
-        expert_seed=sweep.expert_seed,
+        experts=tuple(encoder.expert_key(task, expert_seed) for task in seen),
+        expert_seed=expert_seed,
         method=line.method,
         version=unbuilt.version,
         config=canonical(config),
@@ -211,9 +216,14 @@ def inspect(plan: Plan, store: Store, force: bool = False) -> Plan:
     ]
     plan.to_learn = trainings(plan, store, force)
     if waiting:
-        experts = experts_of(plan.encoder.name, plan.seen, plan.sweep.expert_seed)
-        plan.experts = [expert for expert in experts if not expert.exists]
+        plan.experts = [expert for expert in all_experts(plan) if not expert.exists]
     return plan
+
+
+def all_experts(plan: Plan) -> list[Expert]:
+    """The experts of every set, set by set."""
+    name = plan.encoder.name
+    return [one for s in plan.sweep.expert_seeds for one in experts_of(name, plan.seen, s)]
 
 
 def finished(plan: Plan, store: Store, run: Run, shift: Shift) -> bool:

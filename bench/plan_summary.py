@@ -26,6 +26,9 @@ def show(plan: Plan, jobs: int, console: Console) -> None:
     lines = plan.lines
     console.print(f"  methods  {escape(', '.join(dict.fromkeys(lines.values())))}", highlight=False)
     console.print(f"  shifts   {len(plan.shifts)}: {' '.join(sweep.shifts)}", highlight=False)
+    if len(sweep.expert_seeds) > 1:
+        sets = " ".join(map(str, sweep.expert_seeds))
+        console.print(f"  experts  {len(sweep.expert_seeds)} sets: {sets}", highlight=False)
     if sweep.unseen:
         names = ", ".join(sweep.unseen)
         console.print(f"  unseen   {names}: measured, their experts not merged", highlight=False)

@@ -9,9 +9,9 @@ from shutil import rmtree
 from rich.console import Console
 
 from bench.config import Sweep
-from bench.plan import Plan, chosen, count_images, inspect, requests, resolve
+from bench.plan import Plan, all_experts, chosen, count_images, inspect, requests, resolve
 from bench.plan_summary import show, trainings
-from bench.reporting.external_names import check_name, require_free
+from bench.reporting.external_names import check_name, require_free, require_one_set
 from bench.reporting.sweep_index import save_sweep
 from bench.runtime import devices
 from bench.runtime.progress import Advance, Stages
@@ -24,9 +24,8 @@ from bench.stages.pictures import check_pictures, say_notes
 from bench.stages.provenance import changed_code, require_same, seen_before, told_of
 from bench.stages.source import SOURCE, source_of
 from bench.stages.tune import tune_runs
-from bench.zoo.experts import build as build_experts
 from bench.zoo.experts import damaged as damaged_experts
-from bench.zoo.experts import experts_of
+from bench.zoo.experts import make_experts
 from bench.zoo.import_export import tower
 from corruptions.cache import path_of, precompute, prune
 from mergeshift import DamagedFileError, UserError
@@ -71,6 +70,7 @@ def run_weights(
             that of a method, or of other weights.
     """
     check_name(title, "give these weights another --name")
+    require_one_set(sweep)
     plan = resolve(sweep)
     tensors, files = tower(weights, plan.encoder, wanted)
     (run,) = plan.runs
@@ -122,7 +122,7 @@ def clear_damaged(plan: Plan, store: Store, force: bool, dry_run: bool) -> None:
     damaged = [path for path in store.damaged() if path.parent.name in folders]
     damaged += artifacts.damaged(store, sorted(folders))
     damaged += store.damaged_images(sorted(folders)) if plan.sweep.uncertainty else []
-    damaged += damaged_experts(experts_of(plan.encoder.name, plan.seen, plan.sweep.expert_seed))
+    damaged += damaged_experts(all_experts(plan))
     if damaged and not force:
         raise DamagedFileError(
             f"{damaged[0]} is damaged, {len(damaged)} such files in all; "
@@ -181,7 +181,7 @@ def prepare_experts_and_images(plan: Plan, workers: Executor, stages: Stages) ->
         total = len(plan.experts) * plan.encoder.expert_steps
         what = f"{len(plan.experts)} {plan.encoder.doing}"
         with stages.stage("experts", what, total) as advance:
-            build_experts(plan.encoder.name, plan.seen, plan.sweep.expert_seed, workers, advance)
+            make_experts(plan.experts, workers, advance)
     plan.encoder.heads(plan.tasks)
     if count_images(plan):
         with stages.stage("images", f"{plan.images:,} to corrupt", plan.images) as advance:
@@ -262,12 +262,16 @@ def adapt(
 def evaluate(
     plan: Plan, configs: dict[str, str], store: Store, workers: Executor, stages: Stages
 ) -> None:
-    """Fill the missing cells; one unit is one shift, shown to all methods that lack it."""
+    """Fill the missing cells; one unit is one shift, shown to all methods that lack it.
+
+    Set of experts by set: what was built for one set is not kept while another is measured.
+    """
     sweep = plan.sweep
     units = [
         ([(run, configs[run.id]) for run in runs], shift, sweep.name, store, sweep.uncertainty)
-        for shift, runs in plan.todo.items()
-        if runs
+        for expert_seed in sweep.expert_seeds
+        for shift, lacking in plan.todo.items()
+        if (runs := [run for run in lacking if run.expert_seed == expert_seed])
     ]
     tested = sum(min(t.sizes[3], plan.sweep.limit or t.sizes[3]) for t in plan.tasks)
     what = f"{plan.num_todo} cells, {plan.num_todo * tested:,} predictions"

@@ -78,7 +78,11 @@ def read_sweep(path: Path) -> Sweep:
 
 
 def with_fields(sweep: Sweep, values: Mapping[str, Any]) -> Sweep:
-    """``sweep`` with some fields replaced; lists become tuples."""
+    """``sweep`` with some fields replaced; lists become tuples.
+
+    ``expert_seed``, a number, is the former name of ``expert_seeds``.
+    """
+    values = _renamed(values)
     known = {f.name: getattr(sweep, f.name) for f in fields(sweep)}
     new: dict[str, Any] = {}
     for name, value in values.items():
@@ -90,10 +94,22 @@ def with_fields(sweep: Sweep, values: Mapping[str, Any]) -> Sweep:
             kind = "a list" if wanted is tuple else f"of type {wanted.__name__}"
             raise UserError(f"{name} of a sweep is {kind}; got {value!r}")
         if wanted is tuple:
-            item = int if name == "seeds" else str
+            item = int if name in ("seeds", "expert_seeds") else str
             if any(type(part) is not item for part in new[name]):
                 raise UserError(f"{name} of a sweep is a list of {item.__name__}; got {value!r}")
     return replace(sweep, **new)
+
+
+def _renamed(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Fields of a sweep by their names of now."""
+    if "expert_seed" not in values:
+        return values
+    others = {name: value for name, value in values.items() if name != "expert_seed"}
+    if type(one := values["expert_seed"]) is not int:
+        raise UserError(f"expert_seed of a sweep is of type int; got {one!r}")
+    if "expert_seeds" in others:
+        raise UserError("a sweep has expert_seeds, a list, or expert_seed, a number; give one")
+    return others | {"expert_seeds": [one]}
 
 
 def find_sweep(name: str) -> Sweep:

@@ -30,7 +30,6 @@ from bench.cli.options import (
     numbers,
     setting_words,
     shift_words,
-    whole,
     words,
 )
 from bench.config import Sweep, digest, identity_fields
@@ -56,6 +55,7 @@ def chosen_sweep(
     unseen: list[str] | None = None,
     splits: str = "",
     experts: str = "",
+    expert_seeds: list[str] | None = None,
     **more: Any,
 ) -> Sweep:
     """A named sweep with what the command line changes."""
@@ -70,6 +70,7 @@ def chosen_sweep(
         "methods": words(methods or []),
         "shifts": shift_words(shifts or []),
         "seeds": numbers(seeds or [], "seeds"),
+        "expert_seeds": numbers(expert_seeds or [], "sets of experts"),
         "settings": setting_words(settings or []),
         "unseen": words(unseen or []),
     }
@@ -102,6 +103,8 @@ def name_of(found: Sweep, changed: Sweep) -> str:
 
     >>> name_of(Sweep(name="main"), Sweep(name="main", suite="pocket14", limit=100))
     'main-pocket14-limit100'
+    >>> name_of(Sweep(name="main"), Sweep(name="main", expert_seeds=(0, 1, 2)))
+    'main-experts0-1-2'
     """
     said = {
         "suite": changed.suite,
@@ -112,6 +115,8 @@ def name_of(found: Sweep, changed: Sweep) -> str:
         "uncertainty": "uncertainty",
         "precision": changed.precision or "32",
     }
+    if len(changed.expert_seeds) > 1:
+        said["expert_seeds"] = f"experts{'-'.join(map(str, changed.expert_seeds))}"
     before = {field: getattr(found, field) for field in said}
     parts = [text for field, text in said.items() if getattr(changed, field) != before[field]]
     parts = [found.name, *parts]
@@ -129,15 +134,12 @@ def sweep(
     methods: Methods = [],  # noqa: B006
     shifts: Shifts = [],  # noqa: B006
     seeds: Annotated[list[str], typer.Option(help="of the methods: 0 1 2, or 0,1,2, or 0-2")] = [],  # noqa: B006
-    expert_seed: Annotated[
-        int,
+    expert_seeds: Annotated[
+        list[str],
         typer.Option(
-            parser=whole("--expert-seed"),
-            metavar="INTEGER",
-            show_default=False,
-            help="which set of experts; 0",
+            "--expert-seeds", "--expert-seed", help="which sets of experts: 0, or 0-2, or 0,1,2"
         ),
-    ] = -1,
+    ] = [],  # noqa: B006
     limit: Limit = -1,
     settings: Settings = [],  # noqa: B006
     tune: Annotated[bool, typer.Option(help="search declared grids on val")] = True,
@@ -180,7 +182,7 @@ def sweep(
         name, suite, methods, shifts, seeds, limit, settings, unseen, splits, experts,
         encoder=encoder, precision=precision,
         constants=constants, placement=placement, adapt_on=adapt_on,
-        expert_seed=expert_seed if expert_seed >= 0 else None,
+        expert_seeds=expert_seeds,
         tune=tune if not tune else None, uncertainty=uncertainty or None,
     )  # fmt: skip
     mode(wandb.value)  # a mistake in it is found before the work

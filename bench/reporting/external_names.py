@@ -10,6 +10,7 @@ from mergeshift import UserError
 from methods import METHODS
 
 if TYPE_CHECKING:
+    from bench.config import Sweep
     from bench.plan import Plan
 
 
@@ -53,6 +54,19 @@ def require_free(plan: "Plan", out: Path, force: bool) -> None:
                 f"{name!r} stands in the tables of sweep {plan.sweep.name} already, and is "
                 "something else; give another name, or --force to put this in its place"
             )
+
+
+def require_one_set(sweep: "Sweep") -> None:
+    """Refuse a sweep over several sets of experts: what was made elsewhere is of one set.
+
+    Raises:
+        UserError: it has several.
+    """
+    if len(sweep.expert_seeds) > 1:
+        raise UserError(
+            f"sweep {sweep.name} has {len(sweep.expert_seeds)} sets of experts, and what was made "
+            "elsewhere is merged from one; take a sweep of one set"
+        )
 
 
 def _letters(text: str) -> str:

@@ -80,8 +80,10 @@ def images_or_why(out: Path, record: dict[str, Any], rows: pd.DataFrame) -> pd.D
 def examples_for(
     store: Store, rows: pd.DataFrame, count: int, shifts: Sequence[str]
 ) -> list[Example]:
-    """Examples with the answers of every method of the sweep, of its first seed."""
-    first = rows.sort_values("seed", kind="stable").drop_duplicates(["method", "variant"])
+    """Examples with the answers of every method of the sweep, of its first experts and seed."""
+    first = rows.sort_values(["expert_seed", "seed"], kind="stable").drop_duplicates(
+        ["method", "variant"]
+    )
     wanted = set(first["run_id"])
     facts = [store.run(run) for run in dict.fromkeys(rows["run_id"]) if run in wanted]
     built = [one for one in facts if "elsewhere" not in one]

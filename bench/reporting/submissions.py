@@ -11,7 +11,7 @@ import pandas as pd
 
 from bench.config import Run, Sweep
 from bench.plan import Plan, resolve
-from bench.reporting.external_names import check_name, require_free
+from bench.reporting.external_names import check_name, require_free, require_one_set
 from bench.reporting.sweep_index import load_sweep, save_sweep
 from bench.stages.build import ImportedWeights, bind
 from bench.stages.per_image import error_auroc, lines_of
@@ -144,9 +144,10 @@ def plan_of(out: Path, name: str = "") -> Plan:
         UserError: no such sweep, or its data are no longer those of this version.
     """
     found = load_sweep(out, name)
-    known = {field.name for field in fields(Sweep)}
+    known = {field.name for field in fields(Sweep)} | {"expert_seed"}
     values = {key: value for key, value in found["sweep"].items() if key in known}
     sweep = with_fields(Sweep(), values)
+    require_one_set(sweep)
     plan = resolve(
         replace(sweep, methods=("pretrained",), seeds=sweep.seeds[:1], settings=(), tune=False)
     )

@@ -1,14 +1,13 @@
 """Which runs and shifts make up a sweep: written when it starts, read by tables."""
 
 from collections.abc import Collection
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bench.config import digest, identity_fields
+from bench.config import digest, identity_fields, stored_fields
 from bench.stages.source import changed_since
 from bench.variants import canonical_name, display_name
 from mergeshift import UserError, read_json, write_json
@@ -23,7 +22,7 @@ EXTERNAL = " (external)"  # behind the title of every line that was not made her
 
 def save_sweep(plan: "Plan", out: Path, seconds: dict[str, float]) -> None:
     """Write what the sweep consists of, and the time that its stages took so far."""
-    sweep, weights = asdict(plan.sweep), plan.runs[0].weights
+    sweep, weights = stored_fields(plan.sweep), plan.runs[0].weights
     path = (
         out / "sweeps" / f"{plan.sweep.name}-{digest((identity_fields(plan.sweep), weights))}.json"
     )
@@ -86,7 +85,9 @@ def _evaluated(
     And the names that would be there, but were not measured under all of its shifts, or not on the
     same commit of a data set.
     """
-    cells = ("suite", "encoder", "limit", "data_seed", "expert_seed", "precision")  # any seed
+    cells = (  # any seed
+        "suite", "encoder", "limit", "data_seed", "expert_seed", "expert_seeds", "precision"
+    )  # fmt: skip
 
     def same(one: dict[str, Any], other: dict[str, Any], key: str) -> bool:
         return (one.get(key) or None) == (other.get(key) or None)  # 0, "", or from before it
@@ -112,7 +113,7 @@ def _evaluated(
 def standing(plan: "Plan", out: Path) -> dict[str, set[str]]:
     """Name -> runs of the lines from elsewhere that stand in tables of these very cells."""
     records = [read_json(path) for path in sorted((out / "sweeps").glob("[!.]*.json"))]
-    sweep = asdict(plan.sweep) | {"encoder": plan.encoder.name}
+    sweep = stored_fields(plan.sweep) | {"encoder": plan.encoder.name}
     cells = {"sweep": sweep, "shifts": [shift.key for shift in plan.shifts], "runs": {}}
     found: dict[str, set[str]] = {}
     for run, name in _evaluated(records, cells, out)[0].items():

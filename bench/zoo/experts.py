@@ -234,8 +234,17 @@ def build(
     watch: OnProgress | None = None,
     spread: Spread = Spread(),  # noqa: B008
 ) -> None:
+    """Make the experts of one set that are missing."""
+    make_experts(experts_of(encoder, tasks, seed), engine, watch, spread)
+
+
+def make_experts(
+    experts: Sequence[Expert],
+    engine: Executor,
+    watch: OnProgress | None = None,
+    spread: Spread = Spread(),  # noqa: B008
+) -> None:
     """Make what is missing. A killed build loses the experts in flight and no other."""
-    experts = experts_of(encoder, tasks, seed)
     missing = [(expert, spread) for expert in experts if not expert.exists]
     for _ in engine.run(make, missing, watch):
         pass

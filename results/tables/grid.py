@@ -13,7 +13,7 @@ import pandas as pd
 
 from corruptions.base import PROTOCOL, ShiftName
 from mergeshift import UserError
-from results.schema import AUROC, CEILING, METRICS
+from results.schema import AUROC, CEILING, FLOOR, METRICS
 from results.tables.entries import CELL, Entry, with_entries
 
 # One table compares methods, so everything else that decides a value must be the same for all.
@@ -181,12 +181,15 @@ def _in_order(shifts: set[ShiftName]) -> tuple[ShiftName, ...]:
 def _for_every_seed(
     cell: np.ndarray, entries: Sequence[Entry], seeds: Sequence[tuple[int, int]]
 ) -> tuple[np.ndarray, tuple[tuple[int, int], ...]]:
-    """Repeat the entries that do not depend on their seed; keep the seeds of those that do."""
+    """Repeat the entries that do not depend on their seed; keep the seeds of those that do.
+
+    The pretrained model depends on no experts either: it stands for every set.
+    """
     seeded = np.array([entry.seeded for entry in entries])
     for e in np.flatnonzero(~seeded):
         for to, (_, expert_seed) in enumerate(seeds):
             for source, pair in enumerate(seeds):
-                if pair[1] == expert_seed:
+                if pair[1] == expert_seed or entries[e].method == FLOOR:
                     lacking = cell[e, :, :, to] < 0
                     cell[e, :, :, to][lacking] = cell[e, :, :, source][lacking]
     if not seeded.any():

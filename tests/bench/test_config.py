@@ -73,7 +73,7 @@ SAME = {  # a new value must not make another run: what was measured stays good
     "seeds": (0, 0),
     "uncertainty": True,
 }
-NEW = {"limit": 12, "expert_seed": 1, "data_seed": 1, "suite": "toy_again",
+NEW = {"limit": 12, "expert_seeds": (1,), "data_seed": 1, "suite": "toy_again",
        "unseen": ("toy_two",), "precision": "bf16"}  # must make others  # fmt: skip
 
 
@@ -173,10 +173,12 @@ def test_a_file_has_the_fields_of_a_sweep(tmp_path):
     """)  # fmt: skip
     expected = Sweep(
         name="mine", suite="toy", methods=("average", "ties"), shifts=("clean", "contrast@1,5"),
-        seeds=(0, 1), expert_seed=2, limit=9, tune=False, settings=("ties.keep=0.1",),
+        seeds=(0, 1), expert_seeds=(2,), limit=9, tune=False, settings=("ties.keep=0.1",),
         constants="imagenet-c",
     )  # fmt: skip
     assert read_sweep(path) == find_sweep(str(path)) == expected
+    several = read_sweep(write(tmp_path, "expert_seeds = [0, 2, 0]"))
+    assert several == Sweep(name="mine", expert_seeds=(0, 2))
     assert read_sweep(write(tmp_path, "")) == Sweep(name="mine")
     assert read_sweep(write(tmp_path, 'name = "yours"')).name == "yours"
 
@@ -197,6 +199,9 @@ def test_a_file_has_the_fields_of_a_sweep(tmp_path):
     ("tune = 'no'", "tune of a sweep is of type bool; got 'no'"),
     ("suite = 8", "suite of a sweep is of type str; got 8"),
     ("expert_seed = '0'", "expert_seed of a sweep is of type int"),
+    ("expert_seeds = ['0']", "expert_seeds of a sweep is a list of int"),
+    ("expert_seeds = []", "at least one method, one shift, one seed and one set of experts"),
+    ("expert_seeds = [0, 1]\nexpert_seed = 0", "a list, or expert_seed, a number; give one"),
     ("name = 'a/b'", "part of a file name; got 'a/b'"),
     ("adapt_on = 'train'", "adapt_on of a sweep is one of adapt, test, shifted; got 'train'"),
     ("adapt_on = true", "adapt_on of a sweep is of type str; got True"),

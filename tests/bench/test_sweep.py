@@ -12,6 +12,7 @@ import torch
 
 from bench import sweep as sweeping
 from bench.plan import resolve
+from bench.reporting.sweep_index import load_sweep, rows_of
 from bench.stages import evaluate
 from bench.stages.build import bind
 from bench.sweeps import SWEEPS
@@ -21,6 +22,7 @@ from methods import METHODS
 from methods.common.weights import Weights
 from results.schema import unpack
 from results.store import Store
+from results.tables.grid import arrange
 from tasks import suite
 from tests.helpers.toy_sweep import forget, leftovers, measured, run_ids, stamps, sweep_into
 
@@ -180,6 +182,32 @@ def test_the_seed_of_a_method_without_chance_changes_nothing(tmp_path):
 
 
 def test_another_set_of_experts(tmp_path):
-    other = replace(SMOKE, methods=("individual",), expert_seed=1, shifts=("clean",))
+    other = replace(SMOKE, methods=("individual",), expert_seeds=(1,), shifts=("clean",))
     sweep_into(tmp_path / "other", other)
     assert not any(map(torch.equal, flat_experts(0), flat_experts(1)))
+
+
+def test_several_sets_of_experts_are_the_runs_of_each(smoke, tmp_path, calls):
+    """What one set has measured is not measured again; the pretrained model is of no set."""
+    lines = ("pretrained", "average", "ties", "individual")
+    one = replace(SMOKE, methods=lines, shifts=("clean",))
+    both = replace(one, name="both", expert_seeds=(0, 1))
+    ids = [{run.id for run in resolve(replace(one, expert_seeds=(s,))).runs} for s in (0, 1)]
+    runs = resolve(both).runs
+    assert [(run.method, run.expert_seed) for run in runs] == [
+        ("pretrained", 0), *((line, seed) for line in lines[1:] for seed in (0, 1))
+    ]  # fmt: skip
+    assert {run.id for run in runs} < ids[0] | ids[1]
+    out = Path(shutil.copytree(smoke, tmp_path / "out"))
+    sweep_into(out, both)
+    assert sorted(set(calls)) == [
+        ("average", "clean"), ("individual", "clean"), ("ties", "clean"), ("ties", "val")
+    ]  # fmt: skip
+    record = load_sweep(out, "both")
+    assert record["sweep"]["expert_seeds"] == [0, 1]
+    rows = rows_of(out, record)
+    grid = arrange(rows[rows["metric"] == "acc"])
+    assert grid.seeds == ((0, 0), (0, 1))
+    values = {entry.key: grid.values[e] for e, entry in enumerate(grid.entries)}  # [T, S, R]
+    assert (values["pretrained"][..., 0] == values["pretrained"][..., 1]).all()
+    assert (values["individual"][..., 0] != values["individual"][..., 1]).any()
