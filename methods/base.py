@@ -3,8 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from lightning import LightningModule
@@ -15,13 +16,15 @@ from mergeshift import Registry, UserError, seed_of
 from methods.common.checkpoints import Checkpoints
 from methods.common.config import BaseConfig, Setting
 from methods.common.data_access import AdaptationSchedule, CheckedDataAccess, DataAccess, Needs
+from methods.common.linear_layers import linear_layers, merge_matrices
 from methods.common.timer import CPU
 from methods.common.vit import ViT, encode_plain
 from methods.common.weights import TensorBuffers, Weights, mean, median, total
 
 __all__ = [  # what a method's file needs: one import
-    "METHODS", "NO_PAPER", "AdaptationSchedule", "Checkpoints", "DataAccess", "MergingMethod",
-    "Needs", "Paper", "Setting", "TensorBuffers", "Weights", "mean", "median", "total",
+    "METHODS", "NO_PAPER", "AdaptationSchedule", "Checkpoints", "DataAccess", "MatrixMethod",
+    "MergingMethod", "Needs", "Paper", "Setting", "TensorBuffers", "Weights", "WrapperMethod",
+    "mean", "median", "total",
 ]  # fmt: skip
 
 
@@ -98,6 +101,9 @@ class MergingMethod(LightningModule, ABC):
     learns_weights: ClassVar[bool] = False  # whether ``learned`` holds weights that are then merged
     identity_config: ClassVar[Mapping[str, Any] | None] = None  # settings, if there are any, at
     # which one expert alone comes out as it went in
+    duplicates: ClassVar[Literal["ignored", "averaged", "added", ""]] = ""  # where weights alone
+    # are merged, if it holds. ignored: an expert that is given twice changes nothing; averaged: all
+    # of them given twice change nothing; added: all given twice move the model twice as far
 
     cfg: Any  # the subclass's own Config
     vit: ViT
@@ -251,3 +257,105 @@ class MergingMethod(LightningModule, ABC):
     def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Logits of one batch of one task; counting them is the harness's work."""
         return self.predict(batch["images"], batch["task"])
+
+
+class MatrixMethod(MergingMethod):
+    """theta = theta_0 + scale * merge_matrix(tau_1 .. tau_K), one matrix at a time.
+
+    What is no matrix moves by the mean of the task vectors, times the scale.
+    """
+
+    class Config(MergingMethod.Config):
+        """Which tensors are merged as matrices."""
+
+        scale: float = Setting(1.0, low=0, grid=tuple(i / 10 for i in range(1, 31)))
+        in_proj: Literal["fused", "split"] = "fused"  # q, k and v: one matrix, or three
+        matrices: Literal["blocks", "all"] = "all"  # the linear weights of the residual blocks, or
+        # every tensor of two axes; in a model with other names than open_clip's always all
+
+    @abstractmethod
+    def merge_matrix(self, taus: Tensor) -> Tensor:
+        """The merged task vector of one matrix.  ``float64 [K, out, in] -> [out, in]``."""
+
+    def merge(self, ckpts: Checkpoints) -> Weights:
+        rest = ckpts.base + self.cfg.scale * mean(ckpts.task_vectors)
+        split = self.cfg.in_proj == "split"
+        modules = linear_layers(ckpts.base, self.cfg.matrices, split=split)
+        return merge_matrices(ckpts, rest, modules, self.merge_matrix, self.cfg.scale)
+
+
+SHORT = {"ta": "task_arithmetic"}  # what a wrapper's ``on`` may call a method
+
+
+class WrapperMethod(MergingMethod):
+    """theta = change(merge(change(experts))), merge being another method, which ``on`` names.
+
+    It merges at its defaults, but at a scale of 1 if it has one and ``unit_scale`` is set: the
+    wrapper has a scale of its own. Any method will do that keeps one model and needs no Trainer;
+    what it looks at, the wrapper looks at.
+    """
+
+    unit_scale: ClassVar[bool] = True
+
+    class Config(MergingMethod.Config):
+        """What is wrapped."""
+
+        on: str = "ta"  # a method's name; ta is short for task_arithmetic
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            wrapped = METHODS[SHORT.get(self.on, self.on)]()
+            if wrapped.adapts or wrapped.knows_task:
+                raise UserError(
+                    f"{self.method}.on must be a method that gives one model and is not trained "
+                    f"step by step; got {self.on!r}"
+                )
+
+    # -- what a wrapper overrides ------------------------------------------------------------
+
+    def changed_experts(self, ckpts: Checkpoints) -> Checkpoints:
+        """What the wrapped method is given in place of the experts."""
+        return ckpts
+
+    def changed_merge(self, ckpts: Checkpoints, merged: Weights) -> Weights:
+        """What is made of the wrapped method's result."""
+        return merged
+
+    # -- the rest is the wrapped method's ----------------------------------------------------
+
+    @cached_property
+    def inner(self) -> MergingMethod:
+        """The wrapped method."""
+        cls = METHODS[SHORT.get(self.cfg.on, self.cfg.on)]
+        scaled = self.unit_scale and any(field.name == "scale" for field in fields(cls.Config))
+        return cls(cls.Config.make({"scale": 1.0} if scaled else {}), self.seed)
+
+    @property
+    def needs(self) -> Needs:
+        return self.inner.needs
+
+    @property
+    def num_validation_passes(self) -> int:
+        return self.inner.num_validation_passes
+
+    def prepare(self, ckpts: Checkpoints) -> None:
+        self.inner.vit, self.inner.heads = self.vit, self.heads
+        self.inner.prepare(self.changed_experts(ckpts))
+        self.learned = self.inner.learned
+
+    def learn(self, ckpts: Checkpoints, access: DataAccess) -> None:
+        self.inner.learn(self.changed_experts(ckpts), access)
+        self.report = self.inner.report
+
+    @property
+    def num_stored(self) -> int:
+        return sum(tensor.numel() for tensor in self.models.buffers())
+
+    def merge(self, ckpts: Checkpoints) -> Weights:
+        merged = self.inner.merge(self.changed_experts(ckpts))
+        if not isinstance(merged, Weights):
+            raise UserError(
+                f"{self.name} changes one merged model, and {self.cfg.on} keeps "
+                f"{self.inner.stores}; give another method to {self.name}.on"
+            )
+        return self.changed_merge(ckpts, merged)

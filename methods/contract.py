@@ -99,7 +99,9 @@ def logits(method: MergingMethod) -> dict[str, Tensor]:
 
 Check = Callable[[type[MergingMethod], Checkpoints], None]
 
-EXEMPT: dict[tuple[str, str], str] = {}  # (method, check) -> reason
+EXEMPT: dict[tuple[str, str], str] = {  # (method, check) -> reason
+    ("tent", "check_still_experts_change_nothing"): "it adapts the norms of whatever it is given",
+}
 
 
 def all_checks() -> list[Check]:
@@ -218,6 +220,25 @@ def check_task_order_does_not_matter(cls: type[MergingMethod], ckpts: Checkpoint
     """Merging is a function of the set of experts."""
     back = replace(ckpts, experts=dict(reversed(list(ckpts.experts.items()))))
     assert_same(built(cls, back), built(cls, ckpts), "experts in another order")
+
+
+def check_duplicates_do_what_is_declared(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
+    """What experts that are given twice do to one merged model is what ``duplicates`` says."""
+    if not cls.duplicates:
+        return
+    assert cls().needs == Needs.NOTHING, "declares what duplicates do, which is of weights alone"
+    again = [f"{task}_again" for task in TASKS]
+
+    def moved(*names: str) -> Tensor:
+        experts = {name: ckpts.experts[name.removesuffix("_again")] for name in names}
+        merged = cls().merge(Checkpoints(None, ckpts.base, experts, {}))
+        assert isinstance(merged, Weights), "declares what duplicates do, but keeps several models"
+        return (merged - ckpts.base).flat()
+
+    names = again[:1] if cls.duplicates == "ignored" else again
+    times = 2 if cls.duplicates == "added" else 1
+    gap = (moved(*TASKS, *names) - times * moved(*TASKS)).abs().max().item()
+    assert gap < 1e-5, f"duplicates are not {cls.duplicates}: weights differ by up to {gap:.2g}"
 
 
 def check_predict_ignores_its_neighbours(cls: type[MergingMethod], ckpts: Checkpoints) -> None:

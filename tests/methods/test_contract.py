@@ -42,6 +42,20 @@ def test_contract(name, check):
     check(METHODS[name], small_checkpoints())
 
 
+@pytest.mark.parametrize(
+    ("name", "law"),
+    [("pretrained", "ignored"), ("average", "averaged"), ("ties", "averaged"),
+     ("task_arithmetic", "added")],
+)  # fmt: skip
+def test_duplicates_of_well_known_methods_obey_a_law(name, law):
+    declared = type("Declared", (METHODS[name],), {"duplicates": law})
+    contract.check_duplicates_do_what_is_declared(declared, small_checkpoints())
+    if law != "ignored":  # what is ignored is averaged as well
+        stronger = type("Stronger", (METHODS[name],), {"duplicates": "ignored"})
+        with pytest.raises(AssertionError, match="duplicates are not ignored"):
+            contract.check_duplicates_do_what_is_declared(stronger, small_checkpoints())
+
+
 def test_the_methods_of_the_foundation_are_found():
     assert set(METHODS) >= {"pretrained", "individual", "average", "task_arithmetic", "ties"}
     titles = [METHODS[name].title for name in ("pretrained", "individual", "average")]
@@ -181,6 +195,8 @@ BREACHES = [
     breach("still_experts_change_nothing", merge=forgets_to_divide),
     breach("lone_expert_comes_out", merge=lambda self, ckpts: ckpts.base),
     breach("task_order_does_not_matter", merge=takes_the_first),
+    breach("duplicates_do_what_is_declared", duplicates="ignored"),
+    breach("duplicates_do_what_is_declared", duplicates="averaged", needs=Needs.IMAGES),
     breach("predict_ignores_its_neighbours", features=centres_the_batch),
     breach("knows_the_task_only_if_it_says_so", features=looks_at_the_task),
     breach("knows_the_task_only_if_it_says_so", knows_task=True,

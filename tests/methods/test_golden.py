@@ -94,7 +94,8 @@ def test_golden(method, base, experts, want, config):
     merged = cls(cls.Config(**config)).merge(ckpts)
     sets = [merged] if isinstance(merged, Weights) else list(merged.values())
     got = torch.stack([weights["w"] for weights in sets])
-    torch.testing.assert_close(got, torch.tensor(want).float().view_as(got), rtol=0, atol=1e-6)
+    want = torch.tensor(np.array(want)).float().view_as(got)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-6)
 
 
 ELSEWHERE = {  # methods that need more than weights: the file that has their numbers
