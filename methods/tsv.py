@@ -7,8 +7,7 @@ from torch import Tensor
 
 from methods.base import METHODS, Checkpoints, MergingMethod, Paper, Setting, Weights, total
 from methods.common.linear_layers import linear_layers, merge_matrices
-
-NULL = 1e-6  # a singular value below this share of the largest is float32's round-off
+from methods.common.spectral import polar, shared_triplets
 
 SCALES = (0.02, 0.05, *(i / 10 for i in range(1, 31)))  # the authors' grid, and two below it
 
@@ -59,39 +58,5 @@ def tsv(taus: Tensor) -> Tensor:
     [[3.0, 0.0], [0.0, 2.0]]
     """
     rank = max(1, min(taus.shape[1:]) // len(taus))
-    left, sizes, right = zip(*(triplets(tau, rank) for tau in taus), strict=True)
+    left, sizes, right = zip(*(shared_triplets(tau, rank) for tau in taus), strict=True)
     return (polar(torch.cat(left, 1)) * torch.cat(sizes)) @ polar(torch.cat(right, 1)).T
-
-
-def triplets(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The largest singular values and their vectors.  ``-> [out, r], [r], [in, r]``.
-
-    From the eigenvectors of M M^T or M^T M, whichever is smaller: twice as fast as an SVD, and in
-    float64 as good for all but the smallest. Where a singular value is 0, so are its vectors.
-    """
-    if matrix.shape[0] > matrix.shape[1]:
-        right, sizes, left = triplets(matrix.T, rank)
-        return left, sizes, right
-    values, vectors = torch.linalg.eigh(matrix @ matrix.T)
-    sizes = values[-rank:].flip(0).clamp(min=0).sqrt()
-    seen = sizes > NULL * sizes[0]
-    left = vectors[:, -rank:].flip(1) * seen
-    return left, sizes * seen, matrix.T @ left / sizes.where(seen, 1)
-
-
-def polar(matrix: Tensor) -> Tensor:
-    """P Q^T of the SVD P D Q^T: the nearest matrix with orthonormal columns.  ``[n, k]``.
-
-    Directions with D = 0 are left out: of columns that depend on each other the result is the
-    smallest of the nearest ones.
-
-    >>> polar(torch.tensor([[2.0, 2.0], [0.0, 0.0]]))  # one direction, shared by both
-    tensor([[0.7071, 0.7071],
-            [0.0000, 0.0000]])
-    """
-    if matrix.shape[1] > matrix.shape[0]:
-        return polar(matrix.T).T
-    values, vectors = torch.linalg.eigh(matrix.T @ matrix)
-    seen = values > NULL**2 * values[-1]
-    roots = values.rsqrt().where(seen, 0)
-    return matrix @ (vectors * roots) @ vectors.T

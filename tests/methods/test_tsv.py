@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from methods import METHODS, merge
+from methods.common.spectral import polar, triplets
 from methods.contract import TASKS, build, logits, small_checkpoints
-from methods.tsv import TSV, polar, triplets, tsv
+from methods.tsv import TSV, tsv
 from tests.helpers.counting_experts import counted
 
 
