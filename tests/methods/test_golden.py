@@ -84,6 +84,11 @@ GOLDEN = [
     # W_A = 1 + 0.3 * (2 + 4), 1 + 0.5 * 1.8; what is no matrix is not scaled
     golden("anchor_scales", [[1]], [[[3]], [[5]]], [[1.9]], anchor="ta", scale=0.5),
     golden("anchor_scales", [1, 1], [[3, 1], [1, 5]], [1.6, 2.2], anchor="ta", scale=0.5),
+    # nothing dropped: Task Arithmetic, as above; test_dare.py has the chance
+    golden("dare", [1, 1], [[3, 1], [1, 5]], [2, 3], on="ta", drop=0, scale=0.5),
+    golden("dare", [1, 1], [[3, 1], [1, 5]], [2, 3], on="average", drop=0),
+    # a fifth of four entries is one, 3; of the other 2 and -2, which tie
+    golden("dare", [0] * 4, TAUS, [3, 2, -2, 0], on="ties", drop=0),
 ]  # fmt: skip
 
 
