@@ -89,6 +89,8 @@ GOLDEN = [
     golden("dare", [1, 1], [[3, 1], [1, 5]], [2, 3], on="average", drop=0),
     # a fifth of four entries is one, 3; of the other 2 and -2, which tie
     golden("dare", [0] * 4, TAUS, [3, 2, -2, 0], on="ties", drop=0),
+    # 3 of {3, 1}, -2 of {-1, -2}; 2 and -2 cancel; 1 + 0.5 * each
+    golden("magmax", [1, 1, 1], [[4, 0, 3], [2, -1, -1]], [2.5, 0, 1], scale=0.5),
 ]  # fmt: skip
 
 
