@@ -91,6 +91,16 @@ GOLDEN = [
     golden("dare", [0] * 4, TAUS, [3, 2, -2, 0], on="ties", drop=0),
     # 3 of {3, 1}, -2 of {-1, -2}; 2 and -2 cancel; 1 + 0.5 * each
     golden("magmax", [1, 1, 1], [[4, 0, 3], [2, -1, -1]], [2.5, 0, 1], scale=0.5),
+    # tau are diag(3, 1) and diag(1, 2): of their sum, diag(4, 3), the mean singular value is 3.5
+    golden("iso_c", [[1, 0], [0, 1]], [[[4, 0], [0, 2]], [[2, 0], [0, 3]]], [[4.5, 0], [0, 4.5]]),
+    # round((3 - int(2.4)) / 1) = 1 of three is the task's own: e_3 of diag(3, 2, 1), which lies
+    # outside of the common e_1 and e_2; the mean of 3, 2 and 1
+    golden("iso_cts", np.zeros((3, 3)), [np.diag([3, 2, 1])], 2 * np.eye(3)),
+    # round((10 - 8) / 2) = 1 each: e_9 of the first, e_10 of the second beside the common
+    # e_1 .. e_8 of the sum; the mean of 8 .. 1, 0.5 and 0.4 is 3.69
+    golden("iso_cts", np.zeros((10, 10)),
+           [np.diag([8, 7, 6, 5, 4, 3, 2, 1, 0.5, 0]), np.diag([0] * 9 + [0.4])],
+           3.69 * np.eye(10)),
 ]  # fmt: skip
 
 
