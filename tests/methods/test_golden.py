@@ -101,6 +101,10 @@ GOLDEN = [
     golden("iso_cts", np.zeros((10, 10)),
            [np.diag([8, 7, 6, 5, 4, 3, 2, 1, 0.5, 0]), np.diag([0] * 9 + [0.4])],
            3.69 * np.eye(10)),
+    # no block: alpha alone, ||tau_1 + tau_2||_1 / (2 ||tau||_1), 1 / 2 for the sum itself
+    golden("lines", [1, 1], [[3, 1], [1, 5]], [2, 3], on="ta", beta=0.7),
+    # the mean is half of the sum: alpha is 1
+    golden("lines", [1, 1], [[3, 1], [1, 5]], [2, 3], on="average"),
 ]  # fmt: skip
 
 
