@@ -105,6 +105,12 @@ GOLDEN = [
     golden("lines", [1, 1], [[3, 1], [1, 5]], [2, 3], on="ta", beta=0.7),
     # the mean is half of the sum: alpha is 1
     golden("lines", [1, 1], [[3, 1], [1, 5]], [2, 3], on="average"),
+    # tau = [4 -3 2], tau - tau_1 = [1 -4 2], tau - tau_2 = [3 1 0]; at 0.2 the first has a use for
+    # 3 > 0.2 and 1 > 0.8, not for 0; the second for 1 > 0.6, 4 > 0.2 and 2 > 0
+    golden("consensus_ta", [0, 0, 0], [[3, 1, 0], [1, -4, 2]], [4, -3, 0], threshold=0.2, scale=1),
+    # TIES keeps 3 + 1, -4 and 2; then the first has a use for 3 > 0.2, not for 1 = 0.2 * 5
+    golden("consensus_ties", [0, 0, 0], [[3, 1, 0], [1, -4, 2]], [4, 0, 0], threshold=0.2, scale=1,
+           keep=1),
 ]  # fmt: skip
 
 
