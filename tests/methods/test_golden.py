@@ -111,6 +111,10 @@ GOLDEN = [
     # TIES keeps 3 + 1, -4 and 2; then the first has a use for 3 > 0.2, not for 1 = 0.2 * 5
     golden("consensus_ties", [0, 0, 0], [[3, 1, 0], [1, -4, 2]], [4, 0, 0], threshold=0.2, scale=1,
            keep=1),
+    # the middle of two directions at a right angle, as long as each: 2 (1, 1) / sqrt(2); 2 and 4
+    # have the mean length 3
+    golden("karcher", [1, 1], [[3, 1], [1, 3]], [1 + 2**0.5, 1 + 2**0.5]),
+    golden("karcher", [0, 0], [[2, 0], [0, 4]], [4.5**0.5, 4.5**0.5]),
 ]  # fmt: skip
 
 
