@@ -115,6 +115,8 @@ GOLDEN = [
     # have the mean length 3
     golden("karcher", [1, 1], [[3, 1], [1, 3]], [1 + 2**0.5, 1 + 2**0.5]),
     golden("karcher", [0, 0], [[2, 0], [0, 4]], [4.5**0.5, 4.5**0.5]),
+    # half of the way from 1 to each
+    golden("wise_ft", [1, 1], [[3, 1], [1, 5]], [[2, 1], [1, 3]], share=0.5),
 ]  # fmt: skip
 
 
