@@ -117,6 +117,14 @@ GOLDEN = [
     golden("karcher", [0, 0], [[2, 0], [0, 4]], [4.5**0.5, 4.5**0.5]),
     # half of the way from 1 to each
     golden("wise_ft", [1, 1], [[3, 1], [1, 5]], [[2, 1], [1, 3]], share=0.5),
+    # norms 1 and 2, the unit is their mean 1.5: lambda are 0.5 * 1.5 and 0.5 * 0.75
+    golden("doge", [[0]], [[[1]], [[2]]], [[1.5]], scale=0.5, steps=0, keep=1),
+    # in units of the sum, 3: tau are 1/3 and 2/3, lambda . tau is 1/2, the row sums
+    # 1/3 (1/3 - 1/2) and 2/3 (2/3 - 1/2); 1/3 of the first and 2/3 of the second are > 0, so that
+    # Adam's first step is up: delta = 0.1 * 3, and 0.75 * 1.3 + 0.375 * 2.3
+    golden("doge", [[0]], [[[1]], [[2]]], [[1.8375]], scale=0.5, steps=1, lr_rel=0.1, keep=1),
+    # no matrix: as the pretrained model has it
+    golden("doge", [1, 1], [[3, 1], [1, 5]], [1, 1]),
 ]  # fmt: skip
 
 
