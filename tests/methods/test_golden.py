@@ -125,6 +125,9 @@ GOLDEN = [
     golden("doge", [[0]], [[[1]], [[2]]], [[1.8375]], scale=0.5, steps=1, lr_rel=0.1, keep=1),
     # no matrix: as the pretrained model has it
     golden("doge", [1, 1], [[3, 1], [1, 5]], [1, 1]),
+    # no matrix: D = [3 4] of norm 5 in any order, brought to (3 + 4) / 2
+    golden("opcm", [0, 0], [[3, 0], [0, 4]], [2.1, 2.8]),
+    golden("opcm", [1, 1], [[4, 1], [1, 5]], [5.2, 6.6], scale=2),
 ]  # fmt: skip
 
 
