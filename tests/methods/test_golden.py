@@ -128,6 +128,9 @@ GOLDEN = [
     # no matrix: D = [3 4] of norm 5 in any order, brought to (3 + 4) / 2
     golden("opcm", [0, 0], [[3, 0], [0, 4]], [2.1, 2.8]),
     golden("opcm", [1, 1], [[4, 1], [1, 5]], [5.2, 6.6], scale=2),
+    # as for TSV-M: of rank 1 each, the sides are orthogonal; each M_t has one entry that counts
+    golden("dc_merge", [[1, 0], [0, 1]], [[[4, 0], [0, 2]], [[2, 0], [0, 3]]], [[2.5, 0], [0, 2]],
+           scale=0.5),
 ]  # fmt: skip
 
 
