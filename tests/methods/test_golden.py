@@ -131,6 +131,14 @@ GOLDEN = [
     # as for TSV-M: of rank 1 each, the sides are orthogonal; each M_t has one entry that counts
     golden("dc_merge", [[1, 0], [0, 1]], [[[4, 0], [0, 2]], [[2, 0], [0, 3]]], [[2.5, 0], [0, 2]],
            scale=0.5),
+    # columns (1, 1) and (0, 1) of the first: norms 1 -> 1.41 and 1, turned and not, so that its
+    # ranks are 1/2 and 0; of the second 0 and 1/2. Ranks above the mean 1/4 count whole, and what
+    # else there is was not moved
+    golden("widen", [[1, 0], [0, 1]], [[[1, 0], [1, 1]], [[1, 0], [0, 3]]], [[1, 0], [1, 3]],
+           in_proj="fused"),
+    # |tau| are (2, 1) and (1, 1), means 1.5 and 1: 2 counts whole, 1 of the second not more than
+    # its mean; the softmax of 2 and 1 is 0.7311, 0.2689, of 1 and 1 a half
+    golden("widen", [0, 0], [[2, 1], [1, 1]], [2.268941, 1.0]),
 ]  # fmt: skip
 
 
