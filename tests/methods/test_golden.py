@@ -139,6 +139,12 @@ GOLDEN = [
     # |tau| are (2, 1) and (1, 1), means 1.5 and 1: 2 counts whole, 1 of the second not more than
     # its mean; the softmax of 2 and 1 is 0.7311, 0.2689, of 1 and 1 a half
     golden("widen", [0, 0], [[2, 1], [1, 1]], [2.268941, 1.0]),
+    # columns alike but for their lengths: W_2 = 5 W_1 gives 3 W_1
+    golden("do_merging", [[0, 0], [0, 0]], [[[1, 0], [1, 2]], [[5, 0], [5, 10]]], [[3, 0], [3, 6]],
+           steps=0),
+    # directions (1, 0) and (0, 1), lengths 3 and 1: the mean 2 along (1, 1) / sqrt(2)
+    golden("do_merging", [[0], [0]], [[[3], [0]], [[0], [1]]], [[2**0.5], [2**0.5]],
+           steps=0),
 ]  # fmt: skip
 
 
