@@ -145,6 +145,12 @@ GOLDEN = [
     # directions (1, 0) and (0, 1), lengths 3 and 1: the mean 2 along (1, 1) / sqrt(2)
     golden("do_merging", [[0], [0]], [[[3], [0]], [[0], [1]]], [[2**0.5], [2**0.5]],
            steps=0),
+    # the outputs' basis is that of diag(10, 5), e_1 and e_2: TIES of the task vectors, 2 and 1.5;
+    # and of a quarter of the entries, 3 and 2
+    golden("knots", [[0, 0], [0, 0]], [[[3, 0], [0, 1]], [[1, 0], [0, 2]]], [[2, 0], [0, 1.5]],
+           keep=1, scale=1),
+    golden("knots", [[1, 0], [0, 1]], [[[4, 0], [0, 2]], [[2, 0], [0, 3]]], [[2.5, 0], [0, 2]],
+           keep=0.25, scale=0.5),
 ]  # fmt: skip
 
 
