@@ -105,6 +105,9 @@ class MergingMethod(LightningModule, ABC):
     # are merged, if it holds. ignored: an expert that is given twice changes nothing; averaged: all
     # of them given twice change nothing; added: all given twice move the model twice as far
 
+    quick_config: ClassVar[Mapping[str, Any]] = {}  # settings that the contract is checked at,
+    # where the defaults would take long
+
     cfg: Any  # the subclass's own Config
     vit: ViT
     heads: TensorBuffers

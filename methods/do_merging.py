@@ -29,6 +29,7 @@ class DOMerging(MatrixMethod):
         "Tao and Fan, Jiayuan and Hu, Shuyue and Ye, Peng",
     )
     identity_config = {"rank": 4096, "scale": 1.0}
+    quick_config = {"steps": 10}
 
     class Config(MatrixMethod.Config):
         """All of it is a reconstruction."""
@@ -61,7 +62,7 @@ def orthogonalise(factors: Tensor, gamma: float, lr: float, steps: int) -> Tenso
     units = (factors / norms.where(norms > 0, 1)[:, None, None]).flatten(0, 1)
     apart = torch.block_diag(*[torch.ones(rank, rank)] * count).to(units) == 0
     delta = torch.zeros_like(units)
-    adam = torch.optim.Adam([delta], lr=lr / (rank * width) ** 0.5)
+    adam = torch.optim.Adam([delta], lr=lr / (rank * width) ** 0.5, fused=True)
     for _ in range(steps):
         rows = units + delta
         delta.grad = 4 * (rows @ rows.T * apart) @ rows + 2 * gamma * delta

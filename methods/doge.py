@@ -37,6 +37,7 @@ class Doge(MergingMethod):
         "Xiaochun",
         venue="International Conference on Machine Learning",
     )
+    quick_config = {"steps": 20}
 
     class Config(MergingMethod.Config):
         """The defaults are those of the authors' code, but for the relative units."""
@@ -58,7 +59,7 @@ class Doge(MergingMethod):
         modules = linear_layers(ckpts.base, "blocks", split=self.cfg.in_proj == "split")
         names = dict.fromkeys(module.name for module in modules)
         bounds = [
-            threshold(only(tau, list(names)), self.cfg.keep) if names else 0.0
+            threshold(tau.only(names), self.cfg.keep) if names else 0.0
             for tau in ckpts.task_vectors
         ]
         return merge_matrices(ckpts, ckpts.base, modules, lambda taus: self.solve(taus, bounds))
@@ -82,11 +83,6 @@ class Doge(MergingMethod):
         delta = rms * descend(taus / rms, factors, shared, lr, self.cfg.steps)
         masks = taus.abs() >= taus.new_tensor(bounds)[:, None, None]
         return torch.einsum("k,koi->oi", factors, (taus + delta) * masks)
-
-
-def only(weights: Weights, names: list[str]) -> Weights:
-    """Some of the tensors."""
-    return Weights.lazy({name: weights.shape(name) for name in names}, weights.__getitem__)
 
 
 def threshold(tau: Weights, keep: float) -> float:
@@ -132,7 +128,7 @@ def descend(taus: Tensor, factors: Tensor, shared: Tensor, lr: float, steps: int
     whole = torch.einsum("k,koi->oi", factors, taus)
     start = (taus * (taus - whole)).sum(2)  # the row sums at delta = 0, [K, out]
     delta = torch.zeros_like(whole)
-    adam = torch.optim.Adam([delta], lr=lr)
+    adam = torch.optim.Adam([delta], lr=lr, fused=True)
     for _ in range(steps):
         rows = start - weight * torch.einsum("koi,oi->ko", taus, delta)
         gradient = -2 * weight * torch.einsum("ko,koi->oi", rows, taus)

@@ -60,6 +60,8 @@ class Random:
         for images in self.unlabeled(task):
             yield images, torch.zeros(len(images), dtype=torch.long)
 
+    training = validation
+
     def count_pass(self) -> None:
         """Nobody watches."""
 

@@ -69,8 +69,15 @@ class RunDataAccess:
 
     def validation(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of the val split with their labels.  ``[B, 3, H, W], [B]``."""
-        labels = torch.from_numpy(self.data.labels(TASKS[task], "val")).to(self.device)
-        return zip(self._batches(task, "val", CLEAN), labels.split(self.data.batch), strict=True)
+        return self._labelled(task, "val")
+
+    def training(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of the train split with their labels.  ``[B, 3, H, W], [B]``."""
+        return self._labelled(task, "train")
+
+    def _labelled(self, task: str, split: str) -> Iterator[tuple[Tensor, Tensor]]:
+        labels = torch.from_numpy(self.data.labels(TASKS[task], split)).to(self.device)
+        return zip(self._batches(task, split, CLEAN), labels.split(self.data.batch), strict=True)
 
     def _batches(self, task: str, split: str, shift: Shift) -> Iterator[Tensor]:
         pixels = self.data.pixels(TASKS[task], split, shift)

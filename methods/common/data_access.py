@@ -23,6 +23,7 @@ class Needs(Flag):
     TASK_IDS = auto()  # which task an image that it learns from belongs to, as a thing to learn
     VAL_LABELS = auto()  # labelled images of the val split
     TEST_STREAM = auto()  # the unlabelled test images themselves
+    TRAIN_LABELS = auto()  # labelled images that the experts were trained on
 
     def __str__(self) -> str:
         return ", ".join(_TEXT[need] for need in self) or "weights only"
@@ -33,6 +34,7 @@ _TEXT = {
     Needs.TASK_IDS: "task ids",
     Needs.VAL_LABELS: "validation labels",
     Needs.TEST_STREAM: "test stream",
+    Needs.TRAIN_LABELS: "training labels",
 }
 
 
@@ -58,6 +60,9 @@ class DataAccess(Protocol):
 
     def validation(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of the val split with their labels.  ``[B, 3, H, W], [B]``."""
+
+    def training(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of the train split with their labels.  ``[B, 3, H, W], [B]``."""
 
     @property
     def journal(self) -> Path | None:
@@ -109,6 +114,10 @@ class CheckedDataAccess:
     def validation(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
         """See :class:`DataAccess`."""
         return self._allowed(Needs.VAL_LABELS).validation(task)
+
+    def training(self, task: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """See :class:`DataAccess`."""
+        return self._allowed(Needs.TRAIN_LABELS).training(task)
 
     @property
     def journal(self) -> Path | None:

@@ -3,7 +3,7 @@
 And the files of checkpoints: safetensors, or files of torch that hold tensors alone.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,10 @@ class Weights(Mapping[str, Tensor]):
     def materialise(self) -> "Weights":
         """The same weights, evaluated once and held in memory."""
         return Weights(dict(self))
+
+    def only(self, names: Iterable[str]) -> "Weights":
+        """Some of the tensors."""
+        return Weights.lazy({name: self.shape(name) for name in names}, self.__getitem__)
 
     # -- arithmetic --------------------------------------------------------------------------
 
