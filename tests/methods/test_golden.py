@@ -177,6 +177,7 @@ ELSEWHERE = {  # methods that need more than weights: the file that has their nu
     "ce_router": "routing/test_routers.py",
     "centroid_router": "routing/test_routers.py",
     "entropy_router": "routing/test_routers.py",
+    "fisher": "test_fisher.py",
     "regmean": "test_regmean.py",
 }
 
