@@ -179,6 +179,7 @@ ELSEWHERE = {  # methods that need more than weights: the file that has their nu
     "entropy_router": "routing/test_routers.py",
     "fisher": "test_fisher.py",
     "regmean": "test_regmean.py",
+    "tent": "test_tent.py",
 }
 
 
