@@ -178,6 +178,7 @@ ELSEWHERE = {  # methods that need more than weights: the file that has their nu
     "centroid_router": "routing/test_routers.py",
     "entropy_router": "routing/test_routers.py",
     "fisher": "test_fisher.py",
+    "fw_merging": "test_fw_merging.py",
     "regmean": "test_regmean.py",
     "tent": "test_tent.py",
 }

@@ -1,0 +1,193 @@
+"""FW-Merging: walk from a merged model towards one expert at a time, as Frank and Wolfe would."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mergeshift import UserError
+from methods.base import (
+    METHODS,
+    Checkpoints,
+    DataAccess,
+    MergingMethod,
+    Needs,
+    Paper,
+    Setting,
+    TensorBuffers,
+    Weights,
+    mean,
+    total,
+)
+from methods.common.data_access import take_images
+from methods.common.losses import entropy
+from methods.common.vit import PlainOps, encode
+
+TOGETHER = 64  # images in one pass forward and back
+
+
+@METHODS.register("fw_merging")
+class FWMerging(MergingMethod):
+    """theta <- theta + gamma_k (s - theta), s = argmin over start and experts of <grad loss, s>.
+
+    gamma_k = step_size * scaling * 2 / (k + 2), k = 0 .. iterations - 1. The loss is the mean over
+    tasks of the entropy on unlabelled images, or of the cross-entropy on validation images [R: the
+    authors use labelled training images]. As in their code the product is a sum over tensors of
+    cosines (a tensor of zeros counts 0), or the inner product of whole models, which is Frank and
+    Wolfe's. The result is an affine combination of the start and the experts, and that is kept.
+    """
+
+    title = "FW-Merging (hard)"
+    paper = Paper(
+        key="chen2025fwmerging",
+        arxiv="2503.12649",
+        where="Algorithm 1, hard",
+        year=2025,
+        title="{FW-Merging}: Scaling Model Merging with {Frank-Wolfe} Optimization",
+        authors="Chen, Hao Mark and Hu, Shell Xu and Luk, Wayne and Hospedales, Timothy and Fan, "
+        "Hongxiang",
+        venue="{IEEE/CVF} International Conference on Computer Vision",
+    )
+    identity_config = {"start": "average", "iterations": 0}
+
+    class Config(MergingMethod.Config):
+        """The defaults are FusionBench's, but for the loss."""
+
+        loss: Literal["entropy", "cross_entropy"] = "entropy"  # on unlabelled images, or on val [R]
+        oracle: Literal["cosine", "inner"] = "cosine"  # published; Frank and Wolfe's [R]
+        granularity: Literal["task", "layer"] = "task"  # one expert for all, or for each tensor
+        start: Literal["pretrained", "average", "ta"] = "ta"
+        start_scale: float = Setting(0.3, low=0)  # of Task Arithmetic
+        iterations: int = Setting(10, low=0)
+        images: int = Setting(100, low=1)  # of each task, at most
+        step_size: float = Setting(0.1, above=0, high=1, grid=(0.03, 0.1, 0.3, 1.0))
+        scaling: float = Setting(0.3, above=0, high=1)
+
+    learned: TensorBuffers  # "coefficients": of the start and of each expert, [tensors, 1 + K]
+
+    @property
+    def needs(self) -> Needs:
+        return Needs.IMAGES if self.cfg.loss == "entropy" else Needs.VAL_LABELS
+
+    @property
+    def num_validation_passes(self) -> int:
+        return int(self.cfg.loss != "entropy")
+
+    @property
+    def coefficients(self) -> dict[str, dict[str, float]]:
+        if self.learned is None:
+            return {}
+        shares = self.table.mean(0).tolist()
+        return {"all": dict(zip(("start", *self.tasks), shares, strict=True))}
+
+    @property
+    def table(self) -> Tensor:
+        """What each tensor is made of.  ``[tensors, 1 + K]``."""
+        return self.learned()["coefficients"]
+
+    def prepare(self, ckpts: Checkpoints) -> None:
+        self.tasks = sorted(ckpts.experts)
+        table = torch.zeros(len(ckpts.base), 1 + len(self.tasks))
+        table[:, 0] = 1
+        self.learned = TensorBuffers({"coefficients": table})
+
+    def points(self, ckpts: Checkpoints) -> list[Weights]:
+        """What is walked towards: the start and the experts."""
+        experts = [ckpts.experts[task] for task in self.tasks]
+        starts = {
+            "pretrained": lambda: ckpts.base,
+            "average": lambda: mean(experts),
+            "ta": lambda: (
+                ckpts.base
+                + self.cfg.start_scale * total([expert - ckpts.base for expert in experts])
+            ),
+        }
+        return [starts[self.cfg.start](), *experts]
+
+    def learn(self, ckpts: Checkpoints, access: DataAccess) -> None:
+        points, table = self.points(ckpts), self.table
+        data = {task: self.shown(task, access) for task in self.tasks}
+        model = {name: tensor.clone() for name, tensor in points[0].items()}
+        chosen: list[Any] = []
+        for k in range(self.cfg.iterations):
+            rows = self.products(self.gradient(model, data), points)
+            best = rows if self.cfg.granularity == "layer" else rows.sum(0, keepdim=True)
+            choice = [int(place.item()) for place in best.argmin(1)]
+            choice *= len(model) // len(choice)
+            chosen.append(choice if self.cfg.granularity == "layer" else choice[0])
+            step = min(1.0, self.cfg.step_size * self.cfg.scaling * 2 / (k + 2))
+            table *= 1 - step
+            for row, ((name, tensor), to) in enumerate(zip(model.items(), choice, strict=True)):
+                tensor += step * (points[to][name] - tensor)
+                table[row, to] += step
+        if self.cfg.loss != "entropy":
+            access.count_pass()
+        self.report = {"chosen": chosen, "points": ["start", *self.tasks]}
+
+    def shown(self, task: str, access: DataAccess) -> tuple[Tensor, Tensor | None]:
+        """The images of a task, with their labels if the loss has a use for them."""
+        unlabeled = self.cfg.loss == "entropy"
+        batches: Any = zip(access.unlabeled(task)) if unlabeled else access.validation(task)
+        found = list(take_images(batches, self.cfg.images))
+        if not found:
+            raise UserError(f"{self.name} learns from images of every task; {task} has none")
+        images, *labels = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return images, labels[0] if labels else None
+
+    def gradient(
+        self, model: Mapping[str, Tensor], data: Mapping[str, tuple[Tensor, Tensor | None]]
+    ) -> dict[str, Tensor]:
+        """Of the mean loss of all tasks, at a model."""
+        leaves = {name: tensor.detach().requires_grad_() for name, tensor in model.items()}
+        for task, (images, labels) in data.items():
+            head, count = self.heads()[task], len(images) * len(data)
+            for part, answers in in_parts(images, labels):
+                with torch.enable_grad():
+                    features = F.normalize(encode(part, PlainOps(leaves), self.vit), dim=-1)
+                    logits = features @ head.T
+                    losses = entropy(logits).sum() if answers is None else F.cross_entropy(
+                        logits, answers, reduction="sum"
+                    )  # fmt: skip
+                    (losses / count).backward()
+        return {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
+
+    def products(self, gradient: Mapping[str, Tensor], points: Sequence[Weights]) -> Tensor:
+        """The gradient with the start and the experts.  ``-> [tensors, 1 + K]``."""
+        cosine = self.cfg.oracle == "cosine"
+        return torch.stack(
+            [
+                torch.stack([product(one, point[name], cosine=cosine) for point in points])
+                for name, one in gradient.items()
+            ]
+        )
+
+    def merge(self, ckpts: Checkpoints) -> Weights:
+        points, shares = self.points(ckpts), dict(zip(ckpts.base, self.table, strict=True))
+
+        def read(name: str) -> Tensor:
+            found = torch.zeros_like(ckpts.base[name])
+            for share, point in zip(shares[name], points, strict=True):
+                found += share * point[name]
+            return found
+
+        return Weights.lazy({name: ckpts.base.shape(name) for name in ckpts.base}, read)
+
+
+def product(gradient: Tensor, weight: Tensor, *, cosine: bool) -> Tensor:
+    """The inner product, or the cosine; 0 where one of them is 0.
+
+    >>> product(torch.tensor([2.0, 0.0]), torch.tensor([3.0, 4.0]), cosine=True)
+    tensor(0.6000)
+    """
+    found = (gradient * weight).sum()
+    size = gradient.norm() * weight.norm()
+    return torch.where(size > 0, found / size.where(size > 0, 1), 0.0) if cosine else found
+
+
+def in_parts(images: Tensor, labels: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Some images at a time, with their labels if there are any."""
+    for start in range(0, len(images), TOGETHER):
+        part = slice(start, start + TOGETHER)
+        yield images[part], None if labels is None else labels[part]
