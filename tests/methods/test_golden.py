@@ -176,6 +176,8 @@ ELSEWHERE = {  # methods that need more than weights: the file that has their nu
     "bmm_sampled": "bmm/test_sampled.py",
     "ce_router": "routing/test_routers.py",
     "centroid_router": "routing/test_routers.py",
+    "concrete_adamerging": "test_concrete.py",
+    "concrete_ta": "test_concrete.py",
     "entropy_router": "routing/test_routers.py",
     "fisher": "test_fisher.py",
     "fw_merging": "test_fw_merging.py",
