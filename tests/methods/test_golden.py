@@ -181,6 +181,7 @@ ELSEWHERE = {  # methods that need more than weights: the file that has their nu
     "entropy_router": "routing/test_routers.py",
     "fisher": "test_fisher.py",
     "fw_merging": "test_fw_merging.py",
+    "map": "test_map.py",
     "regmean": "test_regmean.py",
     "tent": "test_tent.py",
 }

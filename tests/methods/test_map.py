@@ -1,0 +1,95 @@
+"""MAP: quadratics that are recovered exactly, optima that are known, and its budget."""
+
+import numpy as np
+import pytest
+import torch
+
+from methods.common.config import TUNING_BUDGET
+from methods.contract import TASKS, Recorder, build, small_checkpoints
+from methods.map import Map, combined, design, fit, logit, maximise, predicted, terms
+
+
+def quadratic(axes: int, seed: int) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    return random.normal(size=1 + 2 * axes + axes * (axes - 1) // 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "axes", "count"), [("full", 8, 45), ("diagonal", 8, 17), ("full", 2, 6)]
+)
+def test_an_exact_quadratic_is_recovered_from_as_many_points(kind, axes, count):
+    want = quadratic(axes, 1)[: count if kind == "full" else 1 + 2 * axes]
+    points = np.random.default_rng(0).uniform(size=(count, axes))
+    assert terms(points, kind).shape == (count, len(want)) == (count, count)
+    got = fit(points, terms(points, kind) @ want, kind)
+    fresh = np.random.default_rng(2).uniform(size=(50, axes))
+    gap = terms(fresh, kind) @ (got - want)
+    assert np.abs(gap).max() < 0.05 * np.abs(terms(fresh, kind) @ want).max()  # the ridge is small
+
+
+def test_more_points_than_terms_recover_it_closely():
+    want, points = quadratic(3, 1), np.random.default_rng(0).uniform(size=(60, 3))
+    got = fit(points, terms(points, "full") @ want, "full")
+    np.testing.assert_allclose(got, want, atol=1e-3)
+
+
+def test_the_grid_of_the_authors_cannot_tell_a_square_from_its_root():
+    corners = np.array(np.meshgrid(*[[0.0, 1.0]] * 4)).reshape(4, -1).T
+    assert np.linalg.matrix_rank(terms(corners, "diagonal")) == 5
+    assert np.linalg.matrix_rank(terms(design(4, 16, 0), "diagonal")) == 9
+
+
+def test_the_optimum_of_two_tasks_is_between_theirs():
+    # q_i = -|c - a_i|^2: the mean of the sigmoids is highest at the midpoint, by symmetry
+    a = np.array([[0.2, 0.4], [0.4, 0.2]])
+    fits = np.array([[-(one @ one), *(2 * one), -1, -1] for one in a])
+    best = maximise(fits, np.full((1, 2), 0.1), "diagonal", 1.0)
+    np.testing.assert_allclose(best, [0.3, 0.3], atol=1e-3)
+    assert maximise(fits, np.full((1, 2), 0.1), "diagonal", 0.25) == pytest.approx([0.25, 0.25])
+
+
+def test_accuracies_keep_half_an_image_from_the_ends():
+    np.testing.assert_allclose(logit(np.array([0.0, 0.5, 1.0]), 10), [-np.log(19), 0, np.log(19)])
+    fits = np.array([[0.3, 0.0, 0.0]])
+    np.testing.assert_allclose(
+        predicted(fits, np.zeros((1, 1)), "diagonal"), 1 / (1 + np.exp(-0.3))
+    )
+
+
+def test_points_are_spread_and_the_seeds():
+    points = design(8, 30, 7)
+    assert points.shape == (30, 8)
+    assert np.all((points >= 0) & (points < 1))
+    assert np.abs(points.mean(0) - 0.5).max() < 0.1
+    np.testing.assert_array_equal(points, design(8, 30, 7))
+    assert not np.array_equal(points, design(8, 30, 8))
+
+
+def test_the_merge_is_the_combination():
+    ckpts = small_checkpoints()
+    experts, shares = list(ckpts.experts.values()), torch.tensor([0.5, -0.1, 0.2])
+    got = combined(ckpts.base, experts, shares)
+    for name in ckpts.base:
+        base = ckpts.base[name].double().numpy()
+        taus = [expert[name].double().numpy() - base for expert in experts]
+        want = base + 0.5 * taus[0] - 0.1 * taus[1] + 0.2 * taus[2]
+        np.testing.assert_allclose(got[name], want, atol=1e-5)
+
+
+def test_it_takes_the_best_of_what_it_has_measured_within_the_budget():
+    access = Recorder()
+    method = Map().build(small_checkpoints(), access)
+    assert access.num_validation_passes == TUNING_BUDGET == Map().num_validation_passes
+    means = np.mean(method.report["accuracies"], axis=1)
+    chosen = method.report["points"][int(means.argmax())]
+    np.testing.assert_allclose(method.learned()["coefficients"], chosen, atol=1e-6)
+    assert means.max() >= means[0]
+    assert method.report["points"][0] == [0.3] * 3
+    assert method.report["terms"] == 7
+    assert method.report["error at the points"] < 0.5
+    assert list(method.coefficients["all"]) == sorted(TASKS)
+
+
+def test_one_point_is_the_plain_sum_or_better():
+    method = build(Map, small_checkpoints(), points=1)
+    assert len(method.report["points"]) == 2
