@@ -182,6 +182,7 @@ ELSEWHERE = {  # methods that need more than weights: the file that has their nu
     "fisher": "test_fisher.py",
     "fw_merging": "test_fw_merging.py",
     "map": "test_map.py",
+    "multitask": "test_multitask.py",
     "regmean": "test_regmean.py",
     "tent": "test_tent.py",
 }
