@@ -184,6 +184,7 @@ ELSEWHERE = {  # methods that need more than weights: the file that has their nu
     "map": "test_map.py",
     "multitask": "test_multitask.py",
     "regmean": "test_regmean.py",
+    "regmean_pp": "test_regmean_pp.py",
     "tent": "test_tent.py",
 }
 
