@@ -183,6 +183,8 @@ ELSEWHERE = {  # methods that need more than weights: the file that has their nu
     "fw_merging": "test_fw_merging.py",
     "map": "test_map.py",
     "multitask": "test_multitask.py",
+    "ota": "test_ota.py",
+    "ota_ffg": "test_ota.py",
     "regmean": "test_regmean.py",
     "regmean_pp": "test_regmean_pp.py",
     "tent": "test_tent.py",

@@ -32,6 +32,11 @@ WITH_VALUES = {  # what cannot be pretended, and why
     "adamerging_pp": "NumPy sorts the entries",
     "bd_merging": "a backward pass asks the driver for the device",
     "bd_merging_task": "the same",
+    "fisher": "a backward pass asks the driver for the device",
+    "fw_merging": "the same",
+    "multitask": "the same",
+    "ota": "the same",
+    "ota_ffg": "the same",
     "ce_router": "how many examples there are is a value",
     "twin_merging": "the same",
 }
