@@ -64,13 +64,17 @@ def checks_of(name: str) -> list[Check]:
 
 
 def of_method(cls: type[MergingMethod]) -> list[Check]:
-    """Each check on a tiny zoo of its own: it may spoil what it is given."""
-    from methods.contract import all_checks, small_checkpoints
+    """Each check on a tiny zoo of its own: it may spoil what it is given.
+
+    Without those that the contract says the method cannot keep.
+    """
+    from methods.contract import EXEMPT, all_checks, small_checkpoints
 
     def run(one: Callable[..., None]) -> None:
         one(cls, small_checkpoints())
 
-    return [_named(one, partial(run, one)) for one in all_checks()]
+    kept = [one for one in all_checks() if (cls.name, one.__name__) not in EXEMPT]
+    return [_named(one, partial(run, one)) for one in kept]
 
 
 def of_corruption(corrupt: Corruption) -> list[Check]:
