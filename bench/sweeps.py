@@ -38,6 +38,16 @@ for _sweep in (
         *(f"{method}[anchor={anchor}]" for method in ("anchor_scales", "bmm_datafree", "bmm")
           for anchor in ("ta", "tsv", "wudi")),
         "bmm_hybrid", "bmm_sampled", "individual")),
+    # Every method that gives one model, beside the references.
+    Sweep(name="field", limit=500, methods=(
+        "pretrained", "average", "karcher", "wise_ft", *STATIC,
+        *(f"dare[on={on}]" for on in ("average", "ta", "ties")), "magmax", "consensus_ta",
+        "consensus_ties", *(f"lines[on={on}]" for on in ("ta", "ties", "tsv")), "tsv", "iso_c",
+        "iso_cts", "wudi", "doge", "opcm", "dc_merge", "widen", "do_merging", "knots", "fisher",
+        "ota", "ota_ffg", "regmean", "regmean_pp", "adamerging_task", "adamerging", "adamerging_pp",
+        "concrete_ta", "concrete_adamerging", "fw_merging",
+        *(f"tent[on={on}]" for on in ("average", "ta")), "map", "anchor_scales", "bmm_datafree",
+        "bmm_hybrid", "bmm", "multitask", "individual")),
     # A longer search begins as a shorter one does: 32 are the first third of 100.
     Sweep(name="bmm-trials", limit=500, seeds=(0, 1, 2), shifts=("clean",), methods=(
         "pretrained", "tsv", *(f"{method}[trials={trials}]" for trials in (32, 100)
