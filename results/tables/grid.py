@@ -186,7 +186,7 @@ def _for_every_seed(
     The pretrained model depends on no experts either: it stands for every set.
     """
     seeded = np.array([entry.seeded for entry in entries])
-    for e in np.flatnonzero(~seeded):
+    for e in np.flatnonzero(~seeded).tolist():
         for to, (_, expert_seed) in enumerate(seeds):
             for source, pair in enumerate(seeds):
                 if pair[1] == expert_seed or entries[e].method == FLOOR:
