@@ -25,9 +25,10 @@ class Multitask(MergingMethod):
     """theta = argmin sum_t cross-entropy_t(theta), from theta_0, on the experts' training images.
 
     The reference that merging does without: what one model of this size can do when all training
-    images are there at once. The recipe is that of the pocket experts, and so is the number of
-    steps of each task: every batch is of one task, and the tasks take turns in an order that is
-    drawn anew each round. Experts are not looked at. All images are held in memory.
+    images are there at once. All tensors are trained, without preservation; else the recipe is
+    that of the pocket experts, and so is the number of steps of each task: every batch is of one
+    task, and the tasks take turns in an order that is drawn anew each round. Experts are not
+    looked at. All images are held in memory.
     """
 
     title = "Multi-task training"
@@ -40,9 +41,9 @@ class Multitask(MergingMethod):
     class Config(MergingMethod.Config):
         """The recipe of the pocket experts."""
 
-        steps: int = Setting(300, low=0)  # for each task
-        batch: int = Setting(128, low=1)
-        lr: float = Setting(8e-4, low=0)  # the peak of a one-cycle schedule, of AdamW
+        steps: int = Setting(1000, low=0)  # for each task
+        batch: int = Setting(16, low=1)
+        lr: float = Setting(3e-4, low=0)  # the peak of a one-cycle schedule, of AdamW
         weight_decay: float = Setting(0.01, low=0)
         pad: int = Setting(3, low=0)  # pixels of random translation
         images: int = Setting(0, low=0)  # of each task, at most; 0: all there are
