@@ -1,7 +1,9 @@
-"""Statistics over images: Wilson's and paired intervals, AUROC, calibration error.
+"""Intervals over images and sets of experts, tests in pairs, AUROC, calibration error.
 
-What is uncertain here is which images were drawn for the test set. Experts and seeds are fixed:
-seeds are averaged first, image by image, and an interval says nothing about new experts.
+Two things are uncertain: which images were drawn for the test set, and how the experts turned out
+that were merged. Intervals over images (Wilson's, paired, score) hold for these experts alone;
+:func:`over_experts` adds the second part, where several sets of experts were measured. Seeds of
+methods are averaged first, image by image.
 """
 
 from collections.abc import Sequence
@@ -12,6 +14,13 @@ import numpy as np
 
 LEVEL = 0.95
 CALIBRATION_BINS = 15  # of confidence, equal width
+
+
+FEW_DISCORDANT = 30  # images on which two methods differ: with fewer, a score interval
+# Of sample variances, so many that are smaller than the one at hand are allowed for: with a single
+# degree of freedom the half of them would be far too small.
+SHARE_BELOW = {1: 0.25, 2: 0.5}
+LARGE = 1e6  # degrees of freedom: t is then normal
 
 
 class Interval(NamedTuple):
@@ -25,6 +34,24 @@ class Interval(NamedTuple):
     def margin(self) -> float:
         """The longer of the two sides: what stands behind a +-."""
         return max(self.high - self.value, self.value - self.low)
+
+
+class Estimate(NamedTuple):
+    """An estimate whose limits hold for other images, and for other experts where ``df`` is known.
+
+    ``p`` and ``df`` are NaN with one set of experts: nothing is then known of others.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float = np.nan  # two-sided, of the truth being 0
+    df: float = np.nan  # degrees of freedom: the fewer of both sides
+
+    @property
+    def interval(self) -> Interval:
+        """The limits alone."""
+        return Interval(*self[:3])
 
 
 def wilson(k: float, n: float, level: float = LEVEL) -> tuple[float, float]:
@@ -130,6 +157,135 @@ def paired_interval(differences: Sequence[np.ndarray], level: float = LEVEL) -> 
     value = float(np.mean(means))
     half = _z(level) * float(np.sum(variances)) ** 0.5 / len(means)
     return Interval(value, value - half, value + half)
+
+
+def score_interval(
+    first: Sequence[np.ndarray],
+    second: Sequence[np.ndarray],
+    repeats: int = 1,
+    level: float = LEVEL,
+) -> Interval:
+    """Mean over tasks of the difference of two shares of the same images, by Wilson's limits.
+
+    Newcombe 1998 (Statistics in Medicine 17:2635-2650, method 10): with d_j the distance of a share
+    from its Wilson limit and r the correlation of the answers, the lower margin is
+    sqrt(d_1^2 - 2 r d_1 d_2 + d_2^2), d_1 below the first share and d_2 above the second. A
+    positive covariance is lowered by 1 / (2 n), to 0 at most: his correction for continuity. Where
+    two methods differ on few images the normal interval is too short. Tasks are combined as in
+    :func:`mean_interval`.
+
+    Args:
+        first: per task ``[N_t]``, scores in [0, 1] of one method.
+        second: of the other, on the same images.
+        repeats: how many measurements each score is the mean of.
+        level: of confidence.
+
+    >>> a, b = np.zeros(21), np.zeros(21)  # 1 both right, 1 the first alone, 7 the second alone
+    >>> a[[0, 1]], b[[0, *range(2, 9)]] = 1, 1
+    >>> [round(limit, 3) for limit in score_interval([a], [b])]
+    [-0.286, -0.507, -0.026]
+    """
+    below = above = 0.0
+    for one, other in zip(first, second, strict=True):
+        p, q = float(one.mean()), float(other.mean())
+        (p_low, p_high), (q_low, q_high) = (
+            wilson(share * n, n, level)
+            for share, n in ((p, effective_n(one, repeats)), (q, effective_n(other, repeats)))
+        )
+        spread = float(one.std() * other.std())
+        together = float(((one - p) * (other - q)).mean())
+        if together > 0:
+            together = max(0.0, together - 1 / (2 * len(one)))
+        r = together / spread if spread else 0.0
+        down, up = (p - p_low, q_high - q), (p_high - p, q - q_low)
+        below += max(0.0, down[0] ** 2 - 2 * r * down[0] * down[1] + down[1] ** 2)
+        above += max(0.0, up[0] ** 2 - 2 * r * up[0] * up[1] + up[1] ** 2)
+    value = float(np.mean([a.mean() - b.mean() for a, b in zip(first, second, strict=True)]))
+    return Interval(value, value - below**0.5 / len(first), value + above**0.5 / len(first))
+
+
+def over_experts(images: Interval, sets: Sequence[float], level: float = LEVEL) -> Estimate:
+    """Limits that hold for other images and for other experts.
+
+    Args:
+        images: the mean over all sets, with limits over images of the same ``level``.
+        sets: the same quantity of each of K sets of experts, whose sample variance over K is the
+            experts' part; with one set, ``images`` is all that is known.
+        level: of confidence.
+    """
+    if len(sets) < 2:
+        return Estimate(*images)
+    return with_experts(images, float(np.var(sets, ddof=1)) / len(sets), len(sets) - 1, level)
+
+
+def with_experts(images: Interval, experts: float, freedom: int, level: float = LEVEL) -> Estimate:
+    """Add the experts' part of a variance to an interval over images.
+
+    Answers that change from set to set by the chance of single images are in both parts, so the
+    sum is rather too large. Student's t has the degrees of freedom of Satterthwaite 1946
+    (Biometrics 2:110-114), freedom (total / experts' part)^2: images are so many that their part
+    has none to lose. The experts' part stands there with its median-unbiased estimate, experts *
+    freedom / median(chi^2), with two sets that of the lower quartile: a sample variance lies below
+    the truth more often than above, which would count as many degrees (see ``python -m bench
+    profile coverage``).
+
+    Args:
+        images: with limits of the same ``level``.
+        experts: variance of the mean that comes from experts.
+        freedom: degrees of freedom that this variance was estimated with.
+        level: of confidence.
+    """
+    below, above = ((side / _z(level)) ** 2 for side in
+                    (images.value - images.low, images.high - images.value))  # fmt: skip
+    degrees = [_degrees(side, experts, freedom) for side in (below, above)]
+    errors = [(side + experts) ** 0.5 for side in (below, above)]
+    low, high = (_t(level, df) * error for df, error in zip(degrees, errors, strict=True))
+    toward_zero = 0 if images.value > 0 else 1
+    p = _two_sided(images.value, errors[toward_zero], degrees[toward_zero])
+    return Estimate(images.value, images.value - low, images.value + high, p, min(degrees))
+
+
+def _degrees(images: float, experts: float, freedom: int) -> float:
+    """Satterthwaite's degrees of freedom of the sum of two variances."""
+    from scipy.special import chdtri
+
+    likely = experts * freedom / float(chdtri(freedom, 1 - SHARE_BELOW[min(freedom, 2)]))
+    if likely <= 0:
+        return LARGE
+    return min(LARGE, freedom * ((images + likely) / likely) ** 2)
+
+
+def _t(level: float, df: float) -> float:
+    """Quantile of Student's t of a two-sided interval."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, (1 + level) / 2))
+
+
+def _two_sided(value: float, error: float, df: float) -> float:
+    from scipy.special import stdtr
+
+    if error <= 0:
+        return float(value == 0)
+    return 2 * float(stdtr(df, -abs(value) / error))
+
+
+def holm(p_values: Sequence[float], alpha: float = 1 - LEVEL) -> list[bool]:
+    """Which hypotheses are rejected, so that any is wrongly with probability ``alpha`` at most.
+
+    Source: Holm 1979, Scandinavian Journal of Statistics 6:65-70: the smallest of m p-values is
+    held against alpha / m, the next against alpha / (m - 1), until one is not smaller.
+
+    >>> holm([0.04, 0.001, 0.03])
+    [False, True, False]
+    """
+    rejected = [False] * len(p_values)
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    for rank, place in enumerate(order):
+        if not p_values[place] <= alpha / (len(p_values) - rank):
+            break
+        rejected[place] = True
+    return rejected
 
 
 def bootstrap_interval(

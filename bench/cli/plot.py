@@ -30,6 +30,7 @@ class Kind(StrEnum):
     coefficients = "coefficients"
     tuning = "tuning"
     scale = "scale"
+    critical_difference = "critical-difference"
 
 
 def plot(
@@ -45,6 +46,7 @@ def plot(
     Routing: where the images of each task are sent. Coefficients: those of the first seed. Tuning:
     what was tried on val, and which constants mattered. Each of one method: see --methods. Scale:
     accuracy against the scale of methods, on val from their tuning, on test from a sweep over it.
+    Critical-difference: mean ranks over tasks, and which methods are not told apart.
     """
     from rich.console import Console
 
@@ -120,6 +122,13 @@ def _coefficients(rows: pd.DataFrame, store: Store) -> tuple[dict[str, dict[str,
     return facts["coefficients"], title
 
 
+def _ranks(rows: pd.DataFrame, out: Path, metric: str) -> tuple[Figure, str]:
+    from results.plots import ranking
+
+    figure = ranking.critical_difference(rows, metric, order=method_order())
+    return figure, f"critical-difference-{metric}"
+
+
 DRAWN: dict[Kind, Callable[[pd.DataFrame, Path, str], tuple[Figure, str]]] = {
     Kind.severity: lambda rows, out, metric: _comparison(Kind.severity, rows, metric),
     Kind.heatmap: lambda rows, out, metric: _comparison(Kind.heatmap, rows, metric),
@@ -127,4 +136,5 @@ DRAWN: dict[Kind, Callable[[pd.DataFrame, Path, str], tuple[Figure, str]]] = {
     Kind.coefficients: _learned,
     Kind.tuning: _tuning,
     Kind.scale: _scale,
+    Kind.critical_difference: _ranks,
 }

@@ -1,4 +1,4 @@
-"""``python -m bench profile``: what the fast ways are worth, measured beside the others."""
+"""``python -m bench profile``: what fast ways, and intervals, are worth."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -17,7 +17,7 @@ ENCODER = (
 
 
 class What(StrEnum):
-    """What is timed."""
+    """What is timed, or simulated."""
 
     mixing = "mixing"  # per-sample merging over a plain forward and over a loop
     adamerging = "adamerging"  # a step over the published loops
@@ -26,6 +26,7 @@ class What(StrEnum):
     bmm = "bmm"  # its parts, and a trial's solve over its validation pass
     memory = "memory"  # of merging many large checkpoints from disk
     sweep = "sweep"  # a whole sweep over the bare forward passes that it makes
+    coverage = "coverage"  # of intervals, in simulated sweeps: how often they hold the truth
     startup = "startup"  # help, completion, mistakes, stored tables: CPU seconds of each
 
 
@@ -66,9 +67,18 @@ def profile(
             parser=whole("--runs", 1), metavar="INTEGER", help="startup: how often each is run."
         ),
     ] = 3,
+    draws: Annotated[
+        int,
+        typer.Option(
+            parser=whole("--draws", 1), metavar="INTEGER", help="coverage: sweeps simulated a line."
+        ),
+    ] = 1000,
     jobs: Jobs = 0,
 ) -> None:
     """Time a fast way against the plain ones, in one run; print ratios with their spread.
+
+    Of coverage: simulate sweeps over one or more sets of experts, and print how often the 95 %
+    intervals of tables hold the truth, and which differences they detect.
 
     The time of a sweep is that of `sweep --force --no-tune`, of the methods that do not learn, over
     that of the bare forward passes it makes.
@@ -78,8 +88,8 @@ def profile(
     console = Console()
     if name != "main" and what is not What.sweep:
         raise UserError(f"`profile {what}` takes no sweep; got {name!r}")
-    if what in (What.sweep, What.startup):
-        _profile_commands(what, name, suite, limit, out, runs, jobs)
+    if what in (What.sweep, What.startup, What.coverage):
+        _profile_whole(what, name, suite, limit, out, runs, draws, jobs)
     elif what is What.mixing:
         from bench.profiling.mixing import profile_mixing
 
@@ -107,12 +117,24 @@ def profile(
         profile_adamerging(console, suite or "pocket8", steps)
 
 
-def _profile_commands(
-    what: What, name: str, suite: str, limit: int, out: Path | None, runs: int, jobs: int
+def _profile_whole(
+    what: What,
+    name: str,
+    suite: str,
+    limit: int,
+    out: Path | None,
+    runs: int,
+    draws: int,
+    jobs: int,
 ) -> None:
-    """Whole commands, each in a process of its own."""
+    """Whole commands, each in a process of its own; and whole sweeps that are simulated."""
     from rich.console import Console
 
+    if what is What.coverage:
+        from bench.profiling.coverage import profile_coverage
+
+        profile_coverage(Console(), draws)
+        return
     if what is What.startup:
         from bench.profiling.startup import profile_startup
 

@@ -143,6 +143,7 @@ class By(StrEnum):
     routing = "routing"
     uncertainty = "uncertainty"
     tuning = "tuning"
+    ranks = "ranks"
 
 
 class Format(StrEnum):
@@ -181,7 +182,8 @@ def table(
     By routing: the errors of routed methods, split into those of the experts, of compression and
     of the router. By uncertainty: how well methods know which of their answers are wrong, and
     which images are shifted, after a sweep with --uncertainty. By tuning: what was chosen on val,
-    at what cost, and its val score less its test score. Published: numbers of papers and
+    at what cost, and its val score less its test score. By ranks: over tasks, with Friedman's test
+    and the critical difference. Published: numbers of papers and
     repositories beside ours. Preset: LaTeX laid out as in the papers.
     """
     from rich.console import Console
@@ -256,9 +258,12 @@ def _compared(
     from bench.reporting.sweep_index import images_of, load_sweep
     from results.store import Store
     from results.tables.comparison import compare
+    from results.tables.ranking import ranking
     from results.tables.routing import breakdown
     from results.tables.uncertainty import detection
 
+    if by is By.ranks:
+        return ranking(rows, metric, order=method_order())
     if by not in (By.routing, By.uncertainty, By.tuning):
         return compare(rows, metric, by.value, shift=shift, order=method_order())
     if metric != "acc":
@@ -284,12 +289,17 @@ def _paired(rows: pd.DataFrame, a: str, b: str, by: str, shift: str) -> RichTabl
         display_name(*one) for one in rows[["method", "variant"]].drop_duplicates().values.tolist()
     ]
     a, b = canonical_name(a, lines), canonical_name(b, lines)
-    head = (by, f"{a} - {b} (points)", "95 % interval, paired", "better")
+    found = paired(rows, a, b, by, shift)
+    several = bool(found["df"].notna().any())
+    over = "images and sets of experts" if several else "images alone"
+    head = [by, f"{a} - {b} (points)", f"95 % interval over {over}, paired", "better"]
+    head += ["degrees of freedom"] * several
     shown = RichTable(*map(escape, head), box=None)
-    for column, line in paired(rows, a, b, by, shift).iterrows():
+    for column, line in found.iterrows():
         limits = f"[{100 * line['low']:+.1f}, {100 * line['high']:+.1f}]"
         difference, verdict = f"{100 * line['difference']:+.1f}", escape(line["verdict"])
-        shown.add_row(str(column), difference, escape(limits), verdict)
+        freedom = [f"{line['df']:.0f}" if line["df"] < 1000 else "over 1000"] * several
+        shown.add_row(str(column), difference, escape(limits), verdict, *freedom)
     return shown
 
 

@@ -99,7 +99,7 @@ def told(table: TableBase, *keys: str) -> list[str]:
 
 def value(table: Table, entry: Entry, column: str, margin: bool = True) -> str:
     """A number, bold or underlined by its rank, with half of its interval."""
-    cell, rank = table.cells[entry.key, column], table.ranks(column).get(entry.key, 0)
+    cell, rank = table.cells[entry.key, column], table.printed_ranks(column).get(entry.key, 0)
     text = emphasised(table.printed(cell.value), rank)
     return text + small(side_or_sides(margin_of(cell.interval, table.printed))) * (
         margin and cell.margin >= 0

@@ -13,11 +13,11 @@ from results.latex.document import (
     margin,
     row,
 )
-from results.tables.comparison import Table
+from results.tables.comparison import Table, summary_margin
 from results.tables.entries import Entry
 from results.tables.layout import margin_of, points
 
-CAPTION = ("metric", "images", "interval", "spread", "drop")  # notes in it; the rest goes below
+CAPTION = ("metric", "images", "interval", "verdict", "spread", "drop")  # the rest goes below
 LANDSCAPE = 12  # from so many columns a document lies on its side
 CROWDED = {7: "drop", 9: "spread", 10: "margin"}  # left out beyond so many columns
 
@@ -38,10 +38,8 @@ def caption(table: Table) -> str:
     notes = [
         escape(note) for key, note in table.notes.items() if key in CAPTION and key not in hidden
     ]
-    ranked = "Best in bold, second best underlined; reference methods are not ranked."
-    ranked = ranked if table.spec.higher_is_better is not None else ""
     head = heading(table.title, table.notes["world"])
-    return " ".join(filter(None, [head, *notes, ranked, *legend(table)]))
+    return " ".join([head, *notes, *legend(table)])
 
 
 def tabular(table: Table) -> str:
@@ -52,11 +50,10 @@ def tabular(table: Table) -> str:
     if len(names) > min(CROWDED) and max(map(len, names)) > 10:
         headers = [rf"\rotatebox{{60}}{{{header}}}" for header in headers]
     lines += [row(["Method", *headers]), r"\midrule"]
-    ranks = {name: table.ranks(name) for name in names}
     for entry, before in zip(table.entries, (None, *table.entries), strict=False):
         if before is not None and before.is_reference != entry.is_reference:
             lines.append(r"\midrule")
-        cells = [_cell(table, entry, name, ranks[name].get(entry.key, 0)) for name in names]
+        cells = [_cell(table, entry, name) for name in names]
         lines.append(row([cited_title(table, entry), *cells]))
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
 
@@ -67,9 +64,13 @@ def _left_out(table: Table) -> set[str]:
     return {piece for limit, piece in CROWDED.items() if num_columns > limit}
 
 
-def _cell(table: Table, entry: Entry, name: str, rank: int) -> str:
+def _cell(table: Table, entry: Entry, name: str) -> str:
+    rank = int(entry.key in table.leaders.get(name, ()))
     if name in table.summary:
-        return emphasised(points(table.summary[name][entry.key]), rank)
+        value = emphasised(points(table.summary[name][entry.key]), rank)
+        side = margin(summary_margin(table, entry.key, name))
+        small = bool(side) and "margin" not in _left_out(table)
+        return value + rf"\,{{\scriptsize {side}}}" * small
     cell = table.cells[entry.key, name]
     parts = [emphasised(table.printed(cell.value), rank)]
     numbers = {

@@ -34,6 +34,7 @@ def severity(rows: pd.DataFrame, metric: str = "acc", order: Sequence[str] = ())
     scale = table.spec.scale
     x = [int(name) for name in table.columns]
     ends, styles = {}, line_styles(table.entries)
+    known = any(cell.df > 0 for cell in table.cells.values())  # what other experts would change
     for entry in table.entries:
         look = styles[entry.key]
         cells = [table.cells[entry.key, name] for name in table.columns]
@@ -49,7 +50,8 @@ def severity(rows: pd.DataFrame, metric: str = "acc", order: Sequence[str] = ())
     axes.set_xlabel("severity")
     axes.set_ylabel(f"{table.spec.title.lower()} ({table.spec.unit})")
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
-    bands = "; bands: 95 % Wilson interval over images" if table.spec.counted else ""
+    over = "images and sets of experts" if known else "images alone"
+    bands = f"; bands: 95 % interval over {over}" if table.spec.counted else ""
     _title(axes, table, f"mean over tasks and corruptions{bands}")
     return figure
 

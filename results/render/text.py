@@ -25,14 +25,14 @@ from results.render.markup import (
     marked_title,
     noted,
 )
-from results.tables.comparison import Table
+from results.tables.comparison import Table, summary_margin
 from results.tables.entries import Entry
 from results.tables.layout import GroupedTable, margin_of, points
 
 AnyTable = Table | GroupedTable
 
 STYLES = {"value": "", "margin": "dim", "spread": "dim", "drop": "dim"}
-RANKED = {1: "bold", 2: "underline"}
+LEADS = "bold"
 GAP = 2  # between columns: the box's divider and one column of padding
 
 # Lines of a cell, each of pieces; the first layout that fits the width is taken.
@@ -114,7 +114,9 @@ def pieces_of(table: Table, entry: Entry, name: str) -> dict[str, str]:
     A drop is written as a change: a fall from 80 to 60 is ``-25.0%``.
     """
     if name in table.summary:
-        return dict.fromkeys(STYLES, "") | {"value": points(table.summary[name][entry.key])}
+        value = points(table.summary[name][entry.key])
+        margin = summary_margin(table, entry.key, name).replace("+-", PLUS_MINUS)
+        return dict.fromkeys(STYLES, "") | {"value": value, "margin": margin}
     cell = table.cells[entry.key, name]
     margin = margin_of(cell.interval, table.printed).replace("+-", PLUS_MINUS)
     drop = "" if math.isnan(cell.drop) else f"{points(-cell.drop, '+')}%"
@@ -126,21 +128,21 @@ def _column(table: Table, name: str, layout: CellLines) -> dict[str, Text]:
     """Entry key -> cell, all of one width, its pieces under each other."""
     pieces = {entry.key: pieces_of(table, entry, name) for entry in table.entries}
     wide = {kind: max(len(found[kind]) for found in pieces.values()) for kind in STYLES}
-    ranks = table.ranks(name)
+    leaders = table.leaders.get(name, frozenset())
     cells = {}
     for key, found in pieces.items():
         lines = []
         for line in layout:
             parts = [(kind, found[kind]) for kind in line if wide[kind]]
-            lines += [_line(parts, wide, RANKED.get(ranks.get(key, 0), ""))] if parts else []
+            lines += [_line(parts, wide, LEADS if key in leaders else "")] if parts else []
         cells[key] = Text("\n").join(lines)
     return cells
 
 
-def _line(parts: list[tuple[str, str]], wide: dict[str, int], rank: str) -> Text:
+def _line(parts: list[tuple[str, str]], wide: dict[str, int], lead: str) -> Text:
     written = []
     for kind, part in parts:
-        styled = Text(part, style=rank if kind == "value" else STYLES[kind])
+        styled = Text(part, style=lead if kind == "value" else STYLES[kind])
         written.append(Text(" " * (wide[kind] - len(part))) + styled)
     return Text(" ").join(written)
 
@@ -194,9 +196,8 @@ def _grid(table: Table, columns: dict[str, dict[str, Text]]) -> RenderableType:
 
 
 def markdown(table: Table) -> str:
-    """Write a GitHub table: best bold, second in italics, notes as a list below it."""
+    """Write a GitHub table: leaders in bold, notes as a list below it."""
     names = (*table.columns, *table.summary)
-    ranks = {name: table.ranks(name) for name in names}
     headers = ["Method", *(markdown_escape(table.header(name)) for name in names)]
     lines = [f"**{markdown_escape(table.title)}.** {markdown_escape(table.notes['world'])}", ""]
     lines += [markdown_row(headers), markdown_row([":---", *["---:"] * len(names)])]
@@ -204,7 +205,7 @@ def markdown(table: Table) -> str:
         cells = [markdown_escape(marked_title(table, entry))]
         for name in names:
             found = pieces_of(table, entry, name)
-            star = {1: "**", 2: "*"}.get(ranks[name].get(entry.key, 0), "")
+            star = "**" * (entry.key in table.leaders.get(name, ()))
             drop = f"({found['drop']})" if found["drop"] else ""
             parts = (f"{star}{found['value']}{star}", found["margin"], found["spread"], drop)
             cells.append(" ".join(part for part in parts if part))

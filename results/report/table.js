@@ -1,6 +1,6 @@
 /* The leaderboard, tables of coloured fields, and the numbers behind a chart. */
 const [VALUE, LOW, HIGH, TEXT, MARGIN, SPREAD, DROP, RANK] = range(8);
-const RANKED = ["", "best", "second"];
+const RANKED = ["", "best"];
 
 function leaderboard(host) {
   const metrics = unique(DATA.views.map((view) => view.metric));

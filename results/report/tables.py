@@ -136,25 +136,22 @@ def headline(columns: Sequence[str]) -> list[str]:
 def shown(table: Table, columns: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:
     """One table, for JSON."""
     names = [*columns, *table.summary]
-    ranks = {name: table.ranks(name) for name in names}
     return {
         "metric": table.metric,
         "by": table.by,
         "columns": [{"name": name, "header": table.header(name)} for name in names],
         "lines": [keys.index(entry.key) for entry in table.entries],
         "titles": [marked_title(table, entry) for entry in table.entries],
-        "cells": [
-            [cell(table, entry, name, ranks[name].get(entry.key, 0)) for name in names]
-            for entry in table.entries
-        ],
+        "cells": [[cell(table, entry, name) for name in names] for entry in table.entries],
         "notes": noted(table, set()),
     }
 
 
-def cell(table: Table, entry: Entry, name: str, rank: int) -> list[Any]:
-    """Value, limits, and what is printed: value, margin, spread, drop; rank 1, 2 or 0 (none)."""
+def cell(table: Table, entry: Entry, name: str) -> list[Any]:
+    """Value, limits, and what is printed: value, margin, spread, drop; 1 for a leader, else 0."""
     pieces = list(pieces_of(table, entry, name).values())
+    rank = int(entry.key in table.leaders.get(name, ()))
     if name in table.summary:
-        return [number(table.summary[name][entry.key]), None, None, *pieces, rank]
+        return [*map(number, table.limits[entry.key, name]), *pieces, rank]
     found = table.cells[entry.key, name]
     return [number(found.value), number(found.low), number(found.high), *pieces, rank]

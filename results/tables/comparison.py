@@ -1,20 +1,27 @@
 """From tidy rows to a comparison table: what each number is, not how it is printed."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from results.schema import METRICS, Metric
-from results.statistics import Interval, effective_n, mean_interval
+from results.schema import FLOOR, METRICS, Metric
+from results.statistics import Estimate, Interval
 from results.tables.columns import ColumnCells, spans
 from results.tables.entries import TableBase
 from results.tables.grid import Grid, arrange
 from results.tables.layout import points
 from results.tables.notes import notes_of
+from results.tables.quantities import (
+    Quantity,
+    accuracy,
+    leaders,
+    recovered,
+    share_of_experts,
+)
 
 NAN = math.nan
 
@@ -22,23 +29,30 @@ NAN = math.nan
 class Cell(NamedTuple):
     """One entry in one column. NaN where a quantity does not exist."""
 
-    value: float  # mean over tasks, shifts and seeds, in the metric's natural unit
-    low: float = NAN  # limits of the interval over images
+    value: float  # mean over tasks, shifts, seeds and sets of experts, in the metric's natural unit
+    low: float = NAN  # limits of the interval over images, and over sets if there are several
     high: float = NAN
     drop: float = NAN  # relative fall of the mean from clean
     normalised: float = NAN  # accuracy here over individual's on clean, per task, then mean
     retention: float = NAN  # accuracy over individual's at the same task and shift, then mean
-    spread: float = NAN  # standard deviation of the value over seeds; NaN if there is one
+    spread: float = NAN  # standard deviation of the value over sets of experts; of one, over seeds
+    recovered: float = NAN  # (accuracy - pretrained) / (individual - pretrained), of the means
+    recovered_low: float = NAN
+    recovered_high: float = NAN
+    df: float = NAN  # degrees of freedom of the interval; NaN with one set of experts
 
     @property
     def interval(self) -> Interval:
-        """The value with its limits over images."""
+        """The value with its limits."""
         return Interval(self.value, self.low, self.high)
 
     @property
     def margin(self) -> float:
         """The longer side of the interval: what stands behind a +-."""
         return self.interval.margin
+
+
+HEADERS = {"normalised": "Norm. acc.", "retention": "Retention", "recovered": "Recovered"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +62,9 @@ class Table(TableBase):
     metric: str
     by: str
     cells: dict[tuple[str, str], Cell]  # (entry key, column)
-    summary: dict[str, dict[str, float]]  # "normalised" | "retention" -> entry key -> share
+    summary: dict[str, dict[str, float]]  # a name in HEADERS -> entry key -> share
+    limits: dict[tuple[str, str], Interval]  # (entry key, name of a summary) -> with its limits
+    leaders: dict[str, frozenset[str]]  # column or summary -> best, and not significantly worse
 
     @property
     def spec(self) -> Metric:
@@ -59,7 +75,7 @@ class Table(TableBase):
         """What stands above a column or a summary."""
         if self.by == "severity":
             return "clean" if column == "0" else f"severity {column}"
-        return {"normalised": "Norm. acc.", "retention": "Retention"}.get(column, column)
+        return HEADERS.get(column, column)
 
     def printed(self, value: float) -> str:
         """Write a number of this metric, e.g. 0.8127 as ``81.3``.
@@ -70,11 +86,12 @@ class Table(TableBase):
             return "-"
         return f"{value * self.spec.scale:.{self.spec.decimals}f}"
 
-    def ranks(self, column: str) -> dict[str, int]:
+    def printed_ranks(self, column: str) -> dict[str, int]:
         """Entry key -> 1 (best) or 2 (second) of a column or summary, **as printed**.
 
-        Equal prints share a rank. References are not ranked, nor is anything where fewer than two
-        entries compete, or where neither more nor less is better.
+        For tables that are laid out as papers print them: it says nothing of chance, which
+        ``leaders`` does. Equal prints share a rank. References are not ranked, nor is anything
+        where fewer than two entries compete, or where neither more nor less is better.
         """
         if self.spec.higher_is_better is None and column not in self.summary:
             return {}
@@ -107,6 +124,14 @@ class Table(TableBase):
         return self.printed(self.cells[key, column].value)
 
 
+def summary_margin(table: Table, key: str, name: str) -> str:
+    """``+-`` behind a summary: of recovered alone, so that a table is not too wide."""
+    limits = table.limits.get((key, name))
+    if name != "recovered" or limits is None or math.isnan(limits.margin):
+        return ""
+    return f"+-{points(limits.margin)}"
+
+
 def compare(
     rows: pd.DataFrame,
     metric: str = "acc",
@@ -134,89 +159,108 @@ def table_of(grid: Grid, by: str = "shift", shift: str = "clean") -> Table:
     """The table of what is arranged already; see :func:`compare`."""
     columns = spans(grid, by, shift)
     title = METRICS[grid.metric].title
+    cells = {
+        (entry.key, name): cell_of(grid, e, span)
+        for e, entry in enumerate(grid.entries)
+        for name, span in columns.items()
+    }
+    shares = _summary(grid) if by == "shift" else {}
     return Table(
         metric=grid.metric,
         by=by,
         title=f"{title} on {grid.setting['suite']} with {grid.setting['encoder']}",
         entries=grid.entries,
         columns=tuple(columns),
-        cells={
-            (entry.key, name): cell_of(grid, e, span)
-            for e, entry in enumerate(grid.entries)
-            for name, span in columns.items()
+        cells=cells,
+        summary={
+            name: {k: one.value for k, one in found.items()} for name, found in shares.items()
         },
-        summary=_summary(grid) if by == "shift" else {},
+        limits={
+            (key, name): one.estimate.interval
+            for name, found in shares.items()
+            for key, one in found.items()
+        },
+        leaders=_leaders(grid, columns, shares),
         setting=grid.setting,
-        notes=notes_of(grid, by, tuple(columns), shift),
+        notes=notes_of(grid, by, tuple(columns), shift, [cell.df for cell in cells.values()]),
     )
 
 
 def cell_of(grid: Grid, e: int, span: ColumnCells) -> Cell:
     """What stands in one column of a table for one entry."""
-    interval, spread = interval_of(grid, e, span), _spread(grid, e, span)
-    if not METRICS[grid.metric].counted:
-        return Cell(*interval, spread=spread)
+    spread = _spread(grid, e, span)
     where = np.ix_(span.tasks, span.shifts)
-    drop = normalised = retention = NAN
+    if not METRICS[grid.metric].counted:
+        return Cell(float(grid.means[e][where].mean()), spread=spread)
+    found, share = estimate_of(grid, e, span), recovered(grid, e, span).estimate
+    drop = NAN
     if grid.clean is not None and span.shifts != (grid.clean,):
         clean = grid.means[e, list(span.tasks), grid.clean].mean()
-        drop = 1 - interval.value / clean if clean else NAN
-    if grid.ceiling is not None:
-        retention = _ratio(grid.means[e][where], grid.means[grid.ceiling][where])
-        if grid.clean is not None:
-            on_clean = grid.means[grid.ceiling, list(span.tasks), grid.clean]
-            normalised = _ratio(grid.means[e][where].mean(axis=1), on_clean)
-    return Cell(*interval, drop, normalised, retention, spread)
+        drop = 1 - found.value / clean if clean else NAN
+    return Cell(
+        *found.interval,
+        drop=drop,
+        normalised=share_of_experts(grid, e, span, on_clean=True).value,
+        retention=share_of_experts(grid, e, span, on_clean=False).value,
+        spread=spread,
+        recovered=share.value,
+        recovered_low=share.low,
+        recovered_high=share.high,
+        df=found.df,
+    )
 
 
 def _spread(grid: Grid, e: int, span: ColumnCells) -> float:
-    """Standard deviation over seeds of the mean over a span; nothing is seen of it in one seed."""
-    means = grid.values[e][np.ix_(span.tasks, span.shifts)].mean(axis=(0, 1))  # [R]
-    if not grid.entries[e].seeded:  # one number, repeated
-        means = np.array([means[grid.experts.index(seed)] for seed in sorted(set(grid.experts))])
-    return float(means.std(ddof=1)) if len(means) > 1 else NAN
+    """Standard deviation of the mean over a span: between sets of experts; of one, over seeds.
 
-
-def interval_of(grid: Grid, e: int, span: ColumnCells) -> Interval:
-    """Mean over a span with its interval over images, if the metric counts images.
-
-    Args:
-        grid: measurements.
-        e: position of an entry.
-        span: what to average over.
+    NaN where nothing is seen of it: one set and one seed, or a line that depends on neither.
     """
-    shares = grid.means[e][np.ix_(span.tasks, span.shifts)].mean(axis=1)  # [T]
-    if not METRICS[grid.metric].counted:
-        return Interval(float(shares.mean()), NAN, NAN)
-    counts = grid.counts[list(span.tasks)].astype(float)
-    if grid.has_hits(e):
-        repeats = len(span.shifts) * len(grid.seeds)
-        scores = [grid.scores(e, task, span.shifts) for task in span.tasks]
-        shares = np.array([score.mean() for score in scores])  # exact, where values were float32
-        counts = np.array([effective_n(score, repeats) for score in scores])
-    return mean_interval(shares.clip(0, 1).tolist(), counts.tolist())
+    where, entry = np.ix_(span.tasks, span.shifts), grid.entries[e]
+    if len(grid.sets) > 1:
+        means = grid.set_values[e][where].mean(axis=(0, 1))  # [K]
+        return float(means.std(ddof=1)) if entry.method != FLOOR else NAN
+    means = grid.values[e][where].mean(axis=(0, 1))  # [R]
+    return float(means.std(ddof=1)) if entry.seeded and len(means) > 1 else NAN
 
 
-def _ratio(above: np.ndarray, below: np.ndarray) -> float:
-    """Mean of ratios; NaN if any has nothing below the line."""
-    return float((above / below).mean()) if (below > 0).all() else NAN
+def estimate_of(grid: Grid, e: int, span: ColumnCells) -> Estimate:
+    """Mean over a span of a share of images, with its interval; shares stay in [0, 1]."""
+    found = accuracy(grid, e, span).estimate
+    return found._replace(low=max(0.0, found.low), high=min(1.0, found.high))
 
 
-def _summary(grid: Grid) -> dict[str, dict[str, float]]:
-    """Two shares of what the individual experts reach: on clean images, and on shifted ones."""
+def _summary(grid: Grid) -> dict[str, dict[str, Quantity]]:
+    """Shares of what the individual experts reach: on clean images, and on shifted ones."""
     if grid.metric != "acc" or grid.ceiling is None:
         return {}
     every = tuple(range(len(grid.tasks)))
-    shifted = tuple(i for i in range(len(grid.shifts)) if i != grid.clean)
-    wanted = {"normalised": (grid.clean,) if grid.clean is not None else (), "retention": shifted}
-    return {
-        name: {
-            entry.key: _ratio(
-                grid.means[e][np.ix_(every, shifts)],
-                grid.means[grid.ceiling][np.ix_(every, shifts)],
-            )
-            for e, entry in enumerate(grid.entries)
-        }
-        for name, shifts in wanted.items()
-        if shifts
+    clean = ColumnCells(every, () if grid.clean is None else (grid.clean,))
+    shifted = ColumnCells(every, tuple(i for i in range(len(grid.shifts)) if i != grid.clean))
+    lines = range(len(grid.entries))
+    found: dict[str, list[Quantity]] = {}
+    if clean.shifts:
+        found["normalised"] = [share_of_experts(grid, e, clean, on_clean=True) for e in lines]
+    if shifted.shifts:
+        found["retention"] = [share_of_experts(grid, e, shifted, on_clean=False) for e in lines]
+    if clean.shifts and any(entry.method == FLOOR for entry in grid.entries):
+        found["recovered"] = [recovered(grid, e, clean) for e in lines]
+    keys = [entry.key for entry in grid.entries]
+    return {name: dict(zip(keys, shares, strict=True)) for name, shares in found.items()}
+
+
+def _leaders(
+    grid: Grid, columns: Mapping[str, ColumnCells], shares: Mapping[str, Mapping[str, Quantity]]
+) -> dict[str, frozenset[str]]:
+    """The lines of each column and summary that nothing is significantly better than."""
+    spec = METRICS[grid.metric]
+    if not spec.counted or len(grid.sets) < 2:
+        return {}
+    competing = {entry.key: e for e, entry in enumerate(grid.entries) if not entry.is_reference}
+    found = {
+        name: leaders({key: accuracy(grid, e, span) for key, e in competing.items()})
+        for name, span in columns.items()
+    }
+    return found | {
+        name: leaders({key: quantities[key] for key in competing})
+        for name, quantities in shares.items()
     }

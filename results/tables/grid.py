@@ -1,7 +1,7 @@
 """Equal cells or nothing: measurements arranged as entries x tasks x shifts x seeds.
 
-Axes in shapes: ``E`` entries, ``T`` tasks, ``S`` shifts, ``R`` pairs of (seed, expert seed),
-``N`` images.
+Axes in shapes: ``E`` entries, ``T`` tasks, ``S`` shifts, ``R`` pairs of (seed, expert seed), ``K``
+sets of experts, ``N`` images.
 """
 
 from collections.abc import Sequence
@@ -37,14 +37,22 @@ class Grid:
     unseen: tuple[str, ...] = ()  # tasks whose experts were not merged
 
     @property
-    def means(self) -> np.ndarray:
-        """Values averaged over seeds: ``[E, T, S]``."""
-        return cast(np.ndarray, self.values.mean(axis=-1))
+    def set_values(self) -> np.ndarray:
+        """Values of every set of experts, averaged over seeds: ``[E, T, S, K]``."""
+        return np.stack([self.values[..., of].mean(axis=-1) for of in self.sets.values()], axis=-1)
 
     @property
-    def experts(self) -> list[int]:
-        """The set of experts of each pair of seeds: ``[R]``."""
-        return [expert_seed for _, expert_seed in self.seeds]
+    def means(self) -> np.ndarray:
+        """Values averaged over seeds, then over sets of experts: ``[E, T, S]``."""
+        return cast(np.ndarray, self.set_values.mean(axis=-1))
+
+    @property
+    def sets(self) -> dict[int, list[int]]:
+        """Set of experts -> positions of its pairs of seeds, K in all."""
+        found: dict[int, list[int]] = {}
+        for position, (_, expert_seed) in enumerate(self.seeds):
+            found.setdefault(expert_seed, []).append(position)
+        return dict(sorted(found.items()))
 
     @property
     def ceiling(self) -> int | None:
@@ -76,9 +84,18 @@ class Grid:
         """Whether the answers of this entry to single images are known."""
         return all(self.packed[entry].ravel())
 
+    def set_scores(self, entry: int, task: int, shifts: Sequence[int]) -> np.ndarray:
+        """Mean of right and wrong over shifts and seeds: ``[K, N]``, of each set of experts."""
+        return np.stack([self._mean_hits(entry, task, shifts, of) for of in self.sets.values()])
+
     def scores(self, entry: int, task: int, shifts: Sequence[int]) -> np.ndarray:
-        """Mean of right and wrong over shifts and seeds, image by image: ``[N]`` in [0, 1]."""
-        packed = [bits for shift in shifts for bits in self.packed[entry, task, shift]]
+        """Mean of right and wrong over shifts, seeds and sets of experts: ``[N]`` in [0, 1]."""
+        return cast(np.ndarray, self.set_scores(entry, task, shifts).mean(axis=0))
+
+    def _mean_hits(
+        self, entry: int, task: int, shifts: Sequence[int], pairs: Sequence[int]
+    ) -> np.ndarray:
+        packed = [self.packed[entry, task, shift, pair] for shift in shifts for pair in pairs]
         hits = np.frombuffer(b"".join(packed), np.uint8).reshape(len(packed), -1)
         total = np.unpackbits(hits, axis=1, count=self.counts[task]).sum(axis=0, dtype=np.int64)
         return cast(np.ndarray, total / len(packed))
@@ -189,7 +206,7 @@ def _for_every_seed(
     for e in np.flatnonzero(~seeded).tolist():
         for to, (_, expert_seed) in enumerate(seeds):
             for source, pair in enumerate(seeds):
-                if pair[1] == expert_seed or entries[e].method == FLOOR:
+                if pair[1] == expert_seed or entries[int(e)].method == FLOOR:
                     lacking = cell[e, :, :, to] < 0
                     cell[e, :, :, to][lacking] = cell[e, :, :, source][lacking]
     if not seeded.any():

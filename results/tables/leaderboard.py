@@ -48,9 +48,9 @@ def board(
 ) -> pd.DataFrame:
     """Everything a table says of each method in one line, unrounded, and what the method costs.
 
-    For each column of the table: the mean, ``low`` and ``high`` of its interval, ``sd`` over seeds,
-    ``drop`` (% of the mean on clean). Then the two summaries, costs (means over the runs of the
-    line), and what the method was allowed. Shares are in percent.
+    For each column of the table: the mean, ``low`` and ``high`` of its interval, ``sd`` over
+    sets of experts or seeds, ``drop`` (% of the mean on clean). Then the summaries, costs (means
+    over the runs of the line), and what the method was allowed. Shares are in percent.
 
     Args:
         table: from :func:`results.tables.comparison.compare`, of the same rows.
@@ -64,12 +64,23 @@ def board(
         line: dict[str, Any] = {"method": entry.title}
         for column in table.columns:
             line |= _numbers(table, entry, column)
-        line |= {table.header(name): 100 * share[entry.key] for name, share in
-                 table.summary.items()}  # fmt: skip
+        line |= _shares(table, entry)
         line |= {title: spent.loc[entry.key, name] for name, title in TITLES.items()}
         line |= {"runs": runs[entry.key], "tuned": entry.tuned, "allowance": entry.data_access}
         lines.append(line)
     return pd.DataFrame(lines).dropna(axis="columns", how="all")
+
+
+def _shares(table: Table, entry: Entry) -> dict[str, float]:
+    """The summaries; of recovered, with its limits."""
+    found = {}
+    for name, share in table.summary.items():
+        found[table.header(name)] = 100 * share[entry.key]
+        if name == "recovered":
+            limits = table.limits[entry.key, name]
+            found |= {f"{table.header(name)} low": 100 * limits.low}
+            found |= {f"{table.header(name)} high": 100 * limits.high}
+    return found
 
 
 def _numbers(table: Table, entry: Entry, column: str) -> dict[str, float]:

@@ -1,21 +1,37 @@
 """What every table says about itself, so that nobody has to guess."""
 
+import math
 from collections.abc import Sequence
 
 from corruptions.base import LEVELS, PROTOCOL
-from results.schema import FULL, METRICS, world_name
+from results.schema import FLOOR, FULL, METRICS, world_name
 from results.statistics import LEVEL
 from results.tables.columns import MEAN
 from results.tables.grid import Grid
 
 PLACEMENTS = {"input": "at the model's input size", "native": "at the size of the source"}
+RECOVERED = (
+    "Recovered: share of the gap between the pretrained model (0) and the individual experts "
+    "(100) in mean accuracy on clean images, with its interval (delta method)"
+)
+MANY_DEGREES = 200  # Student's t is then normal to two digits
 MANY = 8  # so many corruptions are named, more are not
 
 
-def notes_of(grid: Grid, by: str, columns: Sequence[str], shift: str) -> dict[str, str]:
+def notes_of(
+    grid: Grid, by: str, columns: Sequence[str], shift: str, freedom: Sequence[float] = ()
+) -> dict[str, str]:
     """Sentences by what they are about; a format leaves out those it has no use for.
 
-    Keys: world, metric, images, unseen, interval, spread, drop, levels, shifts, summary, constants.
+    Keys: world, metric, images, unseen, spread, interval, verdict, drop, summary, levels, shifts,
+    constants.
+
+    Args:
+        grid: what is printed.
+        by: what a column is.
+        columns: their names.
+        shift: with by task, under which one.
+        freedom: degrees of freedom of the intervals that are printed.
     """
     spec, setting = METRICS[grid.metric], grid.setting
     shifted = [one for one in grid.shifts if one.severity and (by != "task" or shift != "clean")]
@@ -34,22 +50,7 @@ def notes_of(grid: Grid, by: str, columns: Sequence[str], shift: str) -> dict[st
         notes["unseen"] = unseen(grid)
     if len(grid.seeds) > 1:
         notes["spread"] = _spread(grid)
-    if spec.counted:
-        notes["interval"] = (
-            f"+-: {100 * LEVEL:.0f} % Wilson interval over images (stratified by task; the longer "
-            "side)."
-        )
-        if shifted and grid.clean is not None:
-            notes["drop"] = "Numbers with a sign (Delta): relative change from clean, in %."
-        if by == "shift" and grid.ceiling is not None:
-            share = "in % of the individual experts' accuracy on the same images"
-            parts = [f"Norm. acc.: accuracy on clean images, {share}, averaged over tasks"] * (
-                grid.clean is not None
-            )
-            parts += [
-                f"Retention: accuracy on shifted images, {share}, averaged over tasks and shifts"
-            ] * bool(shifted)
-            notes["summary"] = ". ".join(parts) + "."
+    notes |= _of_shares(grid, by, bool(shifted), freedom) if spec.counted else _of_others(grid)
     if levels:
         severities = ", ".join(str(LEVELS[name]) for name in levels)
         notes["levels"] = (
@@ -65,6 +66,59 @@ def notes_of(grid: Grid, by: str, columns: Sequence[str], shift: str) -> dict[st
         )
     notes["constants"] = _constants(grid)
     return notes
+
+
+def _of_shares(grid: Grid, by: str, shifted: bool, freedom: Sequence[float]) -> dict[str, str]:
+    """What is said of shares of images alone."""
+    notes = {"interval": _interval(grid, freedom), "verdict": _verdict(grid)}
+    if shifted and grid.clean is not None:
+        notes["drop"] = "Numbers with a sign (Delta): relative change from clean, in %."
+    if by == "shift" and grid.ceiling is not None:
+        share = "in % of the individual experts' accuracy on the same images"
+        parts = [f"Norm. acc.: accuracy on clean images, {share}, averaged over tasks"] * (
+            grid.clean is not None
+        )
+        parts += [
+            f"Retention: accuracy on shifted images, {share}, averaged over tasks and shifts"
+        ] * shifted
+        if grid.clean is not None and any(entry.method == FLOOR for entry in grid.entries):
+            parts.append(RECOVERED)
+        notes["summary"] = ". ".join(parts) + "."
+    return notes
+
+
+def _of_others(grid: Grid) -> dict[str, str]:
+    """What is said of metrics that do not count images."""
+    if METRICS[grid.metric].higher_is_better is None:
+        return {}
+    return {"verdict": "No verdict: this metric is not known image by image."}
+
+
+def _interval(grid: Grid, freedom: Sequence[float]) -> str:
+    level = f"+-: {100 * LEVEL:.0f} %"
+    if len(grid.sets) < 2:
+        return f"{level} Wilson interval over images alone (stratified by task; the longer side)."
+    text = f"{level} interval over images (Wilson, stratified by task) and over {len(grid.sets)}"
+    text += " sets of experts"
+    if known := [df for df in freedom if not math.isnan(df)]:
+        low, high = (f"{df:.0f}" if df < MANY_DEGREES else f"over {MANY_DEGREES}"
+                     for df in (min(known), max(known)))  # fmt: skip
+        text += f" (Student's t, {low if low == high else f'{low} to {high}'} degrees of freedom)"
+    return f"{text}; the longer side."
+
+
+def _verdict(grid: Grid) -> str:
+    if len(grid.sets) < 2:
+        return "No verdict: one set of experts, and another one would change these numbers, too."
+    if sum(not entry.is_reference for entry in grid.entries) < 2:
+        return "No verdict: fewer than two methods compete."
+    if not all(grid.has_hits(e) for e in range(len(grid.entries))):
+        return "No verdict: the answers to single images are not known of every method."
+    return (
+        "Bold: the best of a column and all that are not significantly below it (in pairs on the "
+        f"same images and experts, {100 * (1 - LEVEL):.0f} %, Holm's correction over the methods); "
+        "reference methods do not compete."
+    )
 
 
 def as_published(splits: str) -> str:
@@ -102,7 +156,7 @@ def _images(grid: Grid) -> str:
     seeds = sorted({seed for seed, _ in grid.seeds})
     experts = sorted({seed for _, seed in grid.seeds})
     text += f"; {_named('seed', seeds)}, {_named('expert seed', experts)}"
-    text += "; results are averaged over seeds first" * (len(grid.seeds) > 1)
+    text += "; results are averaged over seeds first" * (len(seeds) > 1)
     precision = grid.setting["precision"]
     return f"{text}." + f" Evaluated in {precision}, not {FULL}." * (precision != FULL)
 
@@ -117,6 +171,8 @@ def unseen(grid: Grid) -> str:
 
 
 def _spread(grid: Grid) -> str:
+    if len(grid.sets) > 1:
+        return f"sd: standard deviation of this mean between the {len(grid.sets)} sets of experts."
     text = "sd: standard deviation of this mean over seeds"
     if all(entry.seeded for entry in grid.entries):
         return f"{text}."

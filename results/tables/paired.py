@@ -7,6 +7,9 @@ from mergeshift import UserError, rng_of
 from results.statistics import bootstrap_interval, paired_interval
 from results.tables.columns import ColumnCells, spans
 from results.tables.grid import Grid, arrange
+from results.tables.quantities import accuracy, difference
+
+NO_VERDICT = "no verdict"  # with one set of experts: others may turn out otherwise
 
 
 def paired(
@@ -22,9 +25,11 @@ def paired(
         shift: for ``by="task"``.
 
     Returns:
-        Per column: ``difference``, its closed-form limits ``low`` and ``high`` and bootstrap
-        limits ``boot_low`` and ``boot_high`` (both 95 %, tasks as strata), all shares; ``verdict``
-        is ``a``, ``b`` or ``tie`` (the closed-form interval contains zero).
+        Per column: ``difference`` and its limits ``low`` and ``high`` (95 %, over images with
+        tasks as strata, and over sets of experts if there are several), ``p`` and ``df`` (of
+        several sets), bootstrap limits over images alone ``boot_low`` and ``boot_high`` (all
+        shifts of an image are drawn together), all shares; ``verdict`` is ``a``, ``b`` or ``tie``
+        (the interval contains zero), and with one set of experts ``no verdict``.
 
     Raises:
         UserError: the two were not measured on the same cells, or single answers are not known.
@@ -36,12 +41,14 @@ def paired(
     first, second = scored(grid, a), scored(grid, b)
     found = {}
     for name, span in spans(grid, by, shift).items():
-        differences = differences_of(grid, first, second, span)
-        value, low, high = paired_interval(differences)
-        boot = bootstrap_interval(differences, rng_of("paired", a, b, name))
-        verdict = a if low > 0 else b if high < 0 else "tie"
-        found[name] = (value, low, high, boot.low, boot.high, verdict)
-    names = ["difference", "low", "high", "boot_low", "boot_high", "verdict"]
+        one = difference(accuracy(grid, first, span), accuracy(grid, second, span))
+        images = differences_of(grid, first, second, span)
+        boot = bootstrap_interval(images, rng_of("paired", a, b, name))
+        verdict = a if one.low > 0 else b if one.high < 0 else "tie"
+        found[name] = (
+            *one, boot.low, boot.high, verdict if len(grid.sets) > 1 else NO_VERDICT
+        )  # fmt: skip
+    names = ["difference", "low", "high", "p", "df", "boot_low", "boot_high", "verdict"]
     return pd.DataFrame.from_dict(found, orient="index", columns=names).rename_axis("column")
 
 

@@ -11,14 +11,15 @@ import pandas as pd
 
 from mergeshift import UserError
 from results.schema import CEILING
-from results.statistics import Interval, paired_interval
+from results.statistics import Interval
 from results.tables.columns import ColumnCells, spans
-from results.tables.comparison import compare, interval_of
+from results.tables.comparison import compare, estimate_of
 from results.tables.entries import Entry
 from results.tables.grid import Grid, arrange
 from results.tables.layout import GroupedTable, Layout, points, with_margin
 from results.tables.notes import notes_of
-from results.tables.paired import differences_of, scored
+from results.tables.paired import scored
+from results.tables.quantities import accuracy, difference
 
 ORACLE_SUFFIX = " (oracle)"  # a routed method with all weight on the true task
 
@@ -125,13 +126,14 @@ def _losses(grid: Grid, entry: Entry, span: ColumnCells, route_acc: float) -> Er
     method, ceiling = scored(grid, entry.key), scored(grid, CEILING)
     suffix = entry.key.removeprefix(entry.method)
     oracle = scored(grid, f"{entry.method}{ORACLE_SUFFIX}{suffix}")
-    accuracy = interval_of(grid, method, span)
+    right = estimate_of(grid, method, span).interval
+    experts, best, own = (accuracy(grid, line, span) for line in (ceiling, oracle, method))
     return ErrorParts(
-        accuracy=accuracy,
-        error=_missed(accuracy),
-        expert=_missed(interval_of(grid, ceiling, span)),
-        compression=paired_interval(differences_of(grid, ceiling, oracle, span)),
-        routing=paired_interval(differences_of(grid, oracle, method, span)),
+        accuracy=right,
+        error=_missed(right),
+        expert=_missed(estimate_of(grid, ceiling, span).interval),
+        compression=difference(experts, best).interval,
+        routing=difference(best, own).interval,
         route_acc=route_acc,
     )
 
@@ -154,9 +156,10 @@ def _notes(grid: Grid, columns: Sequence[str], unseen: Sequence[str]) -> dict[st
         "(individual experts - this method with all weight on the true task) + routing (that - "
         "this method). routed: % of images whose largest routing weight is on the true task."
     )
+    experts = f" and over {len(grid.sets)} sets of experts" * (len(grid.sets) > 1)
     interval = (
-        "+-: 95 % intervals over images (stratified by task): Wilson for accuracy, error and "
-        "expert, paired for compression and routing."
+        f"+-: 95 % intervals over images (stratified by task){experts}: Wilson for accuracy, error "
+        "and expert, paired for compression and routing."
     )
     notes = {"world": general["world"], "parts": parts, "interval": interval}
     if len(unseen):

@@ -14,11 +14,11 @@ import pandas as pd
 from mergeshift import UserError
 from results.statistics import Interval, mean_interval
 from results.tables.columns import ColumnCells
-from results.tables.comparison import interval_of
 from results.tables.entries import with_entries
 from results.tables.grid import Grid, arrange
 from results.tables.layout import GroupedTable, Layout, with_margin
 from results.tables.notes import notes_of
+from results.tables.quantities import accuracy
 
 NAN = math.nan
 
@@ -174,7 +174,7 @@ def _lines(
     if len(found) > 1:
         span = ColumnCells(tuple(range(len(grid.tasks))), (0,))
         every = [choices[run] for run in rows["run_id"].unique() if run in choices]
-        found[ALL] = _chosen(every, interval_of(grid, grid.position(key), span))
+        found[ALL] = _chosen(every, accuracy(grid, grid.position(key), span).over_images)
     return found
 
 

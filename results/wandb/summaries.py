@@ -111,6 +111,8 @@ def wide(table: Table) -> pd.DataFrame:
                 line[f"{table.header(name)} sd"] = cell.spread * scale
         for name, shares in table.summary.items():
             line[table.header(name)] = 100 * shares[entry.key]
+            if name == "recovered":
+                line[f"{table.header(name)} +-"] = 100 * table.limits[entry.key, name].margin
         lines.append(line | {"tuned": entry.tuned, "allowance": entry.data_access})
     return pd.DataFrame(lines)
 

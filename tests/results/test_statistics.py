@@ -12,8 +12,11 @@ from results.statistics import (
     bootstrap_interval,
     calibration_error,
     effective_n,
+    holm,
     mean_interval,
+    over_experts,
     paired_interval,
+    score_interval,
     wilson,
 )
 
@@ -161,3 +164,90 @@ def test_calibration_error_is_that_of_torchmetrics(sharpness: float) -> None:
     confidence, predicted = p.max(1)
     ours = calibration_error(confidence.numpy(), (predicted == truth).numpy())
     assert ours == pytest.approx(float(theirs), abs=1e-6)
+
+
+# -- sets of experts
+
+
+def test_one_set_leaves_an_interval_as_it_is() -> None:
+    images = Interval(0.5, 0.4, 0.61)
+    found = over_experts(images, [0.5])
+    assert found.interval == images
+    assert np.isnan([found.p, found.df]).all()
+
+
+def test_sets_of_experts_against_scipy() -> None:
+    """Images' standard error .02; sets .50 .53 .56: their mean has the variance .0009 / 3."""
+    images = Interval(0.53, 0.53 - 0.02 * Z, 0.53 + 0.02 * Z)
+    found = over_experts(images, [0.50, 0.53, 0.56])
+    likely = 0.0003 * 2 / stats.chi2.median(2)
+    df = 2 * ((0.0004 + likely) / likely) ** 2
+    low, high = stats.t.interval(0.95, df, loc=0.53, scale=0.0007**0.5)
+    assert found == pytest.approx((0.53, low, high, 2 * stats.t.sf(0.53 / 0.0007**0.5, df), df))
+
+
+def test_sets_that_agree_leave_a_normal_interval() -> None:
+    images = Interval(0.1, 0.1 - Z, 0.1 + Z)
+    found = over_experts(images, [0.1, 0.1])
+    assert found[:3] == pytest.approx(images, abs=1e-5)
+    assert found.p == pytest.approx(2 * stats.norm.sf(0.1), abs=1e-5)
+    assert over_experts(Interval(0, 0, 0), [0, 0]).p == 1
+    assert over_experts(Interval(0.1, 0.1, 0.1), [0.1, 0.1]).p == 0
+
+
+@pytest.mark.parametrize("sets", [2, 3, 5])
+def test_experts_alone_give_students_interval(sets: int) -> None:
+    values = np.random.default_rng(sets).normal(size=sets)
+    mean = float(values.mean())
+    found = over_experts(Interval(mean, mean, mean), values.tolist())
+    expected = stats.ttest_1samp(values, 0)
+    assert found[1:3] == pytest.approx(tuple(expected.confidence_interval(0.95)))
+    assert (found.p, found.df) == pytest.approx((expected.pvalue, expected.df))
+
+
+# -- score intervals
+
+
+def test_score_interval_is_newcombes_square_and_add() -> None:
+    """Fagerland, Lydersen & Laake 2014 (Statistics in Medicine 33:2850-2875), airway data."""
+    first, second = np.zeros(21), np.zeros(21)
+    first[[0, 1]], second[[0, *range(2, 9)]] = 1, 1  # 1 1 / 7 12
+    found = score_interval([first], [second])
+    assert found == pytest.approx((-6 / 21, -0.507, -0.026), abs=5e-4)
+    reverse = score_interval([second], [first])
+    assert reverse[1:] == pytest.approx((-found.high, -found.low))
+
+
+def test_score_interval_without_correlation_is_that_of_two_samples() -> None:
+    """Shares .5 and .5 on crossed halves: margins are roots of sums of Wilson's squares."""
+    first = np.tile([1.0, 1.0, 0.0, 0.0], 5)
+    second = np.tile([1.0, 0.0, 1.0, 0.0], 5)
+    low, high = wilson(10, 20)
+    expected = np.hypot(0.5 - low, high - 0.5)
+    assert score_interval([first], [second]) == pytest.approx((0, -expected, expected))
+    both = score_interval([first, first], [second, second])  # two tasks of the same kind
+    assert both.high == pytest.approx(expected / 2**0.5)
+
+
+def test_score_interval_covers_where_the_normal_one_does_not() -> None:
+    rng = np.random.default_rng(0)
+    truth, n = 0.02, 60
+    hits = {"score": 0, "normal": 0}
+    for _ in range(400):
+        first = (rng.random(n) < 0.95).astype(float)
+        second = first - (first > 0) * (rng.random(n) < truth / 0.95)
+        for name, found in (("score", score_interval([first], [second])),
+                            ("normal", paired_interval([first - second]))):  # fmt: skip
+            hits[name] += found.low <= truth <= found.high
+    assert hits["score"] / 400 >= 0.93
+    assert hits["normal"] / 400 < 0.8
+
+
+# -- several tests at once
+
+
+def test_holm_by_hand() -> None:
+    assert holm([]) == []
+    assert holm([0.05]) == [True]
+    assert holm([0.01, 0.02, 0.03]) == [True, True, True]  # .05/3, .05/2, .05
+    assert holm([0.03, 0.04, 0.005]) == [False, False, True]  # .03 > .025: the rest with it

@@ -111,7 +111,7 @@ def test_other_metrics_have_means_but_no_interval(rows: pd.DataFrame) -> None:
     cell = table.cells["ties", "clean"]
     assert cell.value == pytest.approx(2 - accuracy("ties", CLEAN))
     assert np.isnan([cell.low, cell.high, cell.drop, cell.retention]).all()
-    assert table.ranks("clean")["adamerging"] == 1  # lower is better
+    assert table.printed_ranks("clean")["adamerging"] == 1  # lower is better
     assert "interval" not in table.notes
 
 
@@ -218,8 +218,12 @@ def test_ranks_are_as_printed_and_leave_out_references() -> None:
     for method, k in hits.items():
         where = (rows["method"] == method) & (rows["metric"] == "acc")
         rows.loc[where, ["value", "hits"]] = [k / 100, pack(np.arange(100) < k)]
-    assert compare(rows).ranks("clean") == {"task_arithmetic": 1, "ties": 1, "average": 2}
-    assert compare(rows[rows["method"] == "ties"]).ranks("clean") == {}  # nobody to compare with
+    found = compare(rows)
+    assert found.printed_ranks("clean") == {"task_arithmetic": 1, "ties": 1, "average": 2}
+    assert found.leaders == {}  # of one set of experts
+    assert (
+        compare(rows[rows["method"] == "ties"]).printed_ranks("clean") == {}
+    )  # nobody to compare with
 
 
 def test_notes_say_what_a_reader_must_know(rows: pd.DataFrame) -> None:

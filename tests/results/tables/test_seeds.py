@@ -245,4 +245,4 @@ def test_the_oracle_router_is_a_reference() -> None:
     ], ignore_index=True)  # fmt: skip
     table = compare(rows)
     assert [entry.key for entry in table.entries][-2:] == ["oracle_router", "individual"]
-    assert set(table.ranks("clean")) == {"adamerging", "ties"}
+    assert set(table.printed_ranks("clean")) == {"adamerging", "ties"}
