@@ -41,7 +41,7 @@ FIGURE_FOLDER, BIBLIOGRAPHY = "results/figures", "results/methods.bib"
 PACKAGES = ("bench", "tasks", "methods", "corruptions", "results", "tests")
 
 # Pages may show these tables, each of one sweep; it is made if a page has a place for it.
-TABLES = {"summary": "main", "leaderboard": "main", "bmm": "bmm"}
+TABLES = {"summary": "main", "leaderboard": "main", "sets": "expert-sets", "bmm": "bmm"}
 FIGURES = {  # results/figures/NAME.png -> its sweep, and methods if it shows a few alone
     "severity": ("severity", ()),
     "routing": ("main", ("twin_merging",)),
@@ -53,6 +53,8 @@ SUMMARY = {  # lines of the short table, and what a first-time visitor calls the
     "average": "Weight averaging",
     "task_arithmetic": "Task Arithmetic",
     "ties": "TIES-Merging",
+    "tsv": "TSV-M",
+    "regmean": "RegMean",
     "adamerging": "AdaMerging, layer-wise",
     "twin_merging": "Twin-Merging (routed)",
     "individual": "Individual experts (upper bound)",
@@ -189,28 +191,36 @@ def summary_table(rows: pd.DataFrame) -> str:
             f"{-100 * cells[-1].drop:.1f} %",
         ]
     ranked = [entry.key for entry in shown if not entry.is_reference]
-    for column in range(len(levels) + 1):  # the largest number is the best one in each of them
-        values = {key: float(texts[key][column].removesuffix(" %")) for key in ranked}
-        for key in (key for key in ranked if values[key] == max(values.values())):
+    for column, level in enumerate(levels):
+        for key in table.leaders.get(level, frozenset()) & set(ranked):
             texts[key][column] = f"**{texts[key][column]}**"
+    for entry in shown:
+        share = table.summary.get("recovered", {}).get(entry.key, float("nan"))
+        printed = f"{100 * share:.0f} %" if share == share else "-"
+        texts[entry.key].append("-" if entry.is_reference else printed)
     names = ["Clean" if level == "clean" else level for level in levels]
-    heads = ["Merging method", *names, f"Relative change at {levels[-1]}", "Data it uses"]
+    change = f"Relative change at {levels[-1]}"
+    heads = ["Merging method", *names, change, "Gap recovered", "Data it uses"]
     lines = [
         "| " + " | ".join(heads) + " |",
-        "| :--- |" + " ---: |" * (len(levels) + 1) + " :--- |",
+        "| :--- |" + " ---: |" * (len(levels) + 2) + " :--- |",
     ]
     for entry in shown:
         name = f"*{SUMMARY[entry.key]}*" if entry.is_reference else SUMMARY[entry.key]
         used = data_used(rows[rows["method"] == entry.method].iloc[0])
         lines.append("| " + " | ".join([name, *texts[entry.key], used]) + " |")
     margins = [table.cells[key, level].margin for key in ranked for level in levels]
-    images = rows["n"]
+    images, sets = rows["n"], rows["expert_seed"].nunique()
     lines += [
         "",
         f"Mean accuracy in % over the {rows['task'].nunique()} tasks of "
         f"{table.setting['suite']}, {images.min()} to {images.max()} test images each; the 95 % "
-        f"intervals are between \u00b1{100 * min(margins):.1f} and \u00b1{100 * max(margins):.1f}.",
-    ]
+        f"intervals are between \u00b1{100 * min(margins):.1f} and \u00b1{100 * max(margins):.1f}. "
+        + (f"They hold for other images and other experts ({sets} sets of experts); bold is the "
+           "best line of a column and what is not significantly worse."
+           if sets > 1 else "They hold for other images, not for other experts."),
+        "Gap recovered: the share of the way from zero-shot to the experts, on clean images.",
+    ]  # fmt: skip
     return "\n".join(lines)
 
 
@@ -222,6 +232,7 @@ def data_used(row: Mapping[str, Any]) -> str:
 
 WRITERS: dict[str, Callable[[pd.DataFrame], str]] = {
     "summary": summary_table,
+    "sets": full_table,
     "leaderboard": full_table,
     "bmm": full_table,
 }

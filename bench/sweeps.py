@@ -15,6 +15,9 @@ for _sweep in (
     Sweep(name="main", limit=500, methods=(
         *REFERENCES, *STATIC, "tsv", "regmean", "adamerging_task", "adamerging", "adamerging_pp",
         "twin_merging")),
+    # With several sets of experts, differences may be called real.
+    Sweep(name="expert-sets", limit=500, expert_seeds=(0, 1, 2), methods=(
+        *REFERENCES, *STATIC, "tsv")),
     Sweep(name="routed", limit=500, seeds=(0, 1, 2), methods=(
         "pretrained", "average", *STATIC, "adamerging_task", "adamerging", "adamerging_pp",
         "twin_merging", "oracle_router", "centroid_router", "ce_router", "entropy_router",
