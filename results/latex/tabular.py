@@ -69,8 +69,8 @@ def _cell(table: Table, entry: Entry, name: str) -> str:
     if name in table.summary:
         value = emphasised(points(table.summary[name][entry.key]), rank)
         side = margin(summary_margin(table, entry.key, name))
-        small = bool(side) and "margin" not in _left_out(table)
-        return value + rf"\,{{\scriptsize {side}}}" * small
+        printed = bool(side) and "margin" not in _left_out(table)
+        return value + rf"\,{{\scriptsize {side}}}" * printed
     cell = table.cells[entry.key, name]
     parts = [emphasised(table.printed(cell.value), rank)]
     numbers = {
