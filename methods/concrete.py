@@ -4,7 +4,7 @@ Concrete TA learns it for Task Arithmetic, Concrete AdaMerging for coefficients 
 themselves. Axes: ``G`` rows of tensors that share their coefficients, ``K`` tasks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -29,6 +29,8 @@ from methods.common.losses import task_entropy
 BATCH = 16  # images of a task whose mean entropy is one term of the loss
 
 TOGETHER = 64  # images in one pass forward and back
+
+Loss = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]  # images, model -> scalar
 
 
 @METHODS.register("concrete_ta")
@@ -119,12 +121,20 @@ class ConcreteTA(MergingMethod):
     def mask_step(self, images: Mapping[str, Tensor], optimizer: Any) -> Tensor:
         """The logits go down, with a mask of this step."""
         mask = self.mask.sample(self.generator("mask", self.done))
-        return self.descend(images, mask, optimizer)
+        return self.descend(images, mask, optimizer, self.mask_loss)
+
+    def mask_loss(self, images: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> Tensor:
+        """What the logits minimise, of some tasks. Scalar."""
+        return self.entropy(images, model)
+
+    def entropy(self, images: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> Tensor:
+        """The sum over some tasks of the mean entropy of predictions. Scalar."""
+        return task_entropy(images, model, self.heads(), self.vit)
 
     def descend(
-        self, images: Mapping[str, Tensor], mask: Mapping[str, Tensor], optimizer: Any
+        self, images: Mapping[str, Tensor], mask: Mapping[str, Tensor], optimizer: Any, loss: Loss
     ) -> Tensor:
-        """One step of an optimizer on the entropy at a mask.
+        """One step of an optimizer on a loss at a mask.
 
         The gradients of all tasks gather in the merged weights, and go back through the merge once.
         """
@@ -132,24 +142,11 @@ class ConcreteTA(MergingMethod):
         with torch.enable_grad():
             model = self.merged(self.base(), self.taus(), mask)
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in model.items()}
-        loss = self.entropy_of(images, leaves)
+        value = gathered(images, leaves, loss)
         moved = [(tensor, leaves[name].grad) for name, tensor in model.items()]
         torch.autograd.backward([m for m, _ in moved], [gradient for _, gradient in moved])
         optimizer.step()
-        return loss
-
-    def entropy_of(self, images: Mapping[str, Tensor], leaves: Mapping[str, Tensor]) -> Tensor:
-        """The loss; its gradient is added to that of the leaves, some tasks at a time."""
-        total = torch.zeros(())
-        tasks = sorted(images)
-        count = max(1, TOGETHER // max(len(images[task]) for task in tasks))
-        for start in range(0, len(tasks), count):
-            some = {task: images[task] for task in tasks[start : start + count]}
-            with torch.enable_grad():
-                loss = task_entropy(some, leaves, self.heads(), self.vit)
-                loss.backward()
-            total = total.to(loss) + loss.detach()
-        return total
+        return value
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         loss = self.step(batch, self.optimizers())
@@ -246,7 +243,7 @@ class ConcreteAdaMerging(ConcreteTA):
             self.reset()
         logits = self.mask.requires_grad_(False)
         mask = {name: logits.draw(name, self.generator("last", name)) for name in logits.names}
-        return self.descend(first, mask, optimizer)
+        return self.descend(first, mask, optimizer, self.entropy)
 
     def meta_step(
         self, first: Mapping[str, Tensor], others: Mapping[str, Tensor], optimizer: Any
@@ -262,16 +259,20 @@ class ConcreteAdaMerging(ConcreteTA):
         with torch.enable_grad():
             model = self.merged(self.base(), self.taus(), mask)
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in model.items()}
-        self.entropy_of(first, leaves)
+        gathered(first, leaves, self.entropy)
         self.coefs.raw.grad = None
         torch.autograd.backward(list(model.values()), [leaves[name].grad for name in model])
         if published:
             self.reset()
         self.inner_adam.step()
         self.coefs.requires_grad_(False)
+        self.before_mask_step(first, mask)
         loss = self.mask_step(others, optimizer)
         self.coefs.requires_grad_(True)
         return loss
+
+    def before_mask_step(self, images: Mapping[str, Tensor], mask: Mapping[str, Tensor]) -> None:
+        """What else a meta-step does, the coefficients having moved. Nothing."""
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         parts = [
@@ -283,6 +284,20 @@ class ConcreteAdaMerging(ConcreteTA):
     def on_fit_end(self) -> None:
         super().on_fit_end()
         del self.inner_adam
+
+
+def gathered(images: Mapping[str, Tensor], leaves: Mapping[str, Tensor], loss: Loss) -> Tensor:
+    """A loss of all tasks; its gradient is added to that of the leaves, some tasks at a time."""
+    total = torch.zeros(())
+    tasks = sorted(images)
+    count = max(1, TOGETHER // max(len(images[task]) for task in tasks))
+    for start in range(0, len(tasks), count):
+        some = {task: images[task] for task in tasks[start : start + count]}
+        with torch.enable_grad():
+            value = loss(some, leaves)
+            value.backward()
+        total = total.to(value) + value.detach()
+    return total
 
 
 class Mask(nn.Module):

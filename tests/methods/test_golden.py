@@ -179,6 +179,7 @@ ELSEWHERE = {  # methods that need more than weights: the file that has their nu
     "concrete_adamerging": "test_concrete.py",
     "concrete_ta": "test_concrete.py",
     "entropy_router": "routing/test_routers.py",
+    "dam": "test_dam.py",
     "fisher": "test_fisher.py",
     "fw_merging": "test_fw_merging.py",
     "map": "test_map.py",
