@@ -48,7 +48,7 @@ for _sweep in (
         "consensus_ties", *(f"lines[on={on}]" for on in ("ta", "ties", "tsv")), "tsv", "iso_c",
         "iso_cts", "wudi", "doge", "opcm", "dc_merge", "widen", "do_merging", "knots", "fisher",
         "ota", "ota_ffg", "regmean", "regmean_pp", "adamerging_task", "adamerging", "adamerging_pp",
-        "concrete_ta", "concrete_adamerging", "fw_merging",
+        "concrete_ta", "concrete_adamerging", "dam", "fw_merging",
         *(f"tent[on={on}]" for on in ("average", "ta")), "map", "anchor_scales", "bmm_datafree",
         "bmm_hybrid", "bmm", "multitask", "individual")),
     # A longer search begins as a shorter one does: 32 are the first third of 100.
