@@ -17,6 +17,11 @@ STATIC = ("task_arithmetic", "ties")
 
 ADAPT_ON = ("adapt", "test", "shifted")
 
+HEADS = {  # what classification heads are made of, see bench/zoo/heads.py -> in words
+    "text": "captions of the class names",
+    "prototypes": "class means of the train pictures",
+}
+
 PRECISIONS = {"": "", "32": "", "bf16": "bf16"}  # as it may be written -> as it is kept
 
 
@@ -41,6 +46,7 @@ class Sweep:
     unseen: tuple[str, ...] = ()  # tasks whose experts are not merged; measured like the others
     uncertainty: bool = False  # keep how sure methods are of each image; changes no other number
     precision: str = ""  # of evaluating: bf16; or "", which is 32 bits. Merging always has 32
+    heads: str = ""  # text | prototypes; "" takes captions, or prototypes where words are unknown
 
     def __post_init__(self) -> None:
         if self.adapt_on not in ADAPT_ON:
@@ -50,6 +56,8 @@ class Sweep:
         if self.precision not in PRECISIONS:
             raise UserError(f"precision of a sweep is 32 or bf16; got {self.precision!r}")
         object.__setattr__(self, "precision", PRECISIONS[self.precision])
+        if self.heads not in ("", *HEADS):
+            raise UserError(f"heads of a sweep are {' or '.join(HEADS)}; got {self.heads!r}")
         if self.limit is not None and self.limit < 1:
             raise UserError(f"limit is a number of images, at least 1; got {self.limit}")
         if not self.name or set(self.name) & set("/\\"):
@@ -101,7 +109,8 @@ def digest(value: object) -> str:
     return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-FIELDS_ADDED_LATER = ("unseen", "uncertainty", "precision")  # not in the first stored results
+# Not in the first stored results.
+FIELDS_ADDED_LATER = ("unseen", "uncertainty", "precision", "heads")
 
 
 def identity_fields(value: "Sweep | Run") -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 from bench.config import Run, Sweep
@@ -12,6 +12,7 @@ from bench.stages.build import bind, canonical
 from bench.variants import Variant, display_name
 from bench.zoo.encoders import ENCODERS, OF_WORLD, Encoder
 from bench.zoo.experts import Expert, experts_of
+from bench.zoo.heads import TEXT
 from corruptions.base import CLEAN, Shift, parse_shifts
 from corruptions.cache import Request, missing
 from mergeshift import UserError
@@ -112,8 +113,10 @@ def resolve(sweep: Sweep) -> Plan:
         UserError: a method, suite, task, encoder, shift, severity or setting does not exist.
     """
     suite = SUITES[sweep.suite]
-    tasks = suite.tasks
     encoder = ENCODERS[sweep.encoder or OF_WORLD[suite.world]]
+    suite = suite.at(encoder.vit.image_size)
+    sweep, tasks = replace(sweep, suite=suite.name), suite.tasks
+    encoder = encoder.with_heads(sweep.heads, tasks)
     small = encoder.vit.image_size <= 32
     constants = sweep.constants or ("cifar10-c" if small else "imagenet-c")
     shifts = parse_shifts(sweep.shifts, constants, sweep.placement)
@@ -138,7 +141,8 @@ def fitting(encoder: Encoder, tasks: list[Task]) -> None:
     """Refuse an encoder that takes images of another size than those of the tasks."""
     side = encoder.vit.image_size
     if odd := [task for task in tasks if task.size != side]:
-        known = [name for name, other in ENCODERS.items() if other.vit.image_size == odd[0].size]
+        known = [other.name for other in ENCODERS.values()
+                 if other.vit.image_size == odd[0].size and other.head == TEXT]  # fmt: skip
         raise UserError(
             f"images of {odd[0].name} are {odd[0].size} pixels wide, {encoder.name} takes {side}; "
             f"encoders that fit: {', '.join(known) or 'none'}"

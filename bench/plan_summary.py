@@ -5,11 +5,14 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.markup import escape
 
+from bench.config import HEADS
 from bench.plan import Plan
 from bench.runtime import devices
 from bench.runtime.workers import default_jobs
 from bench.stages.build import bind
+from bench.zoo.heads import PROTOTYPES, TEXT
 from tasks import Task
+from tasks.sources.layout import some
 
 IMAGES = {"adapt": "the adapt split", "test": "the clean test images", "shifted": "the test images"}
 
@@ -29,6 +32,8 @@ def show(plan: Plan, jobs: int, console: Console) -> None:
     if len(sweep.expert_seeds) > 1:
         sets = " ".join(map(str, sweep.expert_seeds))
         console.print(f"  experts  {len(sweep.expert_seeds)} sets: {sets}", highlight=False)
+    if said := about_heads(plan):
+        console.print(f"  heads    {said}", highlight=False, markup=False, soft_wrap=True)
     if sweep.unseen:
         names = ", ".join(sweep.unseen)
         console.print(f"  unseen   {names}: measured, their experts not merged", highlight=False)
@@ -38,6 +43,7 @@ def show(plan: Plan, jobs: int, console: Console) -> None:
     console.print(
         f"  plan     {len(plan.runs)} runs x {len(plan.shifts)} shifts = {plan.num_cells} cells: "
         f"{plan.num_cells - plan.num_todo} done, {plan.num_todo} to do; "
+        f"{'' if plan.encoder.is_ready() else 'the encoder to download, '}"
         f"{len(plan.experts)} experts {plan.encoder.doing}, {len(plan.to_tune)} methods to tune; "
         f"{forecast}",
         highlight=False,
@@ -50,6 +56,25 @@ def show(plan: Plan, jobs: int, console: Console) -> None:
             highlight=False,
         )
     console.print("  data     " + licences(plan.tasks), highlight=False, style="dim")
+
+
+def about_heads(plan: Plan) -> str:
+    """What the heads are made of, where that is not all words of all captions."""
+    encoder = plan.encoder
+    own = [task for task in plan.tasks if task.source.native]
+    lacking = encoder.unread_classes(own)
+    if encoder.head == PROTOTYPES:
+        chosen = bool(lacking) and not plan.sweep.heads
+        why = f": the text tower of {encoder.plain} does not know {some(lacking)}" * chosen
+        return f"{HEADS[PROTOTYPES]}{why}; `pretrained` is not zero-shot then"
+    prompts = [prompt for task in own for prompt in task.prompts]
+    unread = encoder.unread(prompts) if encoder.unread is not None and prompts else []
+    if not unread:
+        return ""
+    return (
+        f"{HEADS[TEXT]} without {some([repr(word) for word in unread])}, which the text tower of "
+        f"{encoder.plain} does not know; compare --heads {PROTOTYPES}"
+    )
 
 
 def roughly(minutes: float) -> str:

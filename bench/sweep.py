@@ -8,7 +8,7 @@ from shutil import rmtree
 
 from rich.console import Console
 
-from bench.config import Sweep
+from bench.config import HEADS, Sweep
 from bench.plan import Plan, all_experts, chosen, count_images, inspect, requests, resolve
 from bench.plan_summary import show, trainings
 from bench.reporting.external_names import check_name, require_free, require_one_set
@@ -24,8 +24,10 @@ from bench.stages.pictures import check_pictures, say_notes
 from bench.stages.provenance import changed_code, require_same, seen_before, told_of
 from bench.stages.source import SOURCE, source_of
 from bench.stages.tune import tune_runs
+from bench.zoo.encoders import Encoder, planning
 from bench.zoo.experts import damaged as damaged_experts
 from bench.zoo.experts import make_experts
+from bench.zoo.heads import PROTOTYPES
 from bench.zoo.import_export import tower
 from corruptions.cache import path_of, precompute, prune
 from mergeshift import DamagedFileError, UserError
@@ -47,7 +49,10 @@ def run_sweep(
         DamagedFileError: a result file is damaged and ``force`` is not given.
         UserError: see :func:`bench.plan.resolve`.
     """
-    return execute(resolve(sweep), out, jobs, force, dry_run, console)
+    if not dry_run:
+        return execute(resolve(sweep), out, jobs, force, dry_run, console)
+    with planning():
+        return execute(resolve(sweep), out, jobs, force, dry_run, console)
 
 
 def run_weights(
@@ -102,7 +107,8 @@ def execute(
     if plan.num_todo:
         with executor(jobs) as workers:
             makes_experts = bool(plan.experts) and plan.encoder.experts == "finetuned"
-            build_data(plan.tasks, workers, stages, train=makes_experts)
+            train = makes_experts or of_pictures(plan.encoder, plan.tasks)
+            build_data(plan.tasks, workers, stages, train=train)
             require_same(plan.runs, before, store, force)
             prepare_experts_and_images(plan, workers, stages)
             configs = tune(plan, store, workers, stages)
@@ -176,16 +182,33 @@ def delete_results(plan: Plan, store: Store, changed: Collection[str] = ()) -> N
 
 def prepare_experts_and_images(plan: Plan, workers: Executor, stages: Stages) -> None:
     """Experts and images: make what the missing cells need of them."""
+    make_heads(plan.encoder, plan.tasks, stages)
     if plan.experts:
-        plan.encoder.heads(plan.tasks)
         total = len(plan.experts) * plan.encoder.expert_steps
         what = f"{len(plan.experts)} {plan.encoder.doing}"
         with stages.stage("experts", what, total) as advance:
             make_experts(plan.experts, workers, advance)
-    plan.encoder.heads(plan.tasks)
     if count_images(plan):
         with stages.stage("images", f"{plan.images:,} to corrupt", plan.images) as advance:
             corrupt(plan, devices.cores(workers.jobs), advance)
+
+
+def of_pictures(encoder: Encoder, tasks: Sequence[Task]) -> bool:
+    """Whether heads have to be made of train pictures."""
+    return encoder.head == PROTOTYPES and bool(encoder.without_head(tasks))
+
+
+def make_heads(encoder: Encoder, tasks: Sequence[Task], stages: Stages) -> None:
+    """Put the heads of tasks into the cache; what is made of pictures takes a stage of its own."""
+    if not of_pictures(encoder, tasks):
+        encoder.heads(tasks)
+        return
+    missing = encoder.without_head(tasks)
+    what = f"{len(missing)} of {HEADS[PROTOTYPES]}"
+    with stages.stage("heads", what, len(missing)) as advance:
+        for count, task in enumerate(missing, 1):
+            encoder.heads([task])
+            advance(count)
 
 
 def build_data(

@@ -31,6 +31,16 @@ class Suite:
         """The tasks, in the order that every table and every method uses."""
         return [TASKS[name] for name in self.names]
 
+    def at(self, size: int) -> "Suite":
+        """The same tasks with pictures of ``size`` x ``size`` pixels, or this suite itself.
+
+        Itself, where they have that size, or where pictures of a task are stored at another.
+        """
+        tasks = self.tasks
+        if all(task.size == size for task in tasks) or not all(t.source.native for t in tasks):
+            return self
+        return SUITES[f"{self.name}@{size}"]
+
     @property
     def world(self) -> str:
         """See :func:`world_of`."""

@@ -7,8 +7,10 @@ tasks, and EMNIST means letters here and digits there.
 ``NAME@published``, of a task or a suite, has the splits that published numbers were measured on:
 all of test, val as a tenth of train. ``NAME@contrast`` and so on, of the four tasks of
 ``vision4_robustness``, are FusionBench's corrupted copies of the test split, as they are.
+``NAME@32`` and so on has its pictures resized to so many pixels, for an encoder that takes those.
 """
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -139,15 +141,18 @@ def add_all() -> None:
 
 
 def twin(name: str) -> Task | None:
-    """The rule of the registry: a task in its published splits, or on a corrupted copy of test.
+    """The rule of the registry: a task in its published splits, of another size, or on a copy.
 
     Raises:
-        UserError: the task comes from no published data set, or has no such copy.
+        UserError: the task comes from no published data set, its pictures are stored at one size,
+            or it has no such copy.
     """
     base, at, what = name.rpartition("@")
     if not at:
         return None
     task = TASKS[base]
+    if re.fullmatch(r"[1-9][0-9]{1,3}", what):
+        return of_size(task, name, int(what))
     if what not in (known := copies(task)):
         raise UserError(f"{base} has no {what!r} splits; it has: {', '.join(known) or 'its own'}")
     cut, source = TALL if base.startswith("tall_") else AS_PUBLISHED, task.source
@@ -159,6 +164,21 @@ def twin(name: str) -> Task | None:
         return recut(task, name, replace(source, cut=cut), task.note + how)
     how = f"FusionBench's {what} copy of test; methods adapt on it, too"
     return recut(task, name, replace(source, cut=cut, test=what), how)
+
+
+def of_size(task: Task, name: str, size: int) -> Task:
+    """A task under another name, with its pictures at another size.
+
+    Raises:
+        UserError: they have that size already, or are stored at one.
+    """
+    source = task.source
+    if isinstance(source, Folder) and size != task.size:
+        return from_folder(task, source, name=name, size=size)
+    if isinstance(source, Hub) and size != task.size:
+        return replace(task, name=name, size=size, pixels=source.identity(size, task.version))
+    stored = "" if source.native else ", and are stored so"
+    raise UserError(f"pictures of {task.name} are {task.size} pixels wide{stored}; got @{size}")
 
 
 def copies(task: Task) -> tuple[str, ...]:

@@ -11,8 +11,10 @@ import typer
 from bench.cli.files import Tower, notices
 from bench.cli.options import (
     OUT,
+    DataDir,
     Device,
     EncoderName,
+    Heads,
     Jobs,
     Limit,
     Out,
@@ -35,6 +37,8 @@ def evaluate(
     sweep: Annotated[str, typer.Option(help="measure the cells of this sweep")] = "main",
     suite: Suite = "",
     encoder: EncoderName = "",
+    heads: Heads = "",
+    data_dir: DataDir = None,
     shifts: Shifts = [],  # noqa: B006
     limit: Limit = -1,
     unseen: Unseen = [],  # noqa: B006
@@ -48,7 +52,7 @@ def evaluate(
 ) -> None:
     """Put weights from elsewhere into the tables of a sweep.
 
-    Of a sweep with --unseen or --uncertainty, give the same here.
+    Of a sweep with --unseen, --heads or --uncertainty, give the same here.
     """
     from rich.console import Console
 
@@ -56,12 +60,13 @@ def evaluate(
     from bench.reporting.leaderboard import leaderboard
     from bench.runtime import devices
     from bench.sweep import run_weights
+    from tasks.settings import using
 
     changed = chosen_sweep(
         sweep, suite, None, shifts, None, limit, unseen=unseen, uncertainty=uncertainty or None,
-        encoder=encoder, precision=precision,
+        encoder=encoder, precision=precision, heads=heads,
     )  # fmt: skip
-    with devices.using(device), notices():
+    with using(data_dir), devices.using(device), notices():
         plan, stages = run_weights(
             replace(changed, methods=("pretrained",), seeds=(0,), settings=(), tune=False),
             weights,

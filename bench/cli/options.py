@@ -169,6 +169,13 @@ EncoderName = Annotated[
 Experts = Annotated[
     str, typer.Option(help="hub | finetuned | imported: where the experts come from.")
 ]
+Heads = Annotated[
+    str,
+    typer.Option(
+        help="text | prototypes: heads of captions, or of class means of the train pictures; "
+        "by default captions, if the encoder knows their words."
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:NUMBER | mps")]
 Precision = Annotated[
     str, typer.Option(help="32 | bf16, of evaluating; merging always has 32 bits.")

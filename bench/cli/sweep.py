@@ -13,6 +13,7 @@ from bench.cli.options import (
     Device,
     EncoderName,
     Experts,
+    Heads,
     ImageBudget,
     Jobs,
     Limit,
@@ -114,6 +115,7 @@ def name_of(found: Sweep, changed: Sweep) -> str:
         "adapt_on": f"on-{changed.adapt_on}",
         "uncertainty": "uncertainty",
         "precision": changed.precision or "32",
+        "heads": changed.heads or "own-heads",
     }
     if len(changed.expert_seeds) > 1:
         said["expert_seeds"] = f"experts{'-'.join(map(str, changed.expert_seeds))}"
@@ -131,6 +133,7 @@ def sweep(
     suite: Suite = "",
     encoder: EncoderName = "",
     experts: Experts = "",
+    heads: Heads = "",
     methods: Methods = [],  # noqa: B006
     shifts: Shifts = [],  # noqa: B006
     seeds: Annotated[list[str], typer.Option(help="of the methods: 0 1 2, or 0,1,2, or 0-2")] = [],  # noqa: B006
@@ -180,7 +183,7 @@ def sweep(
 
     changed = chosen_sweep(
         name, suite, methods, shifts, seeds, limit, settings, unseen, splits, experts,
-        encoder=encoder, precision=precision,
+        encoder=encoder, precision=precision, heads=heads,
         constants=constants, placement=placement, adapt_on=adapt_on,
         expert_seeds=expert_seeds,
         tune=tune if not tune else None, uncertainty=uncertainty or None,

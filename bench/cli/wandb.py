@@ -18,7 +18,7 @@ from mergeshift import Registry, UserError
 PROJECT = "mergeshift"
 OPTIONS: Registry[str] = Registry("option of `python -m bench sweep` that a W&B Sweep can vary")
 
-for _name in ("suite", "encoder", "experts", "methods", "shifts", "seeds", "expert-seeds",
+for _name in ("suite", "encoder", "experts", "heads", "methods", "shifts", "seeds", "expert-seeds",
               "expert-seed", "limit", "corruption-constants", "corrupt-at", "adapt-on", "unseen",
               "splits", "precision", "constants", "placement", "val"):  # fmt: skip
     OPTIONS.add(_name, f"--{_name}")

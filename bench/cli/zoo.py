@@ -13,9 +13,11 @@ from bench.cli.files import Tower, notices, require_free
 from bench.cli.options import (
     OUT,
     PROCESSES,
+    DataDir,
     Device,
     EncoderName,
     Experts,
+    Heads,
     Jobs,
     Methods,
     Out,
@@ -31,6 +33,7 @@ from mergeshift import DamagedFileError, UserError, home
 if TYPE_CHECKING:
     from bench.zoo.encoders import Encoder
     from bench.zoo.experts import Expert
+    from tasks import Suite
 
 app = typer.Typer(help="The pretrained encoders and their experts.", no_args_is_help=True)
 
@@ -47,13 +50,21 @@ Seed = Annotated[
 ]
 
 
-def chosen(suite_name: str, encoder: str, experts: str) -> Encoder:
-    """The encoder of a suite, or another; with the family of experts that is asked for."""
+def chosen(suite_name: str, encoder: str, experts: str, heads: str = "") -> tuple[Encoder, Suite]:
+    """The encoder of a suite, or another, with the experts and heads that are asked for.
+
+    And the suite, with pictures of the encoder's size.
+    """
+    from bench.plan import fitting
     from bench.zoo.encoders import ENCODERS, OF_WORLD
     from tasks import SUITES
 
-    found = ENCODERS[encoder or OF_WORLD[SUITES[suite_name].world]]
-    return found.of(experts) if experts else found
+    suite = SUITES[suite_name]
+    found = ENCODERS[encoder or OF_WORLD[suite.world]]
+    found = found.of(experts) if experts else found
+    suite = suite.at(found.vit.image_size)
+    fitting(found, suite.tasks)
+    return found.with_heads(heads, suite.tasks), suite
 
 
 @app.command("build")
@@ -61,6 +72,8 @@ def build(
     suite_name: SuiteName = "pocket8",
     encoder: EncoderName = "",
     experts: Experts = "",
+    heads: Heads = "",
+    data_dir: DataDir = None,
     expert_seed: Seed = 0,
     jobs: Jobs = 0,
     device: Device = "auto",
@@ -89,29 +102,29 @@ def build(
     from bench.runtime import devices
     from bench.runtime.progress import Stages
     from bench.runtime.workers import executor
-    from bench.sweep import build_data
+    from bench.sweep import build_data, make_heads
     from bench.zoo.experts import build as build_experts
     from bench.zoo.experts import experts_of
     from bench.zoo.finetune import Spread
-    from tasks import suite
+    from tasks.settings import using
 
-    console, tasks = Console(), suite(suite_name)
-    spread = Spread(num_devices, strategy, workers)
-    with devices.using(device):
+    console, spread = Console(), Spread(num_devices, strategy, workers)
+    with devices.using(device), using(data_dir):
         jobs = jobs or (1 if num_devices > 1 else devices.jobs())
         if num_devices > 1 and jobs > 1:
             raise UserError("several devices share one fine-tuning: give --jobs 1")
-        found = chosen(suite_name, encoder, experts)
+        found, suite = chosen(suite_name, encoder, experts, heads)
+        tasks = suite.tasks
         missing = [e for e in experts_of(found.name, tasks, expert_seed) if not e.exists]
         stages = Stages(console)
         with executor(jobs) as workers_:
             build_data(tasks, workers_, stages)
-            found.heads(tasks)
+            make_heads(found, tasks, stages)
             if missing:
                 total, what = len(missing) * found.expert_steps, f"{len(missing)} {found.doing}"
                 with stages.stage("experts", what, total) as advance:
                     build_experts(found.name, tasks, expert_seed, workers_, advance, spread)
-    show(suite_name, encoder, experts, expert_seed)
+    show(suite_name, encoder, experts, heads, data_dir, expert_seed)
 
 
 @app.command("list")
@@ -119,6 +132,8 @@ def show(
     suite_name: SuiteName = "pocket8",
     encoder: EncoderName = "",
     experts: Experts = "",
+    heads: Heads = "",
+    data_dir: DataDir = None,
     expert_seed: Seed = 0,
 ) -> None:
     """Show what is there of a suite: encoder and experts, accuracy on val, size, file."""
@@ -126,16 +141,19 @@ def show(
     from rich.table import Table
 
     from bench.zoo.experts import Expert
-    from tasks import suite
+    from tasks.settings import using
 
-    found, console = chosen(suite_name, encoder, experts), Console()
-    here = found.base_hash if found.is_ready() else "not here yet: it is downloaded when needed"
-    console.print(f"{found.name}: {found.title}, {here}; experts: {found.experts}", highlight=False)
-    if not found.is_ready():
-        return
-    table = Table("task", "zero-shot (val)", "expert (val)", "seconds", "MB", "file", box=None)
-    for task in suite(suite_name):
-        table.add_row(task.name, *described(Expert(found.name, task.name, expert_seed)))
+    console = Console()
+    with using(data_dir):
+        found, suite = chosen(suite_name, encoder, experts, heads)
+        here = found.base_hash if found.is_ready() else "not here yet: it is downloaded when needed"
+        console.print(f"{found.name}: {found.title}, {here}; experts: {found.experts}",
+                      highlight=False)  # fmt: skip
+        if not found.is_ready():
+            return
+        table = Table("task", "zero-shot (val)", "expert (val)", "seconds", "MB", "file", box=None)
+        for name in suite.names:
+            table.add_row(name, *described(Expert(found.name, name, expert_seed)))
     console.print(table)
 
 
@@ -218,13 +236,14 @@ def export(
     """Write an image tower as transformers reads it: CLIPVisionModel, with its projection."""
     from rich.console import Console
 
+    from bench.zoo.encoders import ENCODERS
     from bench.zoo.experts import Expert
     from bench.zoo.import_export import CONFIG, MODEL, write_out
     from bench.zoo.import_export import tower as read_tower
     from methods.common.weights import Weights
     from tasks import TASKS
 
-    found = chosen("", encoder, experts)
+    found = ENCODERS[encoder].of(experts) if experts else ENCODERS[encoder]
     if bool(task) == bool(weights):
         raise UserError("give either --task, for its expert, or --weights FILE")
     targets = [output / name for name in (MODEL, CONFIG)]
@@ -309,25 +328,28 @@ def diagnose(
         raise UserError(f"there are two tables; with {_told(output)} give --table task | published")
     seeds = numbers(expert_seeds, "sets of experts")
     with devices.using(device):
+        found, suite = chosen(suite_name, encoder, experts)
         case = Case(
-            suite=suite_name, encoder=chosen(suite_name, encoder, experts), expert_seeds=seeds,
+            suite=suite.name, encoder=found, expert_seeds=seeds,
             limit=limit or None, held_out=held_out, only=tuple(words(methods)),
         )  # fmt: skip
         console = Console(stderr=single and output is None)  # what is printed is the table alone
-        found = run_diagnosis(
+        diagnosis = run_diagnosis(
             case, out, jobs=jobs or devices.jobs(), label=label, force=force, console=console
         )
     published = reference(held_out=held_out)
     if table is not DiagnosisTable.published:
-        show_table(by_task(found), format, output, standalone, "tab:diagnosis-task")
+        show_table(by_task(diagnosis), format, output, standalone, "tab:diagnosis-task")
     if table is not DiagnosisTable.task:
-        compared = beside(published, [found])
+        compared = beside(published, [diagnosis])
         show_table(compared, format, output, standalone, "tab:diagnosis-published")
     if plot is not None:
         from results.plots.diagnosis import lines_and_shares
         from results.plots.style import save
 
-        console.print(f"wrote {save(lines_and_shares(found, published), plot)}", highlight=False)
+        console.print(
+            f"wrote {save(lines_and_shares(diagnosis, published), plot)}", highlight=False
+        )
     console.print(f"kept in {case.path(out)}", highlight=False, soft_wrap=True)
 
 

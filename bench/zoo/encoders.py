@@ -4,7 +4,9 @@ What one knows, the registry of them, and those that are built in: the pocket Vi
 CLIP's from open_clip.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -14,10 +16,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.config import digest
+from bench.config import HEADS, digest
 from bench.zoo import open_clip_models
+from bench.zoo.heads import PROTOTYPES, TEXT, class_means, of_templates
 from bench.zoo.hub import Place, Published
-from bench.zoo.pocket_clip import FILE, MEAN, POCKET, STD, load_model, normalise, text_features
+from bench.zoo.pocket_clip import (
+    FILE,
+    MEAN,
+    POCKET,
+    STD,
+    Vocabulary,
+    captions,
+    load_model,
+    logit_scale,
+    normalise,
+    text_features,
+)
 from bench.zoo.recipes import AsPublished, FineTune, Preserving
 from mergeshift import Registry, UserError, home, read_json, seed_of, sha256_of
 from methods.common.vit import ViT, init_weights
@@ -30,6 +44,18 @@ FAMILIES = {  # where the experts of an encoder come from -> what is done where 
     "finetuned": "to fine-tune",  # made here
     "imported": "to import",  # a user's own: python -m bench zoo import
 }
+NOT_HERE = "not here"  # stands for the hash of an encoder in a plan that downloads nothing
+_planning: ContextVar[bool] = ContextVar("planning", default=False)
+
+
+@contextmanager
+def planning() -> Iterator[None]:
+    """While the block runs nothing is downloaded to learn what an encoder is: for dry runs."""
+    token = _planning.set(True)
+    try:
+        yield
+    finally:
+        _planning.reset(token)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +76,9 @@ class Encoder:
     plain: str = ""  # its name without the family's; empty for the encoder's own family
     published: Callable[[Task], Place] | None = None  # where the experts of the hub lie
     pool: Callable[[], np.ndarray] | None = None  # pictures of no task, for a Preserving recipe
+    head: str = TEXT  # what its heads are made of, one of HEADS
+    scale: Callable[[], float] = lambda: 100.0  # of cosines, in logits; CLIP's if not said
+    unread: Callable[[Sequence[str]], list[str]] | None = None  # words that its text tower lacks
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "plain", self.plain or self.name)
@@ -57,7 +86,7 @@ class Encoder:
     @property
     def base_hash(self) -> str:
         """What the pretrained model is, text tower included: the start of its file's sha256."""
-        return self.identity()
+        return NOT_HERE if _planning.get() and not self.is_ready() else self.identity()
 
     @property
     def normalise(self) -> Callable[[Tensor], Tensor]:
@@ -80,16 +109,49 @@ class Encoder:
         Raises:
             UserError: it has no such family.
         """
-        known = {other.experts: other for other in ENCODERS.values() if other.plain == self.plain}
+        known = {other.experts: other for other in ENCODERS.values()
+                 if (other.plain, other.head) == (self.plain, self.head)}  # fmt: skip
         if family not in known:
             raise UserError(f"{self.plain} has experts that are {', '.join(known)}; got {family!r}")
         return known[family]
 
+    def with_heads(self, kind: str, tasks: Sequence[Task]) -> "Encoder":
+        """The same encoder with heads of another kind.
+
+        Args:
+            kind: one of HEADS; empty: captions, or prototypes where the text tower does not know
+                a word of the user's own classes.
+            tasks: whose classes are named.
+
+        Raises:
+            UserError: there is no such kind.
+        """
+        if kind and kind not in HEADS:
+            raise UserError(f"heads are {' or '.join(HEADS)}; got {kind!r}")
+        wanted = kind or (PROTOTYPES if self.unread_classes(tasks) else self.head)
+        if wanted == self.head:
+            return self
+        for other in ENCODERS.values():
+            if (other.plain, other.experts, other.head) == (self.plain, self.experts, wanted):
+                return other
+        raise UserError(f"{self.name} has no heads of {wanted}")
+
+    def unread_classes(self, tasks: Sequence[Task]) -> list[str]:
+        """Words of the user's own classes that the text tower does not know."""
+        names = [name for task in tasks if task.source.native for name in task.classes]
+        return self.unread(names) if self.unread is not None and names else []
+
+    @property
+    def shelf(self) -> str:
+        """The folder of its experts: its name without that of its heads."""
+        return self.name.removesuffix(WITH_PROTOTYPES)
+
     def expert_key(self, task: Task, seed: int) -> str:
         """What decides an expert.
 
-        One that is made here: base, recipe, seed, the task with its pixels and prompts. One of the
-        hub: base and place. One that was imported: base and its tensors.
+        One that is made here: base, recipe, seed, the task with its pixels and prompts, and the
+        kind of head that it is trained against, if it is not of captions. One of the hub: base and
+        place. One that was imported: base and its tensors.
 
         Raises:
             UserError: there is none: nobody published it, or it was not imported.
@@ -99,7 +161,8 @@ class Encoder:
         if self.experts == "imported":
             return digest((self.base_hash, "imported", self._imported(task, seed)))
         data = (task.name, task.version, task.pixels, task.prompts)
-        return digest((self.base_hash, asdict(self.recipe), seed, data))
+        made = (self.base_hash, asdict(self.recipe), seed, data)
+        return digest(made if self.head == TEXT else (*made, self.head))
 
     def expert_stem(self, task: Task, seed: int) -> str:
         """What the files of an expert are called. Tasks that share an expert share its file."""
@@ -123,7 +186,7 @@ class Encoder:
 
     def _imported(self, task: Task, seed: int) -> str:
         """The hash of an imported expert's tensors, from its manifest."""
-        path = home() / "experts" / self.name / f"{self.expert_stem(task, seed)}.json"
+        path = home() / "experts" / self.shelf / f"{self.expert_stem(task, seed)}.json"
         if not path.exists():
             raise UserError(
                 f"no expert of {task.name} was imported for {self.plain}, set {seed}; "
@@ -132,21 +195,37 @@ class Encoder:
         return read_json(path)["tensors"]
 
     def heads(self, tasks: Sequence[Task]) -> dict[str, Tensor]:
-        """Zero-shot heads, each cached by encoder, classes and prompts.  task -> ``[C, D]``."""
+        """Heads, each cached by all that decides it.  task -> ``[C, D]``.
+
+        Those of captions are zero-shot: encoder, classes and prompts decide them; prototypes are of
+        the train pictures.
+        """
         found = {task.name: _stored(self._head(task), plain_name(task)) for task in tasks}
         missing = [task for task in tasks if found[task.name] is None]
-        made = self.make_heads(missing) if missing else {}
+        if self.head == PROTOTYPES:
+            made = {task.name: class_means(task, self.base(), self.vit, self.normalise,
+                                           self.scale()) for task in missing}  # fmt: skip
+        else:
+            made = self.make_heads(missing) if missing else {}
         for task in missing:
             save_checkpoint(self._head(task), {plain_name(task): made[task.name]})
         return {name: made[name] if head is None else head for name, head in found.items()}
 
+    def without_head(self, tasks: Sequence[Task]) -> list[Task]:
+        """The tasks whose heads are not in the cache."""
+        return [t for t in tasks if _stored(self._head(t), plain_name(t)) is None]
+
     def _head(self, task: Task) -> Path:
         name = plain_name(task)
+        if self.head == PROTOTYPES:
+            which = digest((self.base_hash, task.name, task.version, task.pixels))
+            return home() / "heads" / f"{self.plain}-{name}-{PROTOTYPES}-{which}.safetensors"
         which = digest((self.base_hash, name, task.prompts))
         return home() / "heads" / f"{self.plain}-{name}-{which}.safetensors"
 
 
 ENCODERS: Registry[Encoder] = Registry("encoder")
+WITH_PROTOTYPES = f"-{PROTOTYPES}"  # how the names of encoders end whose heads are prototypes
 
 
 def plain_name(task: Task) -> str:
@@ -158,11 +237,14 @@ def plain_name(task: Task) -> str:
 
 
 def add(encoder: Encoder, *families: str) -> None:
-    """Register an encoder and, under names of their own, the same with experts of others."""
-    ENCODERS.add(encoder.name, encoder)
-    for family in families:
-        name = f"{encoder.name}-{family}"
-        ENCODERS.add(name, replace(encoder, name=name, experts=family, plain=encoder.name))
+    """Register an encoder and, under names of their own, the same with other experts and heads."""
+    others = [replace(encoder, name=f"{encoder.name}-{family}", experts=family, plain=encoder.name)
+              for family in families]  # fmt: skip
+    for one in (encoder, *others):
+        ENCODERS.add(one.name, one)
+    for one in (encoder, *others):
+        name, title = one.name + WITH_PROTOTYPES, f"{one.title}, heads of class means"
+        ENCODERS.add(name, replace(one, name=name, title=title, head=PROTOTYPES))
 
 
 def _stored(path: Path, name: str) -> Tensor | None:
@@ -188,11 +270,22 @@ def _pocket_identity() -> str:
 def _pocket_heads(tasks: Sequence[Task]) -> dict[str, Tensor]:
     model, vocabulary = load_model()
     with torch.inference_mode():
-        scale = model.logit_scale.exp().clamp(max=100)
-        return {
-            task.name: (scale * text_features(model, vocabulary, task.prompts)).clone()
-            for task in tasks
-        }
+        scale, found = model.logit_scale.exp().clamp(max=100), {}
+        for task in tasks:
+            texts = captions(vocabulary, task.prompts, task.classes)
+            unit = text_features(model, vocabulary, texts)
+            head = unit if len(task.templates) == 1 else of_templates(unit, task.num_classes)
+            found[task.name] = (scale * head).clone()
+        return found
+
+
+def _unread(texts: Sequence[str]) -> list[str]:
+    return _vocabulary().unknown(texts)
+
+
+@lru_cache(maxsize=1)
+def _vocabulary() -> Vocabulary:
+    return Vocabulary.stored()
 
 
 add(
@@ -205,6 +298,8 @@ add(
         base=lambda: Weights.open(FILE, prefix="visual."),
         identity=_pocket_identity,
         make_heads=_pocket_heads,
+        scale=logit_scale,
+        unread=_unread,
     ),
     "imported",
 )
@@ -240,6 +335,7 @@ add(
         base=_toy_base,
         identity=lambda: digest(("toy-vit", 1)),  # drawn, not trained: raise when that changes
         make_heads=_toy_heads,
+        scale=lambda: 20.0,
     ),
     "imported",
 )
@@ -260,6 +356,7 @@ def of_open_clip(
         base=source.base,
         identity=source.identity,
         make_heads=source.heads,
+        scale=source.scale,
         is_ready=source.is_ready,
         mean=open_clip_models.MEAN,
         std=open_clip_models.STD,

@@ -20,6 +20,7 @@ from bench.zoo import hub
 from bench.zoo.encoders import ENCODERS, Encoder
 from bench.zoo.finetune import Expert as Learner
 from bench.zoo.finetune import Preserved, Spread, accuracy, finetune
+from bench.zoo.heads import TEXT
 from bench.zoo.recipes import Preserving
 from mergeshift import DamagedFileError, UserError, home, read_json, seed_of, sha256_of, write_json
 from methods.common.checkpoints import Checkpoints
@@ -43,7 +44,8 @@ class Expert:
     def path(self) -> Path:
         """The safetensors file; its manifest lies beside it and is written last."""
         stem = ENCODERS[self.encoder].expert_stem(TASKS[self.task], self.seed)
-        return home() / "experts" / self.encoder / f"{stem}.safetensors"
+        shelf = ENCODERS[self.encoder].shelf
+        return home() / "experts" / shelf / f"{stem}.safetensors"
 
     @property
     def manifest(self) -> Path:
@@ -60,10 +62,17 @@ class Expert:
         return read_json(self.manifest)
 
     @property
+    def val_key(self) -> str:
+        """Which val split, under which head: an expert of the hub serves several."""
+        task, head = TASKS[self.task], ENCODERS[self.encoder].head
+        data = (task.name, task.version, task.pixels, task.prompts)
+        return digest(data if head == TEXT else (*data, head))
+
+    @property
     def val_accuracy(self) -> float | None:
         """On the val split of its task; nothing if that was not measured yet."""
         facts = self.facts()
-        return facts.get("val_accuracy", facts.get("val", {}).get(_val(TASKS[self.task])))
+        return facts.get("val_accuracy", facts.get("val", {}).get(self.val_key))
 
 
 def hash_of(weights: Mapping[str, Tensor]) -> str:
@@ -176,13 +185,8 @@ def assess(expert: Expert) -> None:
         encoder, task = ENCODERS[expert.encoder], TASKS[expert.task]
         head, weights = encoder.heads([task])[task.name], Weights.open(expert.path)
         model = Learner(encoder.vit, weights, head, encoder.recipe, encoder.normalise).eval()
-        measured = facts.get("val", {}) | {_val(task): accuracy(model, load(task, "val"))}
+        measured = facts.get("val", {}) | {expert.val_key: accuracy(model, load(task, "val"))}
         write_json(expert.manifest, facts | {"val": measured})
-
-
-def _val(task: Task) -> str:
-    """Which val split, under which head: an expert of the hub serves several."""
-    return digest((task.name, task.version, task.pixels, task.prompts))
 
 
 def damaged(experts: Sequence[Expert]) -> list[Path]:

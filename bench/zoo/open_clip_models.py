@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from bench.config import digest
 from bench.runtime import devices
+from bench.zoo.heads import of_templates
 from bench.zoo.hub import Place, commit_of, fetch, fetch_either
 from mergeshift import DamagedFileError, UserError, home, read_json, sha256_of, write_json
 from methods.common.vit import ViT
@@ -73,6 +74,11 @@ class OpenClip:
         """The image tower, memory-mapped."""
         self.facts()
         return Weights.open(self.path, prefix="visual.")
+
+    def scale(self) -> float:
+        """What the model multiplies cosines by."""
+        self.facts()
+        return float(Weights.open(self.path)["logit_scale"].exp())
 
     def make(self) -> None:
         """Fetch the model, check it and copy it.
@@ -140,8 +146,7 @@ class OpenClip:
             for task in tasks:
                 parts = tokenize(task.prompts).to(device).split(TEXTS)
                 unit = torch.cat([F.normalize(model.encode_text(part), dim=-1) for part in parts])
-                means = unit.unflatten(0, (task.num_classes, -1)).mean(1)
-                found[task.name] = (scale * F.normalize(means, dim=-1)).cpu().clone()
+                found[task.name] = (scale * of_templates(unit, task.num_classes)).cpu().clone()
         return found
 
 

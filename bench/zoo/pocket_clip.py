@@ -1,7 +1,8 @@
 """The pocket CLIP: an open_clip model of our own size, and the file that it is kept in."""
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +21,7 @@ POCKET = ViT(image_size=32, patch_size=8, width=192, layers=4, heads=6, output_d
 CONTEXT = 16  # tokens of a prompt, start and end included
 TEXT_WIDTH, TEXT_LAYERS, TEXT_HEADS = 64, 2, 2
 MEAN, STD = (0.5,) * 3, (0.25,) * 3  # of the pixels, before the encoder, by channel
+WORD = re.compile(r"\w+|[^\w\s]")
 FILE = Path(__file__).with_name("pocket-vit.safetensors")
 
 
@@ -45,6 +47,27 @@ class Vocabulary:
         """The tokens of ``texts``, and the padding."""
         return cls(tuple(sorted({0, *_bpe()(texts).flatten().tolist()})))
 
+    @classmethod
+    def stored(cls, path: Path = FILE) -> "Vocabulary":
+        """The vocabulary of a stored model, without the model.
+
+        Raises:
+            DamagedFileError: the file is truncated, or holds another model.
+        """
+        return cls(tuple(_read(path, "token_ids")["token_ids"].tolist()))
+
+    def unknown(self, texts: Iterable[str]) -> list[str]:
+        """The words with a token that the model has never seen, each once."""
+        known = set(self.ids)
+        words = list(dict.fromkeys(word for text in texts for word in WORD.findall(text)))
+        lines = _bpe()(words).tolist() if words else []
+        return [word for word, line in zip(words, lines, strict=True) if not known.issuperset(line)]
+
+    def readable(self, text: str) -> str:
+        """A text without its unknown words; the text itself where all are known."""
+        unknown = set(self.unknown([text]))
+        return " ".join(w for w in WORD.findall(text) if w not in unknown) if unknown else text
+
     def encode(self, texts: list[str]) -> Tensor:
         """Rows of the stored table.  ``-> int64 [N, 16]``.
 
@@ -58,7 +81,7 @@ class Vocabulary:
                 words = _bpe().decode(odd)
                 raise UserError(
                     f"the pocket encoder does not know {words!r} in {text!r}: its text tower holds "
-                    "the words of the pocket tasks alone; use a CLIP encoder for other classes"
+                    "the words of the pocket tasks alone; take --heads prototypes or a CLIP"
                 )
         return tokens.apply_(row.__getitem__)
 
@@ -97,11 +120,7 @@ def load_model(path: Path = FILE) -> tuple[Any, Vocabulary]:
     Raises:
         DamagedFileError: the file is truncated, or holds another model.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise DamagedFileError(f"{path} is damaged ({error}); restore it with git") from error
+    tensors = _read(path)
     try:
         vocabulary = Vocabulary(tuple(tensors.pop("token_ids").tolist()))
         model = new_model(vocabulary)
@@ -111,6 +130,46 @@ def load_model(path: Path = FILE) -> tuple[Any, Vocabulary]:
     if unexpected or any(not name.endswith("attn_mask") for name in missing):
         raise DamagedFileError(f"{path} is not a pocket encoder: {[*missing, *unexpected][:3]}")
     return model.eval().requires_grad_(False), vocabulary
+
+
+def _read(path: Path, *names: str) -> dict[str, Tensor]:
+    """Tensors of a file, by default all."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in names or file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise DamagedFileError(f"{path} is damaged ({error}); restore it with git") from error
+
+
+def captions(vocabulary: Vocabulary, prompts: Sequence[str], classes: Sequence[str]) -> list[str]:
+    """The prompts as far as the model can read them, class by class.
+
+    Args:
+        vocabulary: what it knows; an unknown word is left out.
+        prompts: one for each class and template, class by class.
+        classes: their names.
+
+    Raises:
+        UserError: two classes differ in unknown words alone.
+    """
+    texts = [vocabulary.readable(prompt) for prompt in prompts]
+    each = len(texts) // len(classes)
+    seen: dict[tuple[str, ...], str] = {}
+    for k, name in enumerate(classes):
+        own = tuple(texts[k * each : (k + 1) * each])
+        if own in seen:
+            raise UserError(
+                f"the pocket encoder reads {seen[own]!r} and {name!r} alike, as {own[0]!r}: its "
+                "text tower holds the words of the pocket tasks alone; take --heads prototypes, "
+                "other words in task.json, or a CLIP encoder"
+            )
+        seen[own] = name
+    return texts
+
+
+def logit_scale(path: Path = FILE) -> float:
+    """What the model multiplies cosines by."""
+    return float(_read(path, "logit_scale")["logit_scale"].exp().clamp(max=100))
 
 
 def text_features(model: Any, vocabulary: Vocabulary, texts: list[str]) -> Tensor:

@@ -136,10 +136,11 @@ def understand(root: Folder) -> Layout:
     """What the folders of a folder are."""
     reading = Reading(root)
     top = reading.enter(root)
-    if found := parts_in(top):
-        return with_parts(reading, top, found)
-    if inner := parts_below(top):
+    found, inner = parts_in(top), parts_below(top)
+    if inner and (not found or (len(inner) > 1 and not surely(found))):
         return by_class_first(reading, top, inner)
+    if found:
+        return with_parts(reading, top, found)
     classes = reading.classes(top)
     odd = variants(top)
     if not classes and top.files:
@@ -282,6 +283,12 @@ def best(pairs: Sequence[tuple[Called, T]]) -> list[T]:
     """Those whose names say most surely what part they are."""
     first = min(called for called, _ in pairs)
     return [one for called, one in pairs if called == first]
+
+
+def surely(found: Mapping[str, Sequence[Folder]]) -> bool:
+    """Whether a part is called so, in whatever case, and not by a word of its name alone."""
+    called = [part_called(folder.name) for folders in found.values() for folder in folders]
+    return any(one is not None and one.tier < 2 for one in called)
 
 
 def parts_below(top: Folder) -> dict[str, list[str]]:
