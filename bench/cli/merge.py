@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.files import Tower, notices, numbered, require_free
+from bench.cli.options import setting_words
 from mergeshift import UserError
 
 if TYPE_CHECKING:
@@ -23,13 +24,14 @@ def merge(
         list[Path], typer.Option(help="one fine-tuned copy; give several (twice: counts twice)")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="a .safetensors file")],
-    settings: Annotated[list[str], typer.Option("--set", help="FIELD=VALUE")] = [],  # noqa: B006
+    settings: Annotated[list[str], typer.Option("--set", help="FIELD=VALUE,...")] = [],  # noqa: B006
     tower: Tower = "",
     force: Annotated[bool, typer.Option("--force", help="replace the output if it exists")] = False,
 ) -> None:
     """Merge checkpoints of your own: safetensors, or torch files that hold tensors alone."""
     from rich.console import Console
 
+    from bench.zoo.conversion import require_one_format
     from bench.zoo.model_config import require_one_model
     from methods import METHODS
     from methods import merge as merge_states
@@ -39,11 +41,13 @@ def merge(
     if output.suffix != ".safetensors":
         raise UserError(f"the merged weights are written as safetensors; got {output.name!r}")
     start = perf_counter()
-    config: BaseConfig = METHODS[method].Config.parse(settings)
+    config: BaseConfig = METHODS[method].Config.parse(setting_words(settings))
     paths = numbered(expert)
     read = [load_checkpoint(path) for path in (base, *paths.values())]
     require_free(output, [file for one in read for file in one.files], force)
     require_one_model([one.files[0] for one in read])
+    called = [str(path) for path in (base, *paths.values())]
+    require_one_format([(at, one.weights) for at, one in zip(called, read, strict=True)])
     theta_0, *models = under(tower, read)
     experts = {name: one.weights for name, one in zip(paths, models, strict=True)}
     with notices():

@@ -20,6 +20,7 @@ Names = dict[str, tuple[str, ...]]  # one of open_clip's -> those of transformer
 PROJECTION = "visual_projection.weight"  # of transformers; beside the tower, not in it
 WRAPPED = "vision_model."  # in front of the tower's names in most files of transformers
 MARK = "embeddings.patch_embedding.weight"  # a name that tells transformers' towers
+OPEN_CLIP, TRANSFORMERS = "open_clip", "transformers"  # whose names they are
 IGNORED = {"embeddings.position_ids", PROJECTION}  # 0, 1, 2, ...; and what is read apart
 
 
@@ -156,6 +157,39 @@ def towers_in(names: Iterable[str]) -> list[str]:
     ours = [name.removesuffix("conv1.weight") for name in convolutions]
     found = theirs + [prefix for prefix in ours if f"{prefix}class_embedding" in known]
     return sorted(found, key=lambda prefix: (len(prefix), prefix))
+
+
+def format_of(names: Iterable[str]) -> str:
+    """Whose names an image tower has: open_clip's or transformers'; nothing where there is none.
+
+    >>> format_of(["visual.conv1.weight", "visual.class_embedding"]), format_of(["a", "b"])
+    ('open_clip', '')
+    """
+    known = set(names)
+    if not towers_in(known):
+        return ""
+    return TRANSFORMERS if any(f".{n}".endswith(f".{MARK}") for n in known) else OPEN_CLIP
+
+
+def require_one_format(given: Sequence[tuple[str, Iterable[str]]]) -> None:
+    """Refuse to merge image towers whose names are of two programs.
+
+    Args:
+        given: of every model how it was called, and the names of its tensors; the base first.
+
+    Raises:
+        UserError: it says which is which, and how they become alike.
+    """
+    formats = {path: format_of(names) for path, names in given}
+    base = next(iter(formats))
+    for path, form in formats.items():
+        if form and formats[base] and form != formats[base]:
+            ours = base if formats[base] == OPEN_CLIP else path
+            raise UserError(
+                f"{base} has its tensors in {formats[base]}'s names, {path} in {form}'s: python -m "
+                f"bench zoo export --weights {ours} --encoder NAME -o FOLDER writes an image tower "
+                "in transformers' names; merge FOLDER with the others"
+            )
 
 
 def _chosen(state: Mapping[str, Tensor], what: str, wanted: str, vit: ViT | None) -> str:

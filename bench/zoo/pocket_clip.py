@@ -81,7 +81,7 @@ class Vocabulary:
                 words = _bpe().decode(odd)
                 raise UserError(
                     f"the pocket encoder does not know {words!r} in {text!r}: its text tower holds "
-                    "the words of the pocket tasks alone; take --heads prototypes or a CLIP"
+                    "the words of the pocket tasks alone; use a CLIP encoder for other classes"
                 )
         return tokens.apply_(row.__getitem__)
 

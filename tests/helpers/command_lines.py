@@ -77,6 +77,7 @@ GOOD = {
     "--jobs": ("1", "0", "-1"),
     "--task": ("toy_two", "letterz"),
     "--encoder": ("toy-vit", "toy"),
+    "--heads": ("text", "prototypes", "means"),
     "--experts": ("finetuned", "imported", "own"),
     "--method": ("average", "ties", "individual", "avrage"),
     "--shift": ("clean", "contrast@5", "L1"),

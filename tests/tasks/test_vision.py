@@ -239,6 +239,31 @@ def test_a_twin_that_is_not_there_is_one_line(name, error, message):
         TASKS[name]
 
 
+def test_pictures_of_another_size_are_another_task_of_the_same_splits():
+    suite_of = SUITES["vision8@published"]
+    assert suite_of.at(224) is suite_of
+    small = suite_of.at(32)
+    assert small.name == "vision8@published@32"
+    assert small.at(32) == small
+    assert small.world == "vision"
+    for task, other in zip(small.tasks, suite_of.tasks, strict=True):
+        assert (task.name, task.size) == (f"{other.name}@32", 32)
+        same = ("title", "classes", "templates", "sizes", "source", "checkpoint")
+        assert all(getattr(task, field) == getattr(other, field) for field in same)
+        assert task.pixels != other.pixels
+    assert SUITES["pocket8"].at(224) is SUITES["pocket8"]  # stored at 32 pixels
+    assert SUITES["toy"].at(32) is SUITES["toy"]
+
+
+@pytest.mark.parametrize(("name", "said"), [
+    ("dtd@224", "pictures of dtd are 224 pixels wide; got @224"),
+    ("optdigits@64", "pictures of optdigits are 32 pixels wide, and are stored so; got @64"),
+])  # fmt: skip
+def test_a_size_that_cannot_be_is_one_line(name, said):
+    with pytest.raises(UserError, match=re.escape(said)):
+        TASKS[name]
+
+
 def test_too_few_images_to_cut_are_refused():
     assert [len(SplitScheme().rows(split, 3, "x")) for split in ("adapt", "val", "test")] == [
         1,

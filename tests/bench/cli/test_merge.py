@@ -10,6 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from bench.zoo.conversion import image_tower, to_transformers
+from bench.zoo.encoders import ENCODERS
 from mergeshift import Notice
 from methods import merge as merge_states
 from tests.helpers.toy_sweep import Outcome, everything
@@ -105,6 +107,49 @@ def test_however_it_is_called_twice_is_twice(how, run, states, tmp_path):
     assert "merged 3 experts" in done.out
     assert done.err.startswith("note: experts ")
     assert_merged(tmp_path / "out.safetensors", mean(states["a"], states["a"], states["b"]))
+
+
+def test_settings_may_be_joined_by_commas(run, tmp_path):
+    ways = ["keep=0.5,scale=2.0,merge=sum"], ["keep=0.5", "scale=2.0, merge=sum"]
+    for number, given in enumerate(ways):
+        more = tuple(word for setting in given for word in ("--set", setting))
+        out = f"{number}.safetensors"
+        done = run("a.safetensors", "b.safetensors", method="ties", more=more, out=out)
+        assert done.code == 0, done.err
+        assert all(text in done.out for text in ("'keep': 0.5", "'merge': 'sum'", "'scale': 2.0"))
+    first, second = (load_file(tmp_path / f"{number}.safetensors") for number in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in NAMES)
+
+
+# -- two programs' names for one model -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("ours", ["base", "expert"])
+def test_a_base_and_experts_in_the_names_of_two_programs_are_refused(ours, command, tmp_path):
+    tower = dict(ENCODERS["toy-vit"].base().items())
+    tensors = {
+        "open_clip": {f"visual.{k}": v.contiguous() for k, v in tower.items()},
+        "transformers": to_transformers({k: v + 0.01 for k, v in tower.items()}),
+    }
+    for name, state in tensors.items():
+        save_file(state, tmp_path / f"{name}.safetensors")
+    base, expert = sorted(tensors, reverse=ours == "expert")
+    words, out = ("merge", "--method", "average", "--base"), ("-o", tmp_path / "o.safetensors")
+    files = {name: tmp_path / f"{name}.safetensors" for name in tensors}
+    error = command(*words, files[base], "--expert", files[expert], *out).error
+    assert f"{base}.safetensors has its tensors in {base}'s names" in error
+    assert f"{expert}.safetensors in {expert}'s" in error
+    told = f"zoo export --weights {tmp_path / 'open_clip.safetensors'} --encoder NAME -o FOLDER"
+    assert told in error
+    exported = told.replace("NAME", "toy-vit").replace("FOLDER", str(tmp_path / "made"))
+    assert command(*exported.split()).code == 0
+    files["open_clip"] = tmp_path / "made"
+    done = command(*words, files[base], "--expert", files[expert], *out)
+    assert done.code == 0, done.err
+    merged = image_tower(load_file(tmp_path / "o.safetensors"), "it")
+    for name, tensor in merged.items():
+        wanted = tower[name] + 0.01 * (ours == "base")
+        torch.testing.assert_close(tensor, wanted)
 
 
 def test_one_expert_is_no_experts(run):

@@ -63,6 +63,10 @@ UNDERSTOOD = {
     "one word alone": (cats("my_test_data/"), {"whole": TWO}),
     # parts in each class
     "classes first": (cats("cat/", "train", "test") + cats("dog/", "train", "test"), BOTH),
+    "classes first, called like parts": (
+        cats("train_station/", "train", "Validation") + cats("test_tube/", "train", "Validation"),
+        {part: {"train_station": 2, "test_tube": 2} for part in ("train", "test")},
+    ),
     # system, hidden and empty folders: https://github.com/pytorch/vision/issues/2831
     "system": (cats("train/") + cats("test/") + cats("__MACOSX/") + cats("train/__MACOSX/"), BOTH),
     "notebooks": ([*cats(""), ".ipynb_checkpoints/1.ppm", "cat/.ipynb_checkpoints/1.ppm"],
