@@ -19,7 +19,7 @@ class Column(NamedTuple):
 COLUMNS: dict[str, Column] = {
     "run_id": Column("text", "hash of everything that decides the value, except the shift"),
     "sweep": Column("text", "name of the sweep that measured it"),
-    "world": Column("text", "pocket | toy | vision: where pictures and encoder come from"),
+    "world": Column("text", "pocket | toy | vision ...: where pictures and encoder come from"),
     "suite": Column("text", "e.g. pocket8"),
     "encoder": Column("text", "e.g. pocket-vit, ViT-B-32"),
     "method": Column("text", "registry name"),
@@ -52,6 +52,8 @@ WORLDS = {
     "pocket": "pocket (small ViT, 32 px; not CLIP)",
     "toy": "toy (synthetic images)",
     "vision": "vision (CLIP)",
+    "vision-pocket": "vision tasks with the pocket ViT (32 px; not CLIP)",
+    "vision-toy": "vision tasks with the toy ViT (random start; not CLIP)",
 }
 
 
@@ -62,6 +64,24 @@ def world_name(world: str) -> str:
     'toy (synthetic images)'
     """
     return WORLDS.get(world, world)
+
+
+def splits_of(suite: str) -> str:
+    """The splits in the name of a suite, empty for our own; a size of pictures is none.
+
+    >>> splits_of("vision8@published"), splits_of("vision_local@32"), splits_of("vision8@a@32")
+    ('published', '', 'a')
+    """
+    return next((part for part in suite.split("@")[1:] if not part.isdigit()), "")
+
+
+def pixels_of(suite: str) -> str:
+    """The size in the name of a suite whose pictures are resized to another than the usual.
+
+    >>> pixels_of("vision_local@32"), pixels_of("vision8@published")
+    ('32', '')
+    """
+    return next((part for part in suite.split("@")[1:] if part.isdigit()), "")
 
 
 FLOOR, CEILING = "pretrained", "individual"  # the two references that every table is read against

@@ -10,6 +10,7 @@ from bench.config import Run
 from bench.runtime import devices
 from bench.stages.build import Cost, bind
 from bench.stages.source import SOURCE, source_of
+from bench.zoo.encoders import world_with
 from corruptions.base import Shift
 from mergeshift import UserError
 from methods import MergingMethod
@@ -81,7 +82,7 @@ def facts_of(run: Run, config: str, method: MergingMethod) -> dict[str, Any]:
     """What the rows of a run say about it."""
     return {
         "run_id": run.id,
-        "world": bind(run).suite.world,
+        "world": world_with(bind(run).suite.world, bind(run).encoder),
         "suite": run.suite,
         "encoder": run.encoder,
         "method": run.method,

@@ -262,6 +262,17 @@ OF_WORLD = {  # the encoder of a suite's world
 }
 
 
+def world_with(world: str, encoder: Encoder) -> str:
+    """What results say of pictures and encoder: the world of the pictures where CLIP sees them.
+
+    Args:
+        world: of a suite.
+        encoder: which classifies its pictures, those of another world perhaps.
+    """
+    own = next((name for name, plain in OF_WORLD.items() if plain == encoder.plain), world)
+    return f"{world}-{own}" if world == "vision" and own != world else world
+
+
 @lru_cache(maxsize=1)
 def _pocket_identity() -> str:
     return sha256_of(FILE)[:16]

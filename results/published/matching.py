@@ -10,6 +10,7 @@ import pandas as pd
 
 from corruptions.base import ShiftName
 from results.published.sources import AS_PUBLISHED, MEAN, PAPER_LEVEL, Source, base_of
+from results.schema import splits_of
 from results.tables.comparison import NAN, Table
 from results.tables.entries import Entry
 
@@ -127,7 +128,7 @@ def stored(suite: str) -> str:
     >>> stored("vision8@published"), stored("vision4_robustness@contrast")
     ('clean', 'contrast@2')
     """
-    part = suite.partition("@")[2]
+    part = splits_of(suite)
     if part in ("", AS_PUBLISHED):
         return "clean"
     return str(ShiftName(STORED.get(part, part), STORED_SEVERITY))

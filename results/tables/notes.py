@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from corruptions.base import LEVELS, PROTOCOL
-from results.schema import FLOOR, FULL, METRICS, world_name
+from results.schema import FLOOR, FULL, METRICS, pixels_of, splits_of, world_name
 from results.statistics import LEVEL
 from results.tables.columns import MEAN
 from results.tables.grid import Grid
@@ -39,13 +39,15 @@ def notes_of(
         shift
     ] * (shift in LEVELS)
     world = world_name(setting["world"])
-    splits = setting["suite"].partition("@")[2]  # a suite whose splits are not ours
+    splits = splits_of(setting["suite"])  # of a suite whose splits are not ours
     notes = {"world": f"Setting: {world}{', published splits' * bool(splits)}."}
     arrow = {True: ", higher is better", False: ", lower is better", None: ""}
     unit = f" in {spec.unit}" if spec.unit else ""
     head = f"{spec.title}{unit}{arrow[spec.higher_is_better]}"
     notes["metric"] = f"{head}; {_averaged(grid, by, shift)}."
     notes["images"] = _images(grid) + (f" {as_published(splits)}" if splits else "")
+    if pixels := pixels_of(setting["suite"]):
+        notes["images"] += f" Pictures are resized to {pixels} x {pixels} pixels."
     if grid.unseen:
         notes["unseen"] = unseen(grid)
     if len(grid.seeds) > 1:

@@ -73,6 +73,9 @@ def test_a_folder_becomes_a_table_with_the_pocket_encoder(command, folders, tmp_
     rows = Store(out).read()
     rows = rows[rows["metric"] == "acc"]
     assert set(rows["encoder"]) == {"pocket-vit-prototypes"}
+    assert "Setting: vision tasks with the pocket ViT (32 px; not CLIP)." in done.out
+    assert "Pictures are resized to 32 x 32 pixels" in said
+    assert "Published splits" not in done.out  # they are ours
     assert set(rows["task"]) == {"local_rooms@32", "local_paints@32", "local_flags@32"}
     assert rows.groupby("method")["value"].mean().min() > 0.8  # colours tell the classes
     assert "3 done, 0 to do" in " ".join(command(*words, "--dry-run").out.split())

@@ -10,12 +10,13 @@ from torch.nn import functional as F
 from bench.config import Sweep
 from bench.plan import resolve
 from bench.plan_summary import about_heads
-from bench.zoo.encoders import ENCODERS
+from bench.zoo.encoders import ENCODERS, world_with
 from bench.zoo.experts import Expert
 from bench.zoo.heads import class_means, of_templates
 from bench.zoo.pocket_clip import Vocabulary, captions, load_model, logit_scale
 from mergeshift import UserError
 from methods.common.vit import encode_plain
+from results.schema import WORLDS
 from tasks import TASKS, load
 from tasks.task import Task
 from tests.helpers.pictures import tree
@@ -108,6 +109,16 @@ def test_families_keep_their_heads():
         ENCODERS["toy-vit"].with_heads("means", [])
     with pytest.raises(UserError, match="heads of a sweep are text or prototypes; got 'means'"):
         Sweep(heads="means")
+
+
+def test_results_say_whose_encoder_sees_the_pictures():
+    names = ("ViT-B-16", "ViT-B-32-finetuned", "pocket-vit", "pocket-vit-imported-prototypes",
+             "toy-vit")  # fmt: skip
+    found = [world_with("vision", ENCODERS[name]) for name in names]
+    assert found == ["vision", "vision", "vision-pocket", "vision-pocket", "vision-toy"]
+    assert all("not CLIP" in WORLDS[world] for world in found[2:])
+    for world, name in (("pocket", "pocket-vit"), ("pocket", "toy-vit"), ("toy", "toy-vit")):
+        assert world_with(world, ENCODERS[name]) == world  # as stored results have it
 
 
 # -- words that the pocket encoder does not know -------------------------------------------------
