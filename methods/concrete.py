@@ -176,14 +176,15 @@ class ConcreteTA(MergingMethod):
 class ConcreteAdaMerging(ConcreteTA):
     """theta^l = theta_0^l + m^l sum_t lambda_t^l tau_t^l, both learned: m, then lambda under it.
 
-    A meta-step moves lambda once from 0.3 by Adam at an inner step, the mask held fixed, and then
-    the mask's logits on other images. As published, that inner gradient is taken at the lambda that
-    the step before has left, and the inner step is 1, whose first move is by exactly 1;
+    A meta-step draws one mask. Under it, lambda moves once from 0.3 by Adam at an inner step, and
+    then the mask's logits move on other images. As published, that inner gradient is taken at the
+    lambda that the step before has left, and the inner step is 1, whose first move is by exactly 1;
     ``inner=clean`` takes it at 0.3, with a small step [R]. After the meta-steps one mask is kept,
     and lambda is learned under it as AdaMerging does, from 0.3.
     """
 
     title = "Concrete AdaMerging"
+    version = 2  # one mask for both parts of a meta-step
     paper = replace(ConcreteTA.paper, where="Concrete AdaMerging, layer-wise")
 
     class Config(ConcreteTA.Config):
@@ -251,10 +252,8 @@ class ConcreteAdaMerging(ConcreteTA):
         """Lambda once from 0.3, on some images; then the mask's logits, on others."""
         if self.cfg.inner == "clean":
             self.reset()
-        mask = {
-            k: one.detach()
-            for k, one in self.mask.sample(self.generator("inner", self.done)).items()
-        }
+        drawn = self.mask.sample(self.generator("mask", self.done))
+        mask = {name: one.detach() for name, one in drawn.items()}
         published = self.cfg.inner == "published"
         with torch.enable_grad():
             model = self.merged(self.base(), self.taus(), mask)
@@ -267,7 +266,7 @@ class ConcreteAdaMerging(ConcreteTA):
         self.inner_adam.step()
         self.coefs.requires_grad_(False)
         self.before_mask_step(first, mask)
-        loss = self.mask_step(others, optimizer)
+        loss = self.descend(others, drawn, optimizer, self.mask_loss)
         self.coefs.requires_grad_(True)
         return loss
 
@@ -284,6 +283,8 @@ class ConcreteAdaMerging(ConcreteTA):
     def on_fit_end(self) -> None:
         super().on_fit_end()
         del self.inner_adam
+        if self.done <= self.cfg.steps:  # none was learned under the last mask
+            self.reset()
 
 
 def gathered(images: Mapping[str, Tensor], leaves: Mapping[str, Tensor], loss: Loss) -> Tensor:

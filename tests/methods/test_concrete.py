@@ -108,9 +108,77 @@ def test_the_entropy_falls():
     assert entropies(after.models["all"](), shown) < entropies(before.models["all"](), shown)
 
 
+BATCHES = [random_images(8), {task: 0.5 - x for task, x in random_images(8).items()}]
+
+
+def meta_steps(count: int, **config: object) -> tuple[ConcreteAdaMerging, torch.Tensor]:
+    """A method after some meta-steps, and the coefficients as the last one has left them."""
+    left = []
+
+    def fit(method: ConcreteAdaMerging) -> None:
+        adam = method.configure_optimizers()
+        for step in range(count):
+            method.step(BATCHES[step % 2], adam)
+            method.done += 1
+        left.append(method.coefs.raw.detach().clone())
+        method.on_fit_end()
+
+    method = ConcreteAdaMerging(ConcreteAdaMerging.Config.make({"steps": count, **config}))
+    return method.build(small_checkpoints(), Recorder(), fit), left[0]
+
+
+@pytest.mark.parametrize("inner", ["published", "clean"])
+def test_two_meta_steps_equal_autograd(inner):
+    ckpts, inner_lr = small_checkpoints(), 0.4
+    method, left = meta_steps(2, inner=inner, inner_lr=inner_lr)
+    names = list(ckpts.base)
+    taus = [
+        torch.stack([ckpts.experts[task][name] - ckpts.base[name] for task in method.tasks])
+        for name in names
+    ]
+    shares = torch.full((len(names), len(taus[0])), 0.3, requires_grad=True)
+    masks = Mask({name: ckpts.base.shape(name) for name in names}, 0.5)
+    coefs_adam = torch.optim.Adam([shares], lr=inner_lr)
+    logits_adam = torch.optim.Adam(masks.parameters(), lr=1e-3)
+
+    def model(coefs: torch.Tensor, mask: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        moved = zip(names, coefs, taus, strict=True)
+        return {
+            name: ckpts.base[name] + mask[name] * torch.tensordot(row, tau, 1)
+            for name, row, tau in moved
+        }
+
+    clear_rows, clear_logits = [], []
+    for step, batch in enumerate(BATCHES):
+        if inner == "clean":
+            shares.data.fill_(0.3)
+        mask = masks.sample(method.generator("mask", step))  # one for both parts
+        fixed = {name: one.detach() for name, one in mask.items()}
+        first = {task: x[:4] for task, x in batch.items()}
+        (shares.grad,) = torch.autograd.grad(entropies(model(shares, fixed), first), shares)
+        clear_rows.append(shares.grad.abs() > 1e-3)
+        shares.data.fill_(0.3)
+        coefs_adam.step()
+        others = {task: x[4:] for task, x in batch.items()}
+        loss = entropies(model(shares.detach(), mask), others)
+        slopes = torch.autograd.grad(loss, list(masks.logits))
+        for logits, slope in zip(masks.logits, slopes, strict=True):
+            logits.grad = slope
+        clear_logits.append([slope.abs() > 1e-5 for slope in slopes])
+        logits_adam.step()
+    clear = clear_rows[0] & clear_rows[1]
+    assert clear.float().mean() > 0.3
+    torch.testing.assert_close(left[clear], shares.detach()[clear], atol=1e-3, rtol=0)
+    trio = zip(method.learned["mask"].logits, masks.logits, *clear_logits, strict=True)
+    for got, want, one, two in trio:
+        sure = one & two
+        torch.testing.assert_close(got.detach()[sure], want.detach()[sure], atol=2e-5, rtol=0)
+    assert sum(int((one & two).sum()) for one, two in zip(*clear_logits, strict=True)) > 1000
+
+
 def test_the_published_inner_step_moves_every_coefficient_by_one():
-    method = learned("concrete_adamerging", 1, steps=1, more_steps=0)
-    moved = method.coefs.raw.detach() - 0.3
+    _, left = meta_steps(1)
+    moved = left - 0.3
     clear = moved.abs() > 0.5
     torch.testing.assert_close(moved[clear].abs(), torch.ones_like(moved[clear]), atol=1e-2, rtol=0)
     tau = small_checkpoints().task_vectors[0]
@@ -120,8 +188,13 @@ def test_the_published_inner_step_moves_every_coefficient_by_one():
 
 
 def test_the_clean_inner_step_is_small():
-    method = learned("concrete_adamerging", 3, steps=3, more_steps=0, preset="clean")
-    assert 0 < (method.coefs.raw - 0.3).abs().max() < 2e-3
+    _, left = meta_steps(3, preset="clean")
+    assert 0 < (left - 0.3).abs().max() < 2e-3
+
+
+def test_without_a_second_part_the_coefficients_are_those_of_the_start():
+    method = learned("concrete_adamerging", 2, steps=2, more_steps=0)
+    assert (method.coefs.raw == torch.tensor(0.3)).all()
 
 
 def test_coefficients_are_learned_under_one_mask_after_the_meta_steps():
