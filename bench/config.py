@@ -140,7 +140,7 @@ class Run:
     experts: tuple[str, ...]  # key of each expert, in suite order
     expert_seed: int
     method: str
-    version: int  # of the method
+    version: int  # of the method, and of one that it is around
     config: str  # canonical JSON: the chosen fields, or the defaults that tuning starts from
     grid: str  # canonical JSON of the grid to search on val; "" when not tuned
     seed: int

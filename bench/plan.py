@@ -171,7 +171,7 @@ def run_of(
         experts=tuple(encoder.expert_key(task, expert_seed) for task in seen),
         expert_seed=expert_seed,
         method=line.method,
-        version=unbuilt.version,
+        version=unbuilt.measured_version,
         config=canonical(config),
         grid=json.dumps(free, sort_keys=True) if sweep.tune and free else "",
         seed=seed,

@@ -17,6 +17,7 @@ from methods.common.checkpoints import Checkpoints
 from methods.common.config import BaseConfig, Setting
 from methods.common.data_access import AdaptationSchedule, CheckedDataAccess, DataAccess, Needs
 from methods.common.linear_layers import linear_layers, merge_matrices
+from methods.common.spectral import nothing_kept
 from methods.common.timer import CPU
 from methods.common.vit import ViT, encode_plain
 from methods.common.weights import TensorBuffers, Weights, mean, median, total
@@ -61,6 +62,8 @@ class Paper:
         kind = "inproceedings" if self.venue else "misc"
         return "\n".join([f"@{kind}{{{self.key},", *lines, "}"])
 
+
+ONE = "one model"  # what most methods keep, and whatever a wrapper stands on
 
 NO_PAPER = Paper(key="", arxiv="", where="a reference point", year=0)
 
@@ -132,7 +135,7 @@ class MergingMethod(LightningModule, ABC):
     @property
     def stores(self) -> str:
         """What has to be kept to run it, in words."""
-        return "one model"
+        return ONE
 
     @property
     def knows_task(self) -> bool:
@@ -231,6 +234,11 @@ class MergingMethod(LightningModule, ABC):
         return self.needs != Needs.NOTHING
 
     @property
+    def measured_version(self) -> int:
+        """What a run is stored under: ``version``, and that of a method that it stands on."""
+        return self.version
+
+    @property
     def adapts(self) -> bool:
         """Whether a Trainer has to run it."""
         return self.adaptation is not None
@@ -295,7 +303,8 @@ class WrapperMethod(MergingMethod):
 
     It merges at its defaults, but at a scale of 1 if it has one and ``unit_scale`` is set: the
     wrapper has a scale of its own. Any method will do that keeps one model and needs no Trainer;
-    what it looks at, the wrapper looks at.
+    what it looks at, the wrapper looks at. A wrapper that is tuned takes none that makes validation
+    passes itself: every candidate would make them again, and all of them are one budget.
     """
 
     unit_scale: ClassVar[bool] = True
@@ -308,10 +317,16 @@ class WrapperMethod(MergingMethod):
         def __post_init__(self) -> None:
             super().__post_init__()
             wrapped = METHODS[SHORT.get(self.on, self.on)]()
-            if wrapped.adapts or wrapped.knows_task:
+            if wrapped.adapts or wrapped.stores != ONE:
                 raise UserError(
                     f"{self.method}.on must be a method that gives one model and is not trained "
                     f"step by step; got {self.on!r}"
+                )
+            if self.grid and wrapped.num_validation_passes:
+                raise UserError(
+                    f"{self.method}.on must be a method that makes no validation passes, as "
+                    f"{self.method} is tuned itself; got {self.on!r}, which makes "
+                    f"{wrapped.num_validation_passes}"
                 )
 
     # -- what a wrapper overrides ------------------------------------------------------------
@@ -338,6 +353,14 @@ class WrapperMethod(MergingMethod):
         return self.inner.needs
 
     @property
+    def depends_on_seed(self) -> bool:
+        return super().depends_on_seed or self.inner.depends_on_seed
+
+    @property
+    def measured_version(self) -> int:
+        return self.version + self.inner.measured_version - 1  # grows with either
+
+    @property
     def num_validation_passes(self) -> int:
         return self.inner.num_validation_passes
 
@@ -355,10 +378,20 @@ class WrapperMethod(MergingMethod):
         return sum(tensor.numel() for tensor in self.models.buffers())
 
     def merge(self, ckpts: Checkpoints) -> Weights:
-        merged = self.inner.merge(self.changed_experts(ckpts))
-        if not isinstance(merged, Weights):
-            raise UserError(
-                f"{self.name} changes one merged model, and {self.cfg.on} keeps "
-                f"{self.inner.stores}; give another method to {self.name}.on"
-            )
-        return self.changed_merge(ckpts, merged)
+        changed = self.changed_experts(ckpts)
+        merged = self.inner.merge(changed)
+        assert isinstance(merged, Weights), f"{self.cfg.on} says that it keeps {self.inner.stores}"
+        return self.changed_merge(ckpts, merged if changed is ckpts else unshared(merged))
+
+
+def unshared(weights: Weights) -> Weights:
+    """The same; what reading a tensor decomposes is not kept for other methods.
+
+    Task vectors that a wrapper has changed are no other method's, and would fill the folder.
+    """
+
+    def read(name: str) -> Tensor:
+        with nothing_kept():
+            return weights[name]
+
+    return Weights.lazy({name: weights.shape(name) for name in weights}, read)

@@ -176,9 +176,13 @@ def check_settings_have_defaults_and_are_frozen(
 
 
 def check_grid_is_within_the_budget(cls: type[MergingMethod], ckpts: Checkpoints) -> None:
-    """At most 32 candidates, all different and all valid."""
+    """At most 32 validation passes for all candidates, all different and all valid."""
     candidates = [cfg.as_dict() for cfg in cls.Config().candidates()]
     assert len(candidates) <= TUNING_BUDGET, f"{len(candidates)} candidates"
+    passes = cls().num_validation_passes
+    assert len(candidates) == 1 or len(candidates) * passes <= TUNING_BUDGET, (
+        f"{len(candidates)} candidates of {passes} validation passes each"
+    )
     assert all(candidates.count(cfg) == 1 for cfg in candidates), "a candidate comes twice"
 
 

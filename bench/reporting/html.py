@@ -109,7 +109,7 @@ def run_of(facts: dict[str, Any]) -> Run:
         if name in known
     }
     run = Run(**values)
-    if (now := bind(run).method_class.version) != run.version:
+    if (now := bind(run).declared.measured_version) != run.version:
         raise UserError(
             f"{run.id} was measured with version {run.version} of {run.method}, this is version "
             f"{now}: run the sweep again, or leave it out (--methods)"

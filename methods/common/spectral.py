@@ -7,7 +7,9 @@ serves every smaller one.
 
 import os
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from hashlib import blake2b
 from pathlib import Path
 
@@ -25,6 +27,8 @@ LIMIT = "MERGESHIFT_SVD_GB"  # how large the folder may be, in GB; 0: nothing is
 LIMIT_GB = 8.0
 STALE = 24 * 3600  # seconds since it was last read: it makes room for others
 
+KEEPS: ContextVar[bool] = ContextVar("keeps", default=True)  # see nothing_kept
+
 Triplets = tuple[Tensor, Tensor, Tensor]  # U, S, V: [out, r], [r], [in, r]
 
 
@@ -34,13 +38,15 @@ def triplets(matrix: Tensor, rank: int) -> Triplets:
     From the eigenvectors of M M^T or M^T M, whichever is smaller: twice as fast as an SVD, and in
     float64 as good for all but the smallest. Where a singular value is 0, so are its vectors.
     """
+    rank = min(rank, *matrix.shape)
     if matrix.shape[0] > matrix.shape[1]:
         right, sizes, left = triplets(matrix.T, rank)
         return left, sizes, right
     values, vectors = torch.linalg.eigh(matrix @ matrix.T)
-    sizes = values[-rank:].flip(0).clamp(min=0).sqrt()
-    seen = sizes > NULL * sizes[0]
-    left = vectors[:, -rank:].flip(1) * seen
+    first = len(values) - rank
+    sizes = values[first:].flip(0).clamp(min=0).sqrt()
+    seen = sizes > NULL * sizes[:1]  # none of no triplets
+    left = vectors[:, first:].flip(1) * seen
     return left, sizes * seen, matrix.T @ left / sizes.where(seen, 1)
 
 
@@ -79,10 +85,12 @@ def singular_values(matrix: Tensor) -> Tensor:
 def shared_triplets(tau: Tensor, rank: int) -> Triplets:
     """:func:`triplets` of a task vector; those of a large one are kept and read again.
 
-    The numbers are the same, bit for bit, whether they were kept or not.
+    At the rank that they were kept for, the numbers are those of a decomposition bit for bit, at a
+    smaller one up to round-off.
     """
     limit = limit_bytes()
-    if min(tau.shape) < KEPT_FROM or not limit or tau.device.type != "cpu":
+    large = min(tau.shape) >= KEPT_FROM and tau.device.type == "cpu"
+    if not (large and limit and KEEPS.get()):
         return triplets(tau, rank)
     path = folder() / f"{key_of(tau)}.safetensors"
     found = read(path, rank)
@@ -90,6 +98,16 @@ def shared_triplets(tau: Tensor, rank: int) -> Triplets:
         found = triplets(tau, rank)
         keep(path, found, limit)
     return found
+
+
+@contextmanager
+def nothing_kept() -> Iterator[None]:
+    """In a block no triplets are kept or looked up: of task vectors that no other method has."""
+    token = KEEPS.set(False)
+    try:
+        yield
+    finally:
+        KEEPS.reset(token)
 
 
 def folder() -> Path:

@@ -36,7 +36,7 @@ def iso_cts(taus: list[np.ndarray]) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("fn", "by_hand"), [(isotropic, iso_c), (common_and_specific, iso_cts)])
-@pytest.mark.parametrize("shape", [(12, 12), (20, 12), (12, 30)])
+@pytest.mark.parametrize("shape", [(12, 12), (20, 12), (12, 30), (1, 5)])
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_one_matrix_equals_numpy(fn, by_hand, shape, count):
     taus = random(count, *shape)

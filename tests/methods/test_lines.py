@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mergeshift import Notice
+from mergeshift import Notice, UserError
 from methods import METHODS, merge
 from methods.contract import Recorder, few_steps, logits, small_checkpoints
 from methods.lines import Lines, depths
@@ -75,6 +75,28 @@ def test_on_a_method_that_looks_at_images():
     again = lines(on="regmean", norm=False, beta=0.0)
     again.build(ckpts, learned=method.learned.state_dict())
     assert all(torch.equal(logits(again)[task], logits(method)[task]) for task in logits(method))
+
+
+def test_chance_of_what_it_stands_on_is_its_own():
+    assert lines(on="opcm").depends_on_seed
+    assert lines(on="dare").depends_on_seed
+    assert lines(on="regmean").depends_on_seed
+    assert not lines(on="ties").depends_on_seed
+
+
+def test_what_searches_by_itself_is_refused_where_it_would_search_for_every_candidate():
+    with pytest.raises(UserError, match=r"lines is tuned itself; got 'map', which makes 32$"):
+        lines(on="map")
+    assert METHODS["tent"](METHODS["tent"].Config(on="map")).num_validation_passes == 32
+
+
+def test_its_version_grows_with_that_of_what_it_stands_on(monkeypatch):
+    assert lines(on="ties").measured_version == lines(on="dare").measured_version == 1
+    monkeypatch.setattr(METHODS["ties"], "version", 3)
+    assert lines(on="ties").measured_version == 3
+    monkeypatch.setattr(Lines, "version", 2)
+    assert lines(on="ties").measured_version == 4
+    assert lines(on="tsv").measured_version == 2
 
 
 def test_places_of_blocks():

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from mergeshift import UserError
 from methods import METHODS, Needs
 from methods.common.vit import PlainOps, encode
-from methods.contract import TASKS, VIT, Recorder, small_checkpoints
+from methods.contract import VIT, Recorder, small_checkpoints
 from methods.tent import Tent, is_norm
 from tests.helpers.learning_methods import fit_on, random_images
 
@@ -85,5 +85,21 @@ def test_it_cannot_be_wrapped_itself():
         METHODS["lines"].Config(on="tent")
 
 
-def test_images_are_of_every_task():
-    assert set(random_images(6)) == set(TASKS)
+@pytest.mark.parametrize("on", ["twin_merging", "logit_ensemble"])
+def test_what_keeps_more_than_one_model_is_refused(on):
+    with pytest.raises(UserError, match=r"tent\.on must be a method that gives one model"):
+        Tent.Config(on=on)
+
+
+def test_the_loss_counts_every_task_and_every_batch_of_a_step():
+    found = []
+
+    def fit(method: Tent) -> None:
+        found.append(method.adapt_loss(random_images(6)).item())
+        method.on_fit_end()
+
+    Tent(Tent.Config(batches=3)).build(small_checkpoints(), Recorder(), fit)
+    start = {
+        k: t.double() for k, t in METHODS["task_arithmetic"]().merge(small_checkpoints()).items()
+    }
+    assert found == [pytest.approx(3 * entropies(start).item(), rel=1e-4)]

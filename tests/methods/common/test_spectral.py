@@ -64,6 +64,24 @@ def test_the_larger_serves_the_smaller_and_is_put_in_its_place(home, decomposed)
     assert all(torch.equal(one, other) for one, other in zip(got, want, strict=True))
 
 
+@pytest.mark.parametrize("shape", [(SIZE, SIZE + 3), (SIZE + 40, SIZE)])
+def test_a_smaller_rank_is_the_same_up_to_round_off(home, shape):
+    matrix = random(*shape)
+    kept = shared_triplets(matrix, 64)
+    for rank in (64, 31, 1, 0):
+        got, want = shared_triplets(matrix, rank), triplets(matrix, rank)
+        assert [part.shape[-1] for part in got] == [rank] * 3
+        for one, other, whole in zip(got, want, kept, strict=True):
+            torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-12)
+            assert torch.equal(one, whole[..., :rank])
+
+
+def test_no_triplets_and_more_than_there_are():
+    matrix = random(4, 6)
+    assert [tuple(part.shape) for part in triplets(matrix, 0)] == [(4, 0), (0,), (6, 0)]
+    assert [tuple(part.shape) for part in triplets(matrix, 9)] == [(4, 4), (4,), (6, 4)]
+
+
 def test_content_is_the_name(home, decomposed):
     assert key_of(tau()) == key_of(tau().clone())
     assert len({key_of(tau()), key_of(tau(1)), key_of(tau().T), key_of(tau().float())}) == 4
@@ -132,3 +150,11 @@ def test_singular_values_are_those_of_an_svd(shape):
     matrix = random(*shape)
     torch.testing.assert_close(singular_values(matrix), torch.linalg.svdvals(matrix))
     assert singular_values(torch.outer(matrix[:, 0], matrix[0]))[1:].abs().max() == 0
+
+
+@pytest.mark.parametrize(("wrapper", "count"), [("dare", 0), ("lines", 2)])
+def test_task_vectors_that_were_changed_first_are_not_kept(home, wrapper, count):
+    base = {"w": torch.zeros(SIZE, SIZE)}
+    experts = [{"w": random(SIZE, SIZE, seed=i).float()} for i in (1, 2)]
+    merge(wrapper, base, experts, on="tsv")
+    assert len(list(folder().glob("*"))) == count
