@@ -21,7 +21,7 @@ from methods.base import (
     mean,
     total,
 )
-from methods.common.data_access import take_images
+from methods.common.data_access import cycle_images
 from methods.common.losses import entropy
 from methods.common.vit import PlainOps, encode
 
@@ -36,10 +36,13 @@ class FWMerging(MergingMethod):
     tasks of the entropy on unlabelled images, or of the cross-entropy on validation images [R: the
     authors use labelled training images]. As in their code the product is a sum over tensors of
     cosines (a tensor of zeros counts 0), or the inner product of whole models, which is Frank and
-    Wolfe's. The result is an affine combination of the start and the experts, and that is kept.
+    Wolfe's. Every iteration goes on in the stream of images where the one before has stopped [R:
+    the authors shuffle it], and after the last image comes the first. The result is an affine
+    combination of the start and the experts, and that is kept.
     """
 
     title = "FW-Merging (hard)"
+    version = 2  # other images in every iteration
     paper = Paper(
         key="chen2025fwmerging",
         arxiv="2503.12649",
@@ -61,8 +64,8 @@ class FWMerging(MergingMethod):
         start: Literal["pretrained", "average", "ta"] = "ta"
         start_scale: float = Setting(0.3, low=0)  # of Task Arithmetic
         iterations: int = Setting(10, low=0)
-        images: int = Setting(100, low=1)  # of each task, at most
-        step_size: float = Setting(0.1, above=0, high=1, grid=(0.03, 0.1, 0.3, 1.0))
+        images: int = Setting(100, low=1)  # of each task in an iteration, at most
+        step_size: float = Setting(0.1, above=0, high=1, grid=(0.1, 0.3, 1.0))
         scaling: float = Setting(0.3, above=0, high=1)
 
     learned: TensorBuffers  # "coefficients": of the start and of each expert, [tensors, 1 + K]
@@ -73,7 +76,7 @@ class FWMerging(MergingMethod):
 
     @property
     def num_validation_passes(self) -> int:
-        return int(self.cfg.loss != "entropy")
+        return 0 if self.cfg.loss == "entropy" else self.cfg.iterations
 
     @property
     def coefficients(self) -> dict[str, dict[str, float]]:
@@ -108,10 +111,11 @@ class FWMerging(MergingMethod):
 
     def learn(self, ckpts: Checkpoints, access: DataAccess) -> None:
         points, table = self.points(ckpts), self.table
-        data = {task: self.shown(task, access) for task in self.tasks}
-        model = {name: tensor.clone() for name, tensor in points[0].items()}
+        streams = {task: self.shown(task, access) for task in self.tasks}
+        model = {name: points[0][name].clone() for name in ckpts.base}  # in the rows' order
         chosen: list[Any] = []
         for k in range(self.cfg.iterations):
+            data = {task: next(stream) for task, stream in streams.items()}
             rows = self.products(self.gradient(model, data), points)
             best = rows if self.cfg.granularity == "layer" else rows.sum(0, keepdim=True)
             choice = [int(place.item()) for place in best.argmin(1)]
@@ -122,19 +126,21 @@ class FWMerging(MergingMethod):
             for row, ((name, tensor), to) in enumerate(zip(model.items(), choice, strict=True)):
                 tensor += step * (points[to][name] - tensor)
                 table[row, to] += step
-        if self.cfg.loss != "entropy":
-            access.count_pass()
+            if self.cfg.loss != "entropy":
+                access.count_pass()
         self.report = {"chosen": chosen, "points": ["start", *self.tasks]}
 
-    def shown(self, task: str, access: DataAccess) -> tuple[Tensor, Tensor | None]:
-        """The images of a task, with their labels if the loss has a use for them."""
-        unlabeled = self.cfg.loss == "entropy"
-        batches: Any = zip(access.unlabeled(task)) if unlabeled else access.validation(task)
-        found = list(take_images(batches, self.cfg.images))
-        if not found:
-            raise UserError(f"{self.name} learns from images of every task; {task} has none")
-        images, *labels = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return images, labels[0] if labels else None
+    def shown(self, task: str, access: DataAccess) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """What a task shows in each iteration, with labels if the loss has a use for them."""
+
+        def batches() -> Iterator[tuple[Tensor, ...]]:
+            if self.cfg.loss == "entropy":
+                return zip(access.unlabeled(task))
+            return access.validation(task)
+
+        for images, *labels in cycle_images(batches, self.cfg.images):
+            yield images, labels[0] if labels else None
+        raise UserError(f"{self.name} learns from images of every task; {task} has none")
 
     def gradient(
         self, model: Mapping[str, Tensor], data: Mapping[str, tuple[Tensor, Tensor | None]]

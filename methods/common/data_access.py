@@ -1,11 +1,12 @@
 """What a method may look at besides weights: declared, and held to it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Flag, auto
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from mergeshift import UserError
@@ -93,6 +94,37 @@ def take_images(
             left -= len(batch[0])
             if left <= 0:
                 return
+
+
+def cycle_images(
+    read: Callable[[], Iterable[tuple[Tensor, ...]]], count: int
+) -> Iterator[tuple[Tensor, ...]]:
+    """``count`` images at a time without end, after the last the first; none if there is none.
+
+    A stream that has fewer comes whole each time. One batch is held besides what is given.
+
+    Args:
+        read: begins the stream of batches anew: of images alone, or with labels.
+        count: how many images.
+
+    >>> parts = cycle_images(lambda: zip(Tensor([0, 1, 2, 3, 4]).split(2)), 3)
+    >>> [next(parts)[0].tolist() for _ in range(3)]
+    [[0.0, 1.0, 2.0], [3.0, 4.0, 0.0], [1.0, 2.0, 3.0]]
+    """
+    held: tuple[Tensor, ...] = ()
+    while True:
+        seen = 0
+        for batch in read():
+            seen += len(batch[0])
+            held = tuple(map(torch.cat, zip(held, batch, strict=True))) if held else batch
+            while len(held[0]) >= count:
+                yield tuple(part[:count] for part in held)
+                held = tuple(part[count:] for part in held)
+        if not seen:
+            return
+        if seen < count:
+            yield held
+            held = ()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from mergeshift import UserError
 from methods import METHODS, Checkpoints, Needs
+from methods.common.config import TUNING_BUDGET
 from methods.common.vit import PlainOps, encode
 from methods.common.weights import Weights
 from methods.contract import TASKS, VIT, Recorder, build, images, small_checkpoints
@@ -29,7 +31,7 @@ def flat(model: dict[str, torch.Tensor]) -> np.ndarray:
 def test_the_gradient_is_that_of_the_mean_loss(loss):
     ckpts = small_checkpoints()
     method = fw(loss=loss, iterations=0).build(ckpts, Recorder())
-    data = {task: method.shown(task, Recorder()) for task in method.tasks}
+    data = {task: next(method.shown(task, Recorder())) for task in method.tasks}
     model = {name: tensor.double() for name, tensor in ckpts.base.items()}
     method.double()
     found = method.gradient(model, {t: (x.double(), y) for t, (x, y) in data.items()})
@@ -134,6 +136,55 @@ def test_a_target_that_is_an_expert_is_reached_at_once():
     assert walk(ckpts.experts["three"], 1) < 1e-6
 
 
+# -- what it is shown ----------------------------------------------------------------------------
+
+
+def test_every_iteration_goes_on_in_the_stream_of_images():
+    ckpts, shown = small_checkpoints(), []
+
+    class Watched(FWMerging):
+        def gradient(self, model, data):
+            shown.append({task: x for task, (x, _) in data.items()})
+            return super().gradient(model, data)
+
+    Watched(FWMerging.Config(images=3, iterations=4)).build(ckpts, Recorder())
+    whole = torch.cat([images(), images()])  # eight of them, again and again
+    for k, found in enumerate(shown):
+        assert list(found) == sorted(TASKS)
+        assert all(torch.equal(x, whole[3 * k : 3 * k + 3]) for x in found.values())
+
+
+def test_the_search_by_validation_labels_is_within_the_budget():
+    cfg = FWMerging.Config(loss="cross_entropy")
+    passes = [FWMerging(one).num_validation_passes for one in cfg.candidates()]
+    assert len(passes) > 1
+    assert sum(passes) <= TUNING_BUDGET
+
+
+def test_a_task_without_images_is_one_line():
+    class Without(Recorder):
+        def unlabeled(self, task: str):
+            yield from () if task == "two" else super().unlabeled(task)
+
+    with pytest.raises(UserError, match="fw_merging learns from images of every task; two has"):
+        fw(iterations=1).build(small_checkpoints(), Without())
+
+
+def test_names_in_another_order_are_the_same_tensors():
+    ckpts = trained()
+    turned = {
+        task: Weights(dict(reversed(list(expert.items()))))
+        for task, expert in ckpts.experts.items()
+    }
+    cfg = {"granularity": "layer", "start": "average", "iterations": 3, "step_size": 1.0}
+    models = [
+        fw(**cfg).build(given, Recorder()).models["all"]()
+        for given in (ckpts, replace(ckpts, experts=turned))
+    ]
+    for name, tensor in models[0].items():
+        torch.testing.assert_close(models[1][name], tensor, atol=1e-6, rtol=0)
+
+
 # -- what it is made of --------------------------------------------------------------------------
 
 
@@ -180,7 +231,7 @@ def test_labels_are_looked_at_only_where_they_are_declared():
     assert fw().needs == Needs.IMAGES
     assert fw(loss="cross_entropy").needs == Needs.VAL_LABELS
     access = Recorder()
-    fw(loss="cross_entropy", iterations=1).build(small_checkpoints(), access)
+    method = fw(loss="cross_entropy", iterations=3).build(small_checkpoints(), access)
     assert access.seen == Needs.VAL_LABELS
-    assert access.num_validation_passes == 1
+    assert access.num_validation_passes == method.num_validation_passes == 3
     assert build(FWMerging, small_checkpoints(), iterations=1).report["points"][0] == "start"
