@@ -16,12 +16,14 @@ class DCMerge(MatrixMethod):
     polar([U_1 .. U_K]), V' alike. Of each M_t the largest entries are kept; they are merged by
     elected signs and means, as TIES does, and only the K diagonal blocks of r x r stay. This is the
     authors' form for whole fine-tuned models, which smooths no singular values; text_projection is
-    averaged.
+    averaged. Of every M_t as many entries are kept as are a share of min(out, in)^2, the size that
+    the authors' M_t has whatever K is, and at least one.
 
-    Of r at least one triplet is kept, and of every M_t at least one entry [R].
+    r is at least 1 [R: the authors' is 0 where experts outnumber rows or columns].
     """
 
     title = "DC-Merge"
+    version = 2  # the share is of min(out, in)^2 entries
     paper = Paper(
         key="zhang2026dcmerge",
         arxiv="2603.06242",
@@ -37,7 +39,10 @@ class DCMerge(MatrixMethod):
         """The authors keep a thousandth, and search the scale up to 3."""
 
         share: float = Setting(  # of the entries of M_t that is kept, by magnitude
-            0.001, above=0, high=1, grid=(0.001, 0.01)
+            0.001,
+            above=0,
+            high=1,
+            grid=(0.001, 0.01),  # 0.01 is ours [R]
         )
         scale: float = Setting(1.0, low=0, grid=(*(i / 10 for i in range(1, 11)), 1.2, 1.5, 1.8,
                                                  2.2, 2.6, 3.0))  # fmt: skip
@@ -53,11 +58,13 @@ def merge_in_cover(taus: Tensor, share: float) -> Tensor:
     >>> merge_in_cover(taus, 0.5).tolist()
     [[3.0, 0.0], [0.0, 2.0]]
     """
-    rank = max(1, min(taus.shape[1:]) // len(taus))
+    least = min(taus.shape[1:])
+    rank = max(1, least // len(taus))
+    count = int(share * max(least, rank * len(taus)) ** 2)
     left, sizes, right = zip(*(shared_triplets(tau, rank) for tau in taus), strict=True)
     outer, inner = polar(torch.cat(left, 1)), polar(torch.cat(right, 1))
     turned = [
-        largest_entries((outer.T @ u * s) @ (v.T @ inner), share)
+        largest_entries((outer.T @ u * s) @ (v.T @ inner), count)
         for u, s, v in zip(left, sizes, right, strict=True)
     ]
     blocks = torch.ones(rank, rank).to(taus)
@@ -65,12 +72,12 @@ def merge_in_cover(taus: Tensor, share: float) -> Tensor:
     return outer @ (merged * torch.block_diag(*[blocks] * len(taus))) @ inner.T
 
 
-def largest_entries(matrix: Tensor, keep: float) -> Tensor:
-    """The largest by magnitude, ``max(1, int(keep * n))``, and those that tie; the others are 0.
+def largest_entries(matrix: Tensor, count: int) -> Tensor:
+    """So many of the largest by magnitude, at least one, and those that tie; the others are 0.
 
-    >>> largest_entries(torch.tensor([[3.0, -1.0], [2.0, 0.5]]), 0.5).tolist()
+    >>> largest_entries(torch.tensor([[3.0, -1.0], [2.0, 0.5]]), 2).tolist()
     [[3.0, 0.0], [2.0, 0.0]]
     """
     sizes = matrix.abs().flatten()
-    smallest = sizes.topk(max(1, int(keep * len(sizes)))).values[-1]
+    smallest = sizes.topk(min(max(1, count), len(sizes))).values[-1]
     return matrix.where(matrix.abs() >= smallest, 0.0)

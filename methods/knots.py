@@ -15,9 +15,12 @@ from methods.ties import disjoint_merge
 class Knots(MatrixMethod):
     """tau = scale * U merge(P_1 .. P_K), [tau_1 .. tau_K] = U S [V_1^T .. V_K^T], P_t = S V_t^T.
 
-    One matrix at a time; what merges the P_t is TIES (trim each, elect signs, take means) or the
-    sum, which would be Task Arithmetic. The paper merges LoRA; here the task vectors are whole [R],
-    and entries are trimmed within each matrix [R].
+    One matrix at a time, q, k and v apart; what merges the P_t is TIES (trim each, elect signs,
+    take means) or the sum, which would be Task Arithmetic. The paper merges LoRA of the attention;
+    here the task vectors are whole, MLPs, positional embedding and projection take part as well,
+    and what is no matrix moves by the mean [R]. Entries are trimmed
+    within each matrix [R: of all together]. Singular values up to 1e-6 of the largest count as 0
+    [R: up to 1e-5].
     """
 
     title = "KnOTS"
@@ -36,6 +39,7 @@ class Knots(MatrixMethod):
     class Config(MatrixMethod.Config):
         """The authors' constants for B/32; they search the scale."""
 
+        in_proj: Literal["fused", "split"] = "split"  # q, k and v: one matrix, or three
         merge: Literal["ties", "sum"] = "ties"  # of the P_t
         keep: float = Setting(0.2, above=0, high=1, grid=(0.2, 0.5))  # share of each P_t, TIES
         scale: float = Setting(0.6, low=0, grid=(0.05, *(i / 10 for i in range(1, 11)), 1.2, 1.5,
@@ -48,7 +52,8 @@ class Knots(MatrixMethod):
         parts = basis.T @ taus
         if self.cfg.merge == "sum":
             return basis @ parts.sum(0)
-        trimmed = torch.stack([largest_entries(part, self.cfg.keep) for part in parts])
+        count = int(self.cfg.keep * parts[0].numel())
+        trimmed = torch.stack([largest_entries(part, count) for part in parts])
         return basis @ disjoint_merge(trimmed, "mean")
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from methods.contract import small_checkpoints
-from methods.dc_merge import DCMerge, merge_in_cover
+from methods.dc_merge import DCMerge, largest_entries, merge_in_cover
 from methods.tsv import tsv
 from tests.helpers.numpy_models import assert_moved, is_matrix, random
 
@@ -20,7 +20,8 @@ def by_hand(taus: list[np.ndarray], share: float) -> np.ndarray:
     turned = []
     for tau in low:
         matrix = outer.T @ tau @ inner.T
-        bound = np.sort(np.abs(matrix).ravel())[-max(1, int(share * matrix.size))]
+        kept = min(max(1, int(share * min(taus[0].shape) ** 2)), matrix.size)
+        bound = np.sort(np.abs(matrix).ravel())[-kept]
         turned.append(matrix * (np.abs(matrix) >= bound))
     stack = np.stack(turned)
     agree = (np.sign(stack) == np.sign(stack.sum(0))) & (stack != 0)
@@ -54,6 +55,11 @@ def test_a_lone_expert_keeps_a_thousandth_unless_all_is_kept():
     sizes = torch.linalg.svdvals(merge_in_cover(tau, 0.001))
     torch.testing.assert_close(sizes[0], torch.linalg.svdvals(tau[0])[0])
     assert sizes[1] < 1e-9  # one of 1,600 entries: the largest triplet
+
+
+def test_so_many_of_the_largest_entries():
+    kept = [(largest_entries(random(6, 6), count) != 0).sum().item() for count in (0, 9, 36, 99)]
+    assert kept == [1, 9, 36, 36]
 
 
 def test_orthogonal_experts_are_merged_as_tsv_merges_them():
