@@ -31,10 +31,11 @@ class Map(MergingMethod):
     q_i is a quadratic in c that is fitted to the val accuracies of task i at some points, by least
     squares on their logits. A full quadratic has (K + 1)(K + 2) / 2 coefficients, more than the
     common budget of passes can tell at K = 8; without its mixed terms it has 2 K + 1, which is ours
-    [R] and the default. The points are of Sobol's sequence in a box [R: the authors' grid has two
-    values along each axis, at which a square is no other than its root], after the plain sum at
-    0.3. The optimum in the box is measured in one more pass, and the best of all that was measured
-    is taken [R]. The authors' Pareto front is not drawn: every task has the same weight.
+    [R] and the default. The points are of Sobol's sequence in a box [R: from K = 8 on, the authors'
+    grid has two values along each axis, at which a square is no other than its root], after the
+    plain sum at 0.3. Fewer points than coefficients are told as a problem. The optimum in the box
+    is measured in one more pass, and the best of all that was measured is taken [R]. The authors'
+    Pareto front is not drawn: every task has the same weight.
     """
 
     title = "MAP (diagonal quadratic)"
@@ -103,7 +104,9 @@ class Map(MergingMethod):
         chosen = int(every[1].mean(1).argmax())
         self.learned()["coefficients"].copy_(torch.as_tensor(every[0][chosen]))
         told = predicted(np.array(fits), every[0], self.cfg.quadratic)
+        few = f"{len(fits[0])} coefficients from {len(points)} points"
         self.report = {
+            "problems": [few] if len(points) < len(fits[0]) else [],
             "terms": len(fits[0]),
             "error at the points": float(np.abs(told[:-1] - seen).mean()),
             "error at the optimum": float(np.abs(told[-1] - reached).mean()),

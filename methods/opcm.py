@@ -17,7 +17,9 @@ class Opcm(MergingMethod):
     With D = U S V^T, project(tau) is tau without the diagonal of U^T tau V and without its top left
     k x k block; k is the first index at which the singular values' cumulative share exceeds alpha.
     lambda' brings ||D|| to the mean of the norms of the task vectors so far. What is no linear
-    weight of the residual blocks is added as it is.
+    weight of the residual blocks is added as it is; so are class_embedding, positional_embedding
+    and proj, which open_clip keeps outside of leaf modules [R: the authors' code merges the leaf
+    modules alone, in which a class embedding stays pretrained, but experts have trained all].
 
     The order is drawn by the seed. Singular values of 0 have no directions to take out, and at
     alpha = 1 the block is whole [R: the authors' code then takes out the diagonal alone].
@@ -54,7 +56,7 @@ class Opcm(MergingMethod):
 
     def merge(self, ckpts: Checkpoints) -> Weights:
         modules = linear_layers(ckpts.base, "blocks", split=self.cfg.in_proj == "split")
-        merged = {k: torch.zeros(ckpts.base.shape(k)) for k in ckpts.base}
+        merged = {name: torch.zeros_like(tensor) for name, tensor in ckpts.base.items()}
         factor, norms = 1.0, 0.0  # lambda; the sum of the task vectors' norms
         for count, task in enumerate(self.order(list(ckpts.experts)), start=1):
             size = moved = 0.0

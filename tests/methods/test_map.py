@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from methods.common.config import TUNING_BUDGET
-from methods.contract import TASKS, Recorder, build, small_checkpoints
+from methods.contract import TASKS, Recorder, build, of_weights, small_checkpoints
 from methods.map import Map, combined, design, fit, logit, maximise, predicted, terms
 
 
@@ -80,14 +80,45 @@ def test_it_takes_the_best_of_what_it_has_measured_within_the_budget():
     access = Recorder()
     method = Map().build(small_checkpoints(), access)
     assert access.num_validation_passes == TUNING_BUDGET == Map().num_validation_passes
-    means = np.mean(method.report["accuracies"], axis=1)
-    chosen = method.report["points"][int(means.argmax())]
-    np.testing.assert_allclose(method.learned()["coefficients"], chosen, atol=1e-6)
-    assert means.max() >= means[0]
-    assert method.report["points"][0] == [0.3] * 3
-    assert method.report["terms"] == 7
-    assert method.report["error at the points"] < 0.5
+    report = method.report
+    points, accuracies = np.array(report["points"]), np.array(report["accuracies"])
+    np.testing.assert_allclose(
+        method.learned()["coefficients"], points[accuracies.mean(1).argmax()], atol=1e-6
+    )
+    assert report["points"][0] == [0.3] * 3
+    assert report["terms"] == 7
+    assert report["problems"] == []
     assert list(method.coefficients["all"]) == sorted(TASKS)
+    # what it says of its quadratics is what least squares by another route give
+    rows = np.hstack([np.ones((31, 1)), points[:-1], points[:-1] ** 2])
+    values = logit(accuracies[:-1], 8)
+    fits = np.linalg.lstsq(rows, values, rcond=None)[0]
+    told = 1 / (1 + np.exp(-rows @ fits))
+    assert report["error at the points"] == pytest.approx(
+        np.abs(told - accuracies[:-1]).mean(), abs=1e-3
+    )
+
+    def height(point: np.ndarray) -> float:
+        return float((1 / (1 + np.exp(-np.hstack([1, point, point**2]) @ fits))).mean())
+
+    assert all(height(points[-1]) >= height(point) - 1e-3 for point in points[:-1])
+
+
+def test_accuracies_are_those_of_the_combinations():
+    ckpts = small_checkpoints()
+    method = build(Map, ckpts, points=3)
+    experts = [ckpts.experts[task] for task in sorted(TASKS)]
+    for point, told in zip(method.report["points"], method.report["accuracies"], strict=True):
+        model = combined(ckpts.base, experts, torch.tensor(point)).materialise()
+        for task, share in zip(sorted(TASKS), told, strict=True):
+            values = of_weights(ckpts, model)[task].argmax(1)
+            right = (values == torch.arange(8) % TASKS[task]).float().mean().item()
+            assert share == pytest.approx(right)
+
+
+def test_fewer_points_than_coefficients_are_told():
+    method = build(Map, small_checkpoints(), points=8, quadratic="full")
+    assert method.report["problems"] == ["10 coefficients from 8 points"]
 
 
 def test_one_point_is_the_plain_sum_or_better():

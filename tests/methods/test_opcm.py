@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from methods import merge
 from methods.contract import TASKS, small_checkpoints
 from methods.opcm import Opcm, project
 from tests.helpers.numpy_models import random, task_vectors
@@ -75,6 +76,12 @@ def test_the_norm_is_the_mean_norm_of_the_task_vectors():
     moved = Opcm().merge(ckpts) - ckpts.base
     norms = [tau.flat().norm() for tau in ckpts.task_vectors]
     torch.testing.assert_close(moved.flat().norm(), torch.stack(norms).mean(), rtol=1e-4, atol=0)
+
+
+def test_float64_stays():
+    base = {"w": torch.zeros(3, 3).double()}
+    experts = [{"w": random(3, 3, seed=i)} for i in (1, 2)]
+    assert merge("opcm", base, experts)["w"].dtype == torch.float64
 
 
 def test_one_expert_and_experts_that_never_moved():
