@@ -61,7 +61,8 @@ class ConsensusTA(MergingMethod):
 class ConsensusTies(ConsensusTA):
     """theta = theta_0 + scale * m tau, tau = ties(tau_1 .. tau_K), m = 1[sum_t m_t >= agree].
 
-    TIES sums what agrees, as in the authors' code; the masks are those of Consensus TA.
+    TIES sums what agrees, as in the authors' code; the masks are by the rule of Consensus TA, tau
+    being that of TIES.
     """
 
     title = "Consensus TIES"

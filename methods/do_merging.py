@@ -15,7 +15,9 @@ class DOMerging(MatrixMethod):
     and A_t = sqrt(S) V^T [R: the paper merges LoRA]. Before, the factors of different tasks are
     made orthogonal: min_delta sum_{s != t} ||A_s A_t^T||^2 + gamma sum_t ||delta_t||^2, A_t moved
     by delta_t and in units of its own norm; B_t alike [R: norm, gamma, steps and step size]. How
-    lengths and directions are merged is left open by the abstract [R]; no code is public.
+    lengths and directions are merged is left open by the abstract [R]; no code is public. Matrices
+    are all linear weights, q, k and v as one, positional embedding and projection; what is no
+    matrix moves by scale times the mean [R].
     """
 
     title = "DO-Merging, SVD-cut (reimpl.)"

@@ -21,17 +21,17 @@ from methods.base import (
 from methods.common.data_access import take_images
 from methods.common.vit import PlainOps, ViT, encode
 
-EPSILON = 1e-6  # where no expert depends on an entry, it is the mean of all
+EPSILON = 1e-6  # where no expert depends on an entry, it is the mean that c_t weighs
 
 
 @METHODS.register("fisher")
 class Fisher(MergingMethod):
     """theta = theta_0 + scale (sum_t c_t F_t theta_t / sum_t c_t F_t - theta_0).
 
-    F_t is the diagonal of the Fisher information of expert t on unlabelled images of its task, plus
-    1e-6, and c_t = 1 / (||F_t|| + 1e-6). As in FusionBench F_t is estimated by batches: the square
-    of the gradient of sum_x sum_c sqrt(p_c) log p_c, sqrt(p_c) held fixed; a batch of one image is
-    nearer to the definition and slower.
+    F_t is D_t + 1e-6, D_t the diagonal of the Fisher information of expert t on unlabelled images
+    of its task, and c_t = 1 / (||D_t|| + 1e-6). As in FusionBench D_t is estimated by batches: the
+    square of the gradient of sum_x sum_c sqrt(p_c) log p_c, sqrt(p_c) held fixed; a batch of one
+    image is nearer to the definition and slower.
     """
 
     title = "Fisher merging"

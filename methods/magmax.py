@@ -11,8 +11,8 @@ class MagMax(MergingMethod):
     """theta = theta_0 + scale * tau, tau_j = tau_tj with t = argmax_t |tau_tj|.
 
     Where a positive and a negative entry are the largest alike, they cancel [R: the authors take
-    the first, which depends on the order]. The authors fine-tune one task after the other; here,
-    as in FusionBench, every expert starts from the pretrained model.
+    the last, which depends on the order]. The authors fine-tune one task after the other, and each
+    from the pretrained model for comparison; here, as in FusionBench, every expert starts there.
     """
 
     title = "MagMax"

@@ -29,8 +29,9 @@ class OTA(MergingMethod):
     """theta = theta_0 + scale * sum_t P_t m_t tau_t / sum_t P_t m_t, P_t = v_t^power.
 
     Entry by entry. v_t is how much expert t's loss bends along an entry, and m_t keeps the share
-    ``density`` of the entries of tau_t with the largest v_t tau_t^2 (FFG); where nothing is kept,
-    theta_0 stays. The paper takes v_t from Adam's state at the end of
+    ``density`` of the entries of tau_t with the largest v_t tau_t^2 (FFG). Where nothing is kept,
+    theta_0 stays [R: the authors' code can do so, and by default takes the plain mean of what it
+    has masked]. The paper takes v_t from Adam's state at the end of
     fine-tuning, which published experts lack: here it is the squared gradient on unlabelled images
     that Fisher merging has [R]. The scale is ours [R]: weights that sum to 1 hardly move a merge of
     many experts.
