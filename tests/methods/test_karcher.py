@@ -92,5 +92,12 @@ def test_opposites_have_no_mean():
     torch.testing.assert_close(got, tau[0])
 
 
-def test_it_is_registered_as_a_control():
-    assert METHODS["karcher"].title == "Karcher mean (SLERP)"
+def test_it_keeps_the_length_that_averaging_loses():
+    ckpts = small_checkpoints()
+    got = Karcher(Karcher.Config(scale=0.5)).merge(ckpts) - ckpts.base
+    average = METHODS["average"]().merge(ckpts) - ckpts.base
+    for name in ckpts.base:
+        length = torch.stack([tau[name].norm() for tau in ckpts.task_vectors]).mean()
+        torch.testing.assert_close(got[name].norm(), 0.5 * length, rtol=1e-4, atol=1e-6)
+        assert average[name].norm() <= length * (1 + 1e-6), name
+    assert average.flat().norm() < 0.9 * 2 * got.flat().norm()
