@@ -35,6 +35,7 @@ class Fisher(MergingMethod):
     """
 
     title = "Fisher merging"
+    version = 2  # images are drawn by the seed
     paper = Paper(
         key="matena2022fisher",
         arxiv="2111.09832",

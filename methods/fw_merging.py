@@ -42,7 +42,7 @@ class FWMerging(MergingMethod):
     """
 
     title = "FW-Merging (hard)"
-    version = 2  # other images in every iteration
+    version = 2  # images are drawn by the seed, and others in every iteration
     paper = Paper(
         key="chen2025fwmerging",
         arxiv="2503.12649",

@@ -38,6 +38,7 @@ class OTA(MergingMethod):
     """
 
     title = "OTA (curvature from images)"
+    version = 2  # images are drawn by the seed
     paper = Paper(
         key="mahdavinia2025ota",
         arxiv="2509.11167",

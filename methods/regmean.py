@@ -35,6 +35,7 @@ class RegMean(MergingMethod):
     """
 
     title = "RegMean"
+    version = 2  # images are drawn by the seed
     paper = Paper(
         key="jin2023regmean",
         arxiv="2212.09849",

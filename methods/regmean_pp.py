@@ -24,6 +24,7 @@ class RegMeanPP(RegMean):
     """
 
     title = "RegMean++"
+    version = 2  # images are drawn by the seed
     paper = Paper(
         key="nguyen2025regmeanpp",
         arxiv="2508.03121",

@@ -26,7 +26,7 @@ from bench.runtime.workers import report_progress
 from bench.stages import artifacts
 from bench.stages.build import BoundRun, bind
 from corruptions.base import CLEAN, Shift
-from mergeshift import UserError
+from mergeshift import UserError, rng_of
 from methods import MergingMethod, Needs
 from methods.common.study import elapsed_seconds
 from results.store import Store
@@ -35,13 +35,15 @@ from tasks.datamodule import SuiteDataModule
 
 
 class RunDataAccess:
-    """What a run may show to its method, in fixed order.
+    """What a run may show to its method, always in the same order.
 
     It is a :class:`methods.common.data_access.DataAccess`.
 
     Args:
         data: the images.
         normalise: makes pixels what the encoder wants.
+        seed: of the method, which draws the order of unlabelled images: a method that looks at some
+            of them alone looks at others with another seed.
         journal: where the learning may keep a record of itself.
         count_pass: called after every validation pass that the method makes.
 
@@ -52,16 +54,20 @@ class RunDataAccess:
         self,
         data: SuiteDataModule,
         normalise: Callable[[Tensor], Tensor],
+        seed: int,
         journal: Path | None = None,
         count_pass: Callable[[], None] = lambda: None,
     ):
-        self.data, self.normalise = data, normalise
+        self.data, self.normalise, self.seed = data, normalise, seed
         self.journal, self.count_pass = journal, count_pass
         self.device = devices.for_learning()
 
     def unlabeled(self, task: str) -> Iterator[Tensor]:
-        """Unlabelled batches of the images that the run adapts on.  ``[B, 3, H, W]``."""
-        return self._batches(task, self.data.adapt_on, self.data.adapt_shift)
+        """Unlabelled batches of the images that the run adapts on.  ``[B, 3, H, W]``.
+
+        Their order is the same for all methods of one seed.
+        """
+        return self._batches(task, self.data.adapt_on, self.data.adapt_shift, drawn=True)
 
     def test_stream(self, task: str) -> Iterator[Tensor]:
         """Unlabelled batches of the test images; under the shift, if the run learns under it."""
@@ -79,10 +85,15 @@ class RunDataAccess:
         labels = torch.from_numpy(self.data.labels(TASKS[task], split)).to(self.device)
         return zip(self._batches(task, split, CLEAN), labels.split(self.data.batch), strict=True)
 
-    def _batches(self, task: str, split: str, shift: Shift) -> Iterator[Tensor]:
+    def _batches(
+        self, task: str, split: str, shift: Shift, drawn: bool = False
+    ) -> Iterator[Tensor]:
         pixels = self.data.pixels(TASKS[task], split, shift)
+        order = np.arange(len(pixels))
+        if drawn:
+            rng_of("unlabeled", self.seed, task).shuffle(order)
         for start in range(0, len(pixels), self.data.batch):
-            part = torch.from_numpy(np.array(pixels[start : start + self.data.batch]))
+            part = torch.from_numpy(np.array(pixels[order[start : start + self.data.batch]]))
             yield self.normalise(part.to(self.device))
 
 
@@ -142,7 +153,7 @@ def learn(
     """
     method, curves = bound.create(config), CurveCallback(on_step)
     data, normalise = bound.adaptation_data(shift, method.adaptation), bound.encoder.normalise
-    access = RunDataAccess(data, normalise, journal, on_step)
+    access = RunDataAccess(data, normalise, bound.run.seed, journal, on_step)
 
     def fit(learner: MergingMethod) -> None:
         where = devices.for_trainer(access.device)

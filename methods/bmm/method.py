@@ -30,6 +30,7 @@ class BMM(AnchoredMethod):
     """
 
     title = "BMM (reimpl.)"
+    version = 2  # images are drawn by the seed
     paper = Paper(
         key="li2026bayesian",
         arxiv="2605.12843",
@@ -103,7 +104,7 @@ class BMMHybrid(BMM):
     """G_t = (1 - rho) X_t^T X_t / tr + rho tau_t^T tau_t / tr, and the rest as in BMM."""
 
     title = "BMM, hybrid (reimpl.)"
-    version = 2  # trials drawn as those of bmm
+    version = 3  # images are drawn by the seed
 
     class Config(BMMConfig):
         """Grams of both."""

@@ -31,7 +31,7 @@ class BMMSampled(EnsembleMixin, BMM):
     """
 
     title = "BMM, sampled (reimpl.)"
-    version = 2  # trials drawn as those of bmm
+    version = 3  # images are drawn by the seed
     identity_config = {**BMM.identity_config, "kappa": 1e-9}
 
     class Config(BMMConfig):

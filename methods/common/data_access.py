@@ -48,13 +48,15 @@ class AdaptationSchedule:
 
 
 class DataAccess(Protocol):
-    """The images that a method may see before it is evaluated, normalised, in fixed order.
+    """The images that a method may see before it is evaluated, normalised.
+
+    Unlabelled images come in an order that its seed draws, so that the first of them are a sample.
 
     And what lets a long learning be followed, and go on after it was killed.
     """
 
     def unlabeled(self, task: str) -> Iterator[Tensor]:
-        """Unlabelled batches of the images kept for adapting.  ``[B, 3, H, W]``."""
+        """Unlabelled batches of the images kept for adapting, drawn.  ``[B, 3, H, W]``."""
 
     def test_stream(self, task: str) -> Iterator[Tensor]:
         """Unlabelled batches of the test images themselves.  ``[B, 3, H, W]``."""

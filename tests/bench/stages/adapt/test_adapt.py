@@ -42,10 +42,20 @@ def joined(batches) -> np.ndarray:
 
 
 @pytest.mark.parametrize("task", suite("toy"), ids=lambda task: task.name)
-def test_the_adapt_split_is_shown_in_order(task):
-    pictures = RunDataAccess(bind(run_of(SWEEP)).adaptation_data(None, None), TOY_PIXELS)
+def test_the_adapt_split_is_shown_in_an_order_drawn_by_the_seed(task):
+    pictures = RunDataAccess(bind(run_of(SWEEP)).adaptation_data(None, None), TOY_PIXELS, seed=0)
     seen, split = joined(pictures.unlabeled(task.name)), load(task, "adapt")
-    np.testing.assert_allclose(seen, by_hand(split.images), atol=1e-6)
+    expected = by_hand(split.images)
+    flat = [np.asarray(part).reshape(len(part), -1) for part in (seen, expected)]
+    places = [int(np.abs(flat[1] - image).sum(axis=1).argmin()) for image in flat[0]]
+    assert sorted(places) == list(range(len(places)))  # every image, once
+    np.testing.assert_allclose(flat[0], flat[1][places], atol=1e-6)
+    data = pictures.data
+    again, other = (joined(RunDataAccess(data, TOY_PIXELS, seed=s).unlabeled(task.name))
+                    for s in (0, 1))  # fmt: skip
+    np.testing.assert_array_equal(seen, again)
+    assert (seen != other).any()
+    assert places != list(range(len(places)))
     images, labels = zip(*pictures.validation(task.name), strict=True)
     val = load(task, "val")
     np.testing.assert_allclose(joined(images), by_hand(val.images), atol=1e-6)
@@ -60,16 +70,19 @@ def test_the_test_images_of_the_run_are_shown_where_the_protocol_says_so(adapt_o
     if shift:
         images = np.stack([shift.apply(x, 0, task.name, i) for i, x in enumerate(images)])
     for seen in (
-        RunDataAccess(data, TOY_PIXELS).unlabeled(task.name),
-        RunDataAccess(data, TOY_PIXELS).test_stream(task.name),
-    ):
-        np.testing.assert_allclose(joined(seen), by_hand(images), atol=1e-6)
+        RunDataAccess(data, TOY_PIXELS, seed=0).unlabeled(task.name),
+        RunDataAccess(data, TOY_PIXELS, seed=0).test_stream(task.name),
+    ):  # in whatever order
+        found, expected = (np.asarray(x).reshape(24, -1) for x in (joined(seen), by_hand(images)))
+        places = [int(np.abs(expected - image).sum(axis=1).argmin()) for image in found]
+        assert sorted(places) == list(range(24))
+        np.testing.assert_allclose(found, expected[places], atol=1e-6)
 
 
 def test_who_looks_at_the_test_stream_sees_it_whatever_the_protocol():
     task = suite("toy")[0]
     data = bind(run_of(SWEEP)).adaptation_data(None, None)
-    seen = RunDataAccess(data, TOY_PIXELS).test_stream(task.name)
+    seen = RunDataAccess(data, TOY_PIXELS, seed=0).test_stream(task.name)
     np.testing.assert_allclose(joined(seen), by_hand(load(task, "test").images[:24]), atol=1e-6)
 
 
