@@ -32,14 +32,14 @@ function leaderboard(host) {
   function sortBy(column) {
     const higher = DATA.metrics[state.metric].higher;
     const summary = column >= view().columns.length - summaries(view());
-    const first = column < 0 ? false : summary || higher !== false;
+    const first = column < 0 || view().by === "ranks" ? false : summary || higher !== false;
     if (state.column !== column) { state.column = column; state.down = first; }
     else if (state.down === first) state.down = !first;
     else state.column = null;
     order();
   }
   const summaries = (one) =>
-    one.columns.filter(({name}) => name === "normalised" || name === "retention").length;
+    one.columns.filter(({name}) => ["normalised", "retention", "recovered"].includes(name)).length;
   function line(one, i) {
     const cells = one.cells[i];
     const small = (text) => (state.details && text ? h("small", {}, text) : null);

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pandas as pd
@@ -15,6 +16,7 @@ from results.schema import AUROC, METRICS, ROUTE
 from results.tables.comparison import Table, table_of
 from results.tables.entries import Entry
 from results.tables.grid import Grid, arrange
+from results.tables.ranking import MEAN_RANK, Ranking, ranking_of
 
 FEW = 6  # so many shifts beyond clean and the levels stand beside them; more have their own view
 MAIN = ("clean", *LEVELS)
@@ -92,11 +94,18 @@ def views(grids: Mapping[tuple[str, str], Grid], keys: Sequence[str]) -> list[di
         Of each: ``metric``, ``group``, ``by``, ``name``, ``columns`` (name, header), ``lines``
         (positions in ``keys``), ``titles`` (with marks), ``cells`` (see :func:`cell`), ``notes``.
     """
-    return [
-        {"group": group, "name": named(name, group), **shown(table, columns, keys)}
-        for (_, group), grid in grids.items()
-        for name, table, columns in tables(grid)
-    ]
+    found = []
+    for (metric, group), grid in grids.items():
+        found += [
+            {"group": group, "name": named(name, group), **shown(table, columns, keys)}
+            for name, table, columns in tables(grid)
+        ]
+        if metric == "acc":
+            with suppress(UserError):  # too few methods or tasks
+                found.append(
+                    {"group": group, "name": named("Ranks", group), **ranks(ranking_of(grid), keys)}
+                )
+    return found
 
 
 def named(name: str, group: str) -> str:
@@ -143,6 +152,27 @@ def shown(table: Table, columns: Sequence[str], keys: Sequence[str]) -> dict[str
         "lines": [keys.index(entry.key) for entry in table.entries],
         "titles": [marked_title(table, entry) for entry in table.entries],
         "cells": [[cell(table, entry, name) for name in names] for entry in table.entries],
+        "notes": noted(table, set()),
+    }
+
+
+def ranks(table: Ranking, keys: Sequence[str]) -> dict[str, Any]:
+    """The ranks over tasks, for JSON, as :func:`shown` gives a table."""
+    names = [MEAN_RANK, *table.columns]
+    layout = table.layout()
+    cells = []
+    for entry, values in zip(table.entries, table.ranks, strict=True):
+        numbers = [float(values.mean()), *map(float, values)]
+        texts = layout.lines[entry.key][0][1]
+        cells.append([[one, None, None, text, "", "", "", 0]
+                      for one, text in zip(numbers, texts, strict=True)])  # fmt: skip
+    return {
+        "metric": table.metric,
+        "by": "ranks",
+        "columns": [{"name": name, "header": name} for name in names],
+        "lines": [keys.index(entry.key) for entry in table.entries],
+        "titles": [marked_title(table, entry) for entry in table.entries],
+        "cells": cells,
         "notes": noted(table, set()),
     }
 

@@ -3,14 +3,17 @@
 Costs are what it takes to build a method, to store it and to predict with it.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
+from mergeshift import UserError
 from results.tables.comparison import Cell, Table
 from results.tables.entries import Entry, keys_by_run
+from results.tables.ranking import MEAN_RANK, ranking
 
 STORED = ("merge_s", "adapt_s", "peak_mb", "parameters")  # as is kept with every run
 
@@ -49,7 +52,8 @@ def board(
     """Everything a table says of each method in one line, unrounded, and what the method costs.
 
     For each column of the table: the mean, ``low`` and ``high`` of its interval, ``sd`` over
-    sets of experts or seeds, ``drop`` (% of the mean on clean). Then the summaries, costs (means
+    sets of experts or seeds, ``drop`` (% of the mean on clean). Then the summaries, the
+    columns in which it is not significantly below the best, its mean rank over tasks, costs (means
     over the runs of the line), and what the method was allowed. Shares are in percent.
 
     Args:
@@ -57,6 +61,7 @@ def board(
         rows: a frame of the columns in ``results.schema``.
         costs: run -> what it cost, as far as known (see :mod:`results.tables.leaderboard`).
     """
+    means = _mean_ranks(rows, table)
     runs = Counter(keys_by_run(rows, table.metric).values())
     spent = costs_of(rows, costs, table.metric)
     lines = []
@@ -65,10 +70,25 @@ def board(
         for column in table.columns:
             line |= _numbers(table, entry, column)
         line |= _shares(table, entry)
+        if table.leaders:
+            line["leads"] = ", ".join(
+                table.header(name) for name, keys in table.leaders.items() if entry.key in keys
+            )
+        line[MEAN_RANK] = means.get(entry.key, math.nan)
         line |= {title: spent.loc[entry.key, name] for name, title in TITLES.items()}
         line |= {"runs": runs[entry.key], "tuned": entry.tuned, "allowance": entry.data_access}
         lines.append(line)
     return pd.DataFrame(lines).dropna(axis="columns", how="all")
+
+
+def _mean_ranks(rows: pd.DataFrame, table: Table) -> dict[str, float]:
+    """Of the lines that compete, over tasks; none where they are too few, or of two kinds."""
+    if (~rows["seen"]).any():
+        return {}
+    try:
+        return ranking(rows, table.metric).mean_ranks
+    except UserError:
+        return {}
 
 
 def _shares(table: Table, entry: Entry) -> dict[str, float]:

@@ -86,7 +86,12 @@ def ranking(rows: pd.DataFrame, metric: str = "acc", order: Sequence[str] = ()) 
         UserError: fewer than three methods or two tasks, unequal cells, or neither more nor less
             of the metric is better.
     """
-    grid = arrange(rows, metric, order)
+    return ranking_of(arrange(rows, metric, order))
+
+
+def ranking_of(grid: Grid) -> Ranking:
+    """Of what is arranged already; see :func:`ranking`."""
+    metric = grid.metric
     higher = METRICS[metric].higher_is_better
     competing = [e for e, entry in enumerate(grid.entries) if not entry.is_reference]
     if higher is None:

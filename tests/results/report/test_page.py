@@ -14,6 +14,7 @@ from results.report.panels import Example, binned
 from results.schema import unpack
 from results.statistics import CALIBRATION_BINS
 from results.store import Store
+from results.tables.ranking import ranking
 from tests.helpers.report_frames import images_for
 from tests.helpers.result_frames import NASTY, TASKS, make_rows
 from tests.helpers.routed_frames import routed_rows
@@ -46,6 +47,19 @@ def test_single_cells_are_those_of_the_rows():
             for s, shift in enumerate(cube["shifts"]):
                 assert cube["means"][i][t][s] == pytest.approx(wanted[keys[line], task, *shift])
     assert len(wanted) == np.size(cube["means"])
+
+
+def test_ranks_over_tasks_are_a_view():
+    rows = make_rows(shifts=SMALL)
+    data, expected = build(rows), ranking(rows)
+    view = view_of(data, "ranks")
+    keys = [data["entries"][line]["key"] for line in view["lines"]]
+    assert keys == [entry.key for entry in expected.entries]
+    means = {key: cells[0][0] for key, cells in zip(keys, view["cells"], strict=True)}
+    assert means == pytest.approx(expected.mean_ranks)
+    assert any("Friedman" in note for note in view["notes"])
+    few = build(rows[rows["method"].isin(["average", "ties", "individual"])])
+    assert "ranks" not in {one["by"] for one in few["views"]}
 
 
 def test_tables_print_means_over_tasks_and_their_drop():

@@ -12,6 +12,7 @@ from results.tables.comparison import Table, compare
 from results.tables.grid import arrange
 from results.tables.leaderboard import board
 from results.tables.paired import NO_VERDICT, paired
+from results.tables.ranking import ranking
 from results.wandb.summaries import wide
 from tests.helpers.result_frames import TASKS, hits_of, make_rows
 
@@ -257,6 +258,19 @@ def test_recovered_is_in_every_door(rows: pd.DataFrame, table: Table) -> None:
     assert line["Recovered +-"] == pytest.approx(100 * limits.margin)
     line = board(table, rows, {}).set_index("method").loc["TIES-Merging"]
     assert line["Recovered low"] == pytest.approx(100 * limits.low)
+
+
+def test_the_leaderboard_says_who_leads_and_the_mean_rank(rows: pd.DataFrame, table: Table) -> None:
+    lines = board(table, rows, {}).set_index("method")
+    assert lines.loc["AdaMerging", "leads"].split(", ")[0] == "clean"
+    assert lines.loc["Weight Averaging", "leads"] == ""
+    expected = ranking(rows).mean_ranks
+    assert lines.loc["AdaMerging", "mean rank"] == expected["adamerging"]
+    assert np.isnan(lines.loc["Individual", "mean rank"])
+    assert "leads" not in board(compare(of_set(0)), of_set(0), {})
+
+
+def test_recovered_columns_of_csv(table: Table) -> None:
     head = render(table, "csv").splitlines()[0].split(",")
     assert {"recovered", "recovered_low", "recovered_high"} <= set(head)
 
