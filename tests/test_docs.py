@@ -153,18 +153,22 @@ def table_of(text: str, name: str) -> dict[str, list[str]]:
 
 
 def test_what_the_readme_says_of_its_table_is_so():
-    """Routed: within a point of the experts, but the largest loss. Two thirds of the gap; a tie."""
+    """Routed: near the experts, but the largest loss. Two thirds and a half of the gap; a tie."""
     table = table_of(README, "summary")
-    assert list(table) == list(docs.SUMMARY.values())
+    assert list(table) == [title for title in docs.SUMMARY.values() if title in table]
+    assert set(table) == set(docs.SUMMARY.values())
     merges = {name: cells for name, cells in table.items() if "bound" not in name}
     clean = {name: float(cells[0]) for name, cells in merges.items()}
     change = {name: float(cells[4].split()[0]) for name, cells in merges.items()}
     low, high = (float(cells[0]) for name, cells in table.items() if "bound" in name)
     routed, learned = "Twin-Merging (routed)", "AdaMerging, layer-wise"
-    assert 0 <= high - clean[routed] <= 1
+    assert 0 <= high - clean[routed] <= 2
     assert min(change, key=change.get) == routed
+    assert max(change, key=change.get) == learned
+    won = {name: (value - low) / (high - low) for name, value in clean.items()}
+    assert all(0.63 < won[name] < 0.7 for name in ("TSV-M", "RegMean"))
     tuned = [clean["Task Arithmetic"], clean["TIES-Merging"]]
-    assert all(0.6 < (one - low) / (high - low) < 0.7 for one in tuned)
+    assert all(0.5 < won[name] < 0.6 for name in ("Task Arithmetic", "TIES-Merging"))
     assert abs(tuned[0] - tuned[1]) < 0.5
     assert 2.5 <= min(tuned) - clean[learned] <= 3.5
     full = table_of(TEXTS["docs/results.md"], "leaderboard")  # and both tables are of one sweep
