@@ -19,8 +19,8 @@ for _sweep in (
     Sweep(name="expert-sets", limit=500, expert_seeds=(0, 1, 2), methods=(
         *REFERENCES, *STATIC, "tsv")),
     Sweep(name="routed", limit=500, seeds=(0, 1, 2), methods=(
-        "pretrained", "average", *STATIC, "adamerging_task", "adamerging", "adamerging_pp",
-        "twin_merging", "oracle_router", "centroid_router", "ce_router", "entropy_router",
+        "pretrained", "average", *STATIC, "tsv", "regmean", "adamerging_task", "adamerging",
+        "adamerging_pp", "twin_merging", "oracle_router", "centroid_router", "ce_router", "entropy_router",
         "logit_ensemble", "individual")),
     Sweep(name="bd", limit=500, seeds=(0, 1, 2), methods=(
         "pretrained", "average", *STATIC, "adamerging", "twin_merging", "bd_merging_task",
