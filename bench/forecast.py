@@ -1,8 +1,11 @@
 """How long the work of a sweep takes, roughly: for the line that a plan prints."""
 
+from collections.abc import Iterable
+
 from bench.config import Run
 from bench.stages.build import bind
 from bench.zoo.encoders import ENCODERS, Encoder
+from corruptions.base import CORRUPTIONS, Shift
 
 # Measured on one core of a 2023 server CPU.
 PREDICTIONS_A_SECOND = {
@@ -15,7 +18,6 @@ ROUTED = 4.0  # predictions that one of a routed method takes, its oracle's incl
 LEARNED_ROUTED = 3.0  # images that one takes whose gradient goes through a mixture
 DOWNLOADS_A_MINUTE = 1.0  # of experts
 TO_START = 1.0  # seconds, whatever an expert's training is like
-CORRUPTIONS_A_SECOND = {32: 10000.0, 224: 120.0}  # by the side of the images, in pixels
 
 
 def burden(run: Run) -> float:
@@ -39,8 +41,29 @@ def speeds(encoder: Encoder) -> tuple[float, float]:
     return predicted * work[0] / work[1], learned * work[0] / work[1]
 
 
+def corruption_ms(shifts: Iterable[Shift], size: int) -> float:
+    """Milliseconds to corrupt one image, mean over shifts.
+
+    Args:
+        shifts: clean costs nothing and is left out.
+        size: of the images, pixels; beyond those that were timed, by their area.
+    """
+    known = [CORRUPTIONS[s.corruption].ms for s in shifts if s.corruption in CORRUPTIONS]
+    if not known:
+        return 0.0
+    at_32, at_224 = (sum(pair[k] for pair in known) / len(known) for k in (0, 1))
+    return at_32 * (size / 32) ** 2 if size < 100 else at_224 * (size / 224) ** 2
+
+
 def seconds_of(
-    encoder: Encoder, *, predictions: int, routed: float, shown: float, experts: int, corrupted: int
+    encoder: Encoder,
+    *,
+    predictions: int,
+    routed: float,
+    shown: float,
+    experts: int,
+    corrupted: int,
+    milliseconds: float,
 ) -> float:
     """Seconds on one core.
 
@@ -51,8 +74,9 @@ def seconds_of(
         shown: images that trainings go through, each as a plain one (see :func:`burden`).
         experts: to fine-tune or download.
         corrupted: images to corrupt.
+        milliseconds: that one of these takes (see :func:`corruption_ms`).
     """
-    (predicted, learned), size = speeds(encoder), encoder.vit.image_size
+    predicted, learned = speeds(encoder)
     recipe, own = encoder.recipe, encoder.experts == "finetuned"
     expert = recipe.steps * recipe.batch / learned if own else 60 / DOWNLOADS_A_MINUTE
     expert += TO_START
@@ -60,5 +84,5 @@ def seconds_of(
         predictions * (1 + (ROUTED - 1) * routed) / predicted
         + shown / learned
         + experts * expert
-        + corrupted / CORRUPTIONS_A_SECOND.get(size, CORRUPTIONS_A_SECOND[224] * (224 / size) ** 2)
+        + corrupted * milliseconds / 1000
     )

@@ -105,7 +105,7 @@ def sweeps() -> list[str]:
 
 @cache
 def shifts() -> list[str]:
-    """Clean, the levels, and every corruption at severity 3."""
+    """Clean, the levels, and every set and corruption at severity 3."""
     names = [
         node.name
         for _, tree in _trees("corruptions")
@@ -113,7 +113,8 @@ def shifts() -> list[str]:
         if isinstance(node, ast.FunctionDef)
         and any(_called(decorator) == "corruption" for decorator in node.decorator_list)
     ]
-    return ["clean", "L1", "L2", "L3", *(f"{name}@3" for name in sorted(names))]
+    sets = ("adamerging7", "imagenet-c15", "all19")
+    return ["clean", "L1", "L2", "L3", *(f"{name}@3" for name in (*sets, *sorted(names)))]
 
 
 def remembered(package: str, make: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:

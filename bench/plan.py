@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 
 from bench.config import Run, Sweep
-from bench.forecast import burden, seconds_of
+from bench.forecast import burden, corruption_ms, seconds_of
 from bench.stages import artifacts
 from bench.stages.build import bind, canonical
 from bench.variants import Variant, display_name
@@ -15,6 +15,7 @@ from bench.zoo.experts import Expert, experts_of
 from bench.zoo.heads import TEXT
 from corruptions.base import CLEAN, Shift, parse_shifts
 from corruptions.cache import Request, missing
+from corruptions.matched import frozen
 from mergeshift import UserError
 from methods import METHODS, MergingMethod, Needs
 from results.schema import FLOOR
@@ -102,6 +103,9 @@ class Plan:
             shown=shown * len(self.seen),
             experts=len(self.experts),
             corrupted=self.images or self.shifted,
+            milliseconds=corruption_ms(
+                (shift for shift, runs in self.todo.items() if runs), self.encoder.vit.image_size
+            ),
         )
         return seconds / 60 / jobs
 
@@ -119,7 +123,10 @@ def resolve(sweep: Sweep) -> Plan:
     encoder = encoder.with_heads(sweep.heads, tasks)
     small = encoder.vit.image_size <= 32
     constants = sweep.constants or ("cifar10-c" if small else "imagenet-c")
-    shifts = parse_shifts(sweep.shifts, constants, sweep.placement)
+    shifts = parse_shifts(sweep.shifts, constants, sweep.placement, lambda level: frozen(
+        level, suite=suite.name, encoder=encoder.plain, base=encoder.base_hash,
+        constants=constants, placement=sweep.placement,
+    ))  # fmt: skip
     fitting(encoder, tasks)
     if sweep.placement == "native" and not all(task.source.native for task in tasks):
         raise UserError("pocket pictures are stored at the input size: use --corrupt-at input")

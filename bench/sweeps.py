@@ -66,6 +66,9 @@ for _sweep in (
             "task_arithmetic[", "ties[keep=0.5,merge=sum,", "tsv[")
             for scale in (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5)))),
     Sweep(name="smoke", suite="toy", shifts=("clean", "contrast@5"), limit=24),
+    # mCE needs equal severities of every corruption, and clean for its relative form.
+    Sweep(name="all19", limit=200, shifts=("clean", "all19@1,3,5"), methods=(
+        "pretrained", "average", *STATIC, "individual")),
     Sweep(name="severity", limit=500, shifts=(
         "clean", "motion_blur", "impulse_noise", "gaussian_noise", "pixelate", "spatter",
         "contrast", "jpeg_compression")),

@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 
-from corruptions.base import SEVERITIES, Corruption, Shift
+from corruptions.base import FAMILIES, SEVERITIES, Corruption, Shift
 
 
 def photo(size: int = 32, seed: int = 0) -> np.ndarray:
@@ -28,12 +28,23 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 
 # Published constants that change less than those one severity before: (name, constants) -> at.
-FALLS = {("spatter", "cifar10-c"): 4}  # from water to mud, of which fewer drops are thrown
+FALLS: dict[tuple[str, str], tuple[int, ...]] = {
+    ("spatter", "cifar10-c"): (4,),  # from water to mud, of which fewer drops are thrown
+    ("glass_blur", "cifar10-c"): (3, 5),  # more blur, or more exchange: never both
+    ("glass_blur", "imagenet-c"): (2, 4),
+    ("frost", "cifar10-c"): (4, 5),  # the picture is dimmed more, and the ice is no lighter
+    ("frost", "imagenet-c"): (4,),
+    ("saturate", "cifar10-c"): (3,),  # from too pale to too strong
+    ("elastic_transform", "cifar10-c"): (2, 3, 4, 5),  # shorter moves, which tear more
+}
+FLAT = {  # where the last severity changes less than 1.2 times as much as the first
+    ("glass_blur", "imagenet-c"), ("frost", "imagenet-c"), ("elastic_transform", "cifar10-c"),
+}  # fmt: skip
 
 
 def check_says_where_it_comes_from(corrupt: Corruption, constants: str) -> None:
     """Family and source are filled."""
-    assert corrupt.family in ("noise", "blur", "weather", "digital")
+    assert corrupt.family in FAMILIES
     assert corrupt.source
 
 
@@ -77,10 +88,10 @@ def check_change_grows_with_severity(corrupt: Corruption, constants: str) -> Non
         outs = [corrupt(image, severity, constants, rng(i)) for i, image in enumerate(photos)]
         change.append(float(np.abs(np.subtract(outs, photos, dtype=float)).mean()))
     falls_at = [s for s in SEVERITIES if change[s] < 0.999 * change[s - 1]]
-    expected = [FALLS[corrupt.name, constants]] if (corrupt.name, constants) in FALLS else []
-    assert falls_at == expected, np.round(change, 2)
+    key = (corrupt.name, constants)
+    assert falls_at == list(FALLS.get(key, ())), np.round(change, 2)
     assert change[1] > 0
-    assert change[5] > 1.2 * change[1]
+    assert (change[5] > 1.2 * change[1]) == (key not in FLAT), np.round(change, 2)
 
 
 def check_clean_is_identity(corrupt: Corruption, constants: str) -> None:

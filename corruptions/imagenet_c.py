@@ -9,6 +9,11 @@ import numpy as np
 _GLOBAL_STATE = Lock()  # two threads must not seed NumPy's one global generator at a time
 
 
+def legacy(rng: np.random.Generator) -> np.random.RandomState:
+    """The generator that the package draws from, seeded as :func:`imagenet_c` seeds it."""
+    return np.random.RandomState(int(rng.integers(2**32)))
+
+
 def imagenet_c(name: str, image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
     """Corrupt one image as ``imagecorruptions.corrupt`` does.  uint8 ``[H, W, 3]`` -> the same.
 

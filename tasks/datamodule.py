@@ -101,13 +101,14 @@ class SuiteDataModule(LightningDataModule):
         adapt_steps: int = 500,
         seed: int = 0,
         workers: int | None = None,
+        val_shifts: Sequence[Shift] = (CLEAN,),
     ):
         super().__init__()
         self.tasks, self.shifts, self.limit, self.data_seed = tasks, shifts, limit, data_seed
         self.batch, self.adapt_on, self.adapt_shift, self.seed = batch, adapt_on, adapt_shift, seed
         self.adapt_batch, self.adapt_steps = adapt_batch, adapt_steps
         self.workers = settings.workers() if workers is None else workers
-        self.work = Counter[str]()
+        self.val_shifts, self.work = val_shifts, Counter[str]()
         self._images: dict[tuple[str, str], np.ndarray | Pictures] = {}
         self._pixels: dict[tuple[str, str, Shift], Pixels] = {}
 
@@ -159,7 +160,7 @@ class SuiteDataModule(LightningDataModule):
         return self._loader(CellBatches(self, "test", self.shifts))
 
     def val_dataloader(self) -> DataLoader:
-        return self._loader(CellBatches(self, "val", [CLEAN]))
+        return self._loader(CellBatches(self, "val", self.val_shifts))
 
     def train_dataloader(self) -> DataLoader:
         return self._loader(Unlabelled(self, self.adapt_batch, self.adapt_steps))

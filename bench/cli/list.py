@@ -86,21 +86,29 @@ def suites() -> list[dict[str, Any]]:
 
 
 def shifts() -> list[dict[str, Any]]:
-    """Every corruption, then the levels."""
-    from corruptions.base import CORRUPTIONS, LEVELS, PROTOCOL
+    """Every corruption with what it costs (see corruptions.base.MEASURED); levels; sets."""
+    from corruptions.base import CORRUPTIONS, LEVELS, PROTOCOL, SHIFT_SETS
 
     found = [
         {
             "name": name,
             "family": corruption.family,
             "write": f"{name}@1,3,5",
+            "ms 32": corruption.ms[0],
+            "ms 224": corruption.ms[1],
             "source": corruption.source,
         }
         for name, corruption in CORRUPTIONS.items()
     ]
+    unmeasured = {"ms 32": "", "ms 224": ""}
     for level, severity in LEVELS.items():
         source = f"{', '.join(PROTOCOL)} at severity {severity}"
-        found.append({"name": level, "family": "level (ours)", "write": level, "source": source})
+        found.append({"name": level, "family": "level (ours)", "write": level, **unmeasured,
+                      "source": source})  # fmt: skip
+    for name, members in SHIFT_SETS.items():
+        source = ", ".join(members)
+        found.append({"name": name, "family": "set", "write": f"{name}@1-3", **unmeasured,
+                      "source": source})  # fmt: skip
     return found
 
 

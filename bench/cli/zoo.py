@@ -28,7 +28,7 @@ from bench.cli.options import (
 from bench.cli.table import Format, check_latex
 from bench.cli.table import show as show_table
 from bench.config import digest
-from mergeshift import DamagedFileError, UserError, home
+from mergeshift import DamagedFileError, UserError, atomic, home
 
 if TYPE_CHECKING:
     from bench.zoo.encoders import Encoder
@@ -355,6 +355,44 @@ def diagnose(
 
 def _told(output: Path | None) -> str:
     return "-o" if output is not None else "--format"
+
+
+@app.command("match-levels")
+def match_levels(
+    suite_name: SuiteName = "pocket8",
+    encoder: EncoderName = "",
+    experts: Experts = "",
+    expert_seeds: Annotated[
+        list[str], typer.Option(help="which sets of experts: 0, or 0-2, or 0,1,2")
+    ] = ["0-2"],  # noqa: B006
+    output: Annotated[
+        Path | None, typer.Option("-o", help="a .toml file to add the entry to; else printed")
+    ] = None,
+    jobs: Jobs = 0,
+    device: Device = "auto",
+) -> None:
+    """Search for the matched levels M1, M2, M3 of a suite: severities by their loss on val.
+
+    Task Arithmetic's mean over the sets of experts; seven corruptions at five severities. The entry
+    belongs into corruptions/matched.toml: stored results name severities, so it stays as it is.
+    """
+    from rich.console import Console
+
+    from bench.matched import match
+    from bench.runtime import devices
+
+    seeds = numbers(expert_seeds, "sets of experts")
+    with devices.using(device):
+        found, suite = chosen(suite_name, encoder, experts)
+        console = Console(stderr=output is None)
+        entry = match(suite.name, found, seeds, jobs=jobs or devices.jobs(), console=console)
+    if output is None:
+        print(entry.text(), end="")
+        return
+    before = output.read_text(encoding="utf-8") if output.exists() else ""
+    with atomic(output) as temporary:
+        temporary.write_text("\n".join(filter(None, [before, entry.text()])), encoding="utf-8")
+    console.print(f"added {entry.suite} with {entry.encoder} to {output}", highlight=False)
 
 
 @app.command("pretrain")

@@ -1,10 +1,10 @@
 """What stands in the columns of a table."""
 
 from collections import defaultdict
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from corruptions.base import LEVELS, PROTOCOL, ShiftName
+from corruptions.matched import entries
 from mergeshift import Registry, UserError
 from results.tables.grid import Grid
 
@@ -36,7 +36,7 @@ def spans(grid: Grid, by: str, shift: str = "clean") -> dict[str, ColumnCells]:
         raise UserError(f"no table by {by!r}; choose one of {', '.join(BY)}")
     every = tuple(range(len(grid.tasks)))
     if by == "task":
-        positions = tuple(grid.shifts.index(one) for one in _shifts_named(grid.shifts, shift))
+        positions = tuple(grid.shifts.index(one) for one in _shifts_named(grid, shift))
         columns = {task: ColumnCells((t,), positions) for t, task in enumerate(grid.tasks)}
         return columns | {MEAN: ColumnCells(every, positions)}
     if by == "seen":
@@ -45,16 +45,18 @@ def spans(grid: Grid, by: str, shift: str = "clean") -> dict[str, ColumnCells]:
     return {name: ColumnCells(every, tuple(positions)) for name, positions in groups.items()}
 
 
-def _shifts_named(measured: Sequence[ShiftName], text: str) -> list[ShiftName]:
+def _shifts_named(grid: Grid, text: str) -> list[ShiftName]:
     """``L2`` -> the protocol at severity 2; ``contrast`` -> all its severities; else the one."""
-    if text in LEVELS:
-        found = [ShiftName(name, LEVELS[text]) for name in PROTOCOL]
-        if lacking := [str(one) for one in found if one not in measured]:
+    matched = matched_levels(grid)
+    if text in (*LEVELS, *matched):
+        found = matched.get(text) or [ShiftName(name, LEVELS[text]) for name in PROTOCOL]
+        if lacking := [str(one) for one in found if one not in grid.shifts]:
             raise UserError(
                 f"{text} needs {len(found)} shifts; {len(lacking)} were not measured, "
                 f"e.g. {lacking[0]}; finish the sweep"
             )
         return found
+    measured = grid.shifts
     found = [one for one in measured if text in (one.corruption, str(one))]
     if not found:
         known: Registry[str] = Registry("measured shift")
@@ -70,9 +72,24 @@ def _levels(grid: Grid) -> dict[str, list[int]]:
         protocol = [ShiftName(name, severity) for name in PROTOCOL]
         if all(one in grid.shifts for one in protocol):
             groups[level] = [grid.shifts.index(one) for one in protocol]
+    for level, members in matched_levels(grid).items():
+        if all(one in grid.shifts for one in members):
+            groups[level] = [grid.shifts.index(one) for one in members]
     shown = {position for positions in groups.values() for position in positions}
     others = [i for i in range(len(grid.shifts)) if i not in shown]
     return groups | {str(grid.shifts[i]): [i] for i in others}
+
+
+def matched_levels(grid: Grid) -> dict[str, list[ShiftName]]:
+    """M1 M2 M3, where they are frozen for the suite and encoder of a grid, and for one base."""
+    setting = grid.setting
+    wanted = tuple(setting[name] for name in ("suite", "encoder", "constants", "placement"))
+    found = [one for one in entries()
+             if (one.suite, one.encoder, one.constants, one.placement) == wanted]  # fmt: skip
+    if len(found) != 1:
+        return {}
+    return {level: [ShiftName(name, severity) for name, severity in of.items()]
+            for level, of in found[0].levels.items()}  # fmt: skip
 
 
 def _seen_and_unseen(grid: Grid) -> dict[str, ColumnCells]:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from corruptions.base import LEVELS, PROTOCOL
+from corruptions.base import LEVELS, MATCHED, PROTOCOL
 from results.schema import FLOOR, FULL, METRICS, pixels_of, splits_of, world_name
 from results.statistics import LEVEL
 from results.tables.columns import MEAN
@@ -53,12 +53,8 @@ def notes_of(
     if len(grid.seeds) > 1:
         notes["spread"] = _spread(grid)
     notes |= _of_shares(grid, by, bool(shifted), freedom) if spec.counted else _of_others(grid)
-    if levels:
-        severities = ", ".join(str(LEVELS[name]) for name in levels)
-        notes["levels"] = (
-            f"{', '.join(levels)}: mean over {len(PROTOCOL)} corruptions ({', '.join(PROTOCOL)}) "
-            f"at severity {severities}. These levels are defined by this benchmark."
-        )
+    if told := _levels(levels, [n for n in MATCHED if n in columns or n == shift]):
+        notes["levels"] = told
     if shifted:
         names = list(dict.fromkeys(one.corruption for one in shifted))
         which = "" if levels or len(names) > MANY else f" ({', '.join(names)})"
@@ -121,6 +117,25 @@ def _verdict(grid: Grid) -> str:
         f"same images and experts, {100 * (1 - LEVEL):.0f} %, Holm's correction over the methods); "
         "reference methods do not compete."
     )
+
+
+def _levels(levels: Sequence[str], matched: Sequence[str]) -> str:
+    """What the levels of a table are; nothing where it has none."""
+    parts = []
+    if levels:
+        severities = ", ".join(str(LEVELS[name]) for name in levels)
+        parts.append(
+            f"{', '.join(levels)}: mean over {len(PROTOCOL)} corruptions ({', '.join(PROTOCOL)}) "
+            f"at severity {severities}. These levels are defined by this benchmark."
+        )
+    if matched:
+        losses = ", ".join(f"{100 * MATCHED[name]:.1f}" for name in matched)
+        parts.append(
+            f"{', '.join(matched)}: mean over {len(PROTOCOL)} corruptions, each at a severity that "
+            f"was chosen on validation data so that Task Arithmetic loses {losses} % of its clean "
+            "accuracy, as at the levels of the BD-Merging paper."
+        )
+    return " ".join(parts)
 
 
 def as_published(splits: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from bench import index
 from bench.sweeps import SWEEPS
-from corruptions.base import CORRUPTIONS
+from corruptions.base import CORRUPTIONS, SHIFT_SETS
 from methods import METHODS
 from tasks import SUITES, TASKS
 
@@ -34,7 +34,8 @@ def test_methods_and_their_order():
 def test_suites_sweeps_and_shifts():
     assert sorted(index.suites()) == sorted(SUITES)
     assert index.sweeps() == list(SWEEPS)
-    assert index.shifts() == ["clean", "L1", "L2", "L3", *(f"{c}@3" for c in sorted(CORRUPTIONS))]
+    names = [*SHIFT_SETS, *sorted(CORRUPTIONS)]
+    assert index.shifts() == ["clean", "L1", "L2", "L3", *(f"{name}@3" for name in names)]
 
 
 def test_tasks_are_those_that_files_name():

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from bench.config import Sweep
+from bench.forecast import corruption_ms
 from bench.plan import Plan, chosen, count_images, inspect, requests, resolve
 from bench.stages.build import bind
 from bench.sweeps import SWEEPS
-from corruptions.base import CLEAN, PROTOCOL, Shift
+from corruptions.base import CLEAN, CORRUPTIONS, PROTOCOL, Shift
 from mergeshift import UserError
 from methods import METHODS
 from methods.common.config import TUNING_BUDGET
@@ -207,3 +208,13 @@ def test_named_sweeps_resolve():
         assert made.num_cells == len(made.runs) * len(made.shifts)
         assert made.encoder.name == "toy-vit"
     assert len(resolve(replace(SWEEPS["severity"], suite="toy")).shifts) == 1 + 7 * 5
+
+
+def test_the_time_of_corruptions_is_that_of_each():
+    fast, slow = Shift("contrast", 3), Shift("zoom_blur", 1)
+    ms = [CORRUPTIONS[shift.corruption].ms for shift in (fast, slow)]
+    assert corruption_ms([CLEAN, fast], 32) == ms[0][0]
+    assert corruption_ms([fast, slow], 32) == pytest.approx((ms[0][0] + ms[1][0]) / 2)
+    assert corruption_ms([slow], 224) == ms[1][1]
+    assert corruption_ms([slow], 448) == pytest.approx(4 * ms[1][1])
+    assert corruption_ms([CLEAN], 32) == 0

@@ -66,7 +66,7 @@ def nothing(image, severity, constants, rng):
 )
 def test_each_check_catches_its_fault(fn, check, monkeypatch):
     monkeypatch.setattr(CORRUPTIONS, "_items", dict(CORRUPTIONS))
-    assert corruption(family="noise", source="none")(fn) is fn
+    assert corruption(family="noise", source="none", ms=(0, 0))(fn) is fn
     with pytest.raises((AssertionError, ValueError)):
         check(CORRUPTIONS[fn.__name__], CIFAR)
 

@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from corruptions.base import CLEAN, CONSTANTS, PROTOCOL, SEVERITIES, Shift, parse_shifts
+from corruptions.base import CLEAN, CONSTANTS, PROTOCOL, SEVERITIES, SHIFT_SETS, Shift, parse_shifts
 from mergeshift import UnknownNameError, UserError
 
 IMAGENET = CONSTANTS[1]
@@ -17,6 +17,11 @@ IMAGENET = CONSTANTS[1]
         (["gaussian_noise@1,3,5"], [f"gaussian_noise@{s}" for s in (1, 3, 5)]),
         (["contrast"], [f"contrast@{s}" for s in SEVERITIES]),
         (["L2"], [f"{name}@2" for name in PROTOCOL]),
+        (["adamerging7@2"], [f"{name}@2" for name in PROTOCOL]),
+        (["adamerging7@1", "L1"], [f"{name}@1" for name in PROTOCOL]),
+        (["all19@5"], [f"{name}@5" for name in SHIFT_SETS["all19"]]),
+        (["imagenet-c15"], [f"{n}@{s}" for s in SEVERITIES for n in SHIFT_SETS["imagenet-c15"]]),
+        (["mixed@2"], ["mixed@2"]),
         (["pixelate@2", "clean", "pixelate@2,1", "clean"], ["pixelate@2", "clean", "pixelate@1"]),
         ([], []),
     ],
@@ -51,6 +56,8 @@ def test_the_main_sweep_has_22_shifts():
         ("clean@1", "clean has no severity"),
         ("clean@0", "clean has no severity"),
         ("L1@2", "L1 has no severity"),
+        ("all19@6", "severity of all19 is one of 1 2 3 4 5; got '6'"),
+        ("all20", "did you mean 'all19'"),
     ],
 )
 def test_junk_shifts_are_refused_in_one_line(text, message):
@@ -64,6 +71,8 @@ def test_wrong_parts_of_a_shift_are_refused():
         Shift.parse("contrast")
     with pytest.raises(UnknownNameError):
         Shift("fog of war", 3)
+    with pytest.raises(UserError, match="all19 stands for several shifts; name one of them"):
+        Shift("all19", 3)
     for bad in ({"severity": 0}, {"severity": 3, "constants": "x"}):
         with pytest.raises(UserError, match="one of"):
             Shift("contrast", **bad)
