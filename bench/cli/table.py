@@ -144,6 +144,7 @@ class By(StrEnum):
     uncertainty = "uncertainty"
     tuning = "tuning"
     ranks = "ranks"
+    mce = "mce"
 
 
 class Format(StrEnum):
@@ -165,6 +166,9 @@ def table(
         list[str], typer.Option("--paired", help="two methods, on the same images")
     ] = [],  # noqa: B006
     published: Published = [],  # noqa: B006
+    reference: Annotated[
+        str, typer.Option(help="with --by mce: the line whose errors are 100 %; pretrained")
+    ] = "",
     sweep: SweepName = "",
     out: Out = OUT,
     output: Annotated[Path | None, typer.Option("-o", help="a file; LaTeX adds a .bib")] = None,
@@ -183,7 +187,8 @@ def table(
     of the router. By uncertainty: how well methods know which of their answers are wrong, and
     which images are shifted, after a sweep with --uncertainty. By tuning: what was chosen on val,
     at what cost, and its val score less its test score. By ranks: over tasks, with Friedman's test
-    and the critical difference. Published: numbers of papers and
+    and the critical difference. By mce: mean corruption error and its relative form, against
+    --reference. Published: numbers of papers and
     repositories beside ours. Preset: LaTeX laid out as in the papers.
     """
     from rich.console import Console
@@ -198,6 +203,8 @@ def table(
         source = sheet(preset, out, sweep, words(methods), metric, shift)
         put(source, output, standalone, label)
         return
+    if reference and by is not By.mce:
+        raise UserError("--reference is the line that --by mce compares with; give that, too")
     if by is By.routing and methods:
         methods = [*methods, CEILING]  # every error is told from its own
     rows = selected(out, sweep, methods)
@@ -209,7 +216,7 @@ def table(
     if published:
         result: AnyTable = put_beside(rows, words(published), metric, by.value, shift)
     else:
-        result = _compared(rows, metric, by, shift, out, sweep)
+        result = _compared(rows, metric, by, shift, out, sweep, reference)
     label = label or f"tab:{metric}-{by.value}{'-published' * bool(published)}"
     show(result, format, output, standalone, label, notes)
 
@@ -253,21 +260,27 @@ def show(
 
 
 def _compared(
-    rows: pd.DataFrame, metric: str, by: By, shift: str, out: Path, sweep: str
+    rows: pd.DataFrame, metric: str, by: By, shift: str, out: Path, sweep: str, reference: str
 ) -> AnyTable:
     from bench.reporting.sweep_index import images_of, load_sweep
+    from results.schema import FLOOR
     from results.store import Store
     from results.tables.comparison import compare
+    from results.tables.corruption_error import corruption_errors
     from results.tables.ranking import ranking
     from results.tables.routing import breakdown
     from results.tables.uncertainty import detection
 
     if by is By.ranks:
         return ranking(rows, metric, order=method_order())
-    if by not in (By.routing, By.uncertainty, By.tuning):
+    if by not in (By.routing, By.uncertainty, By.tuning, By.mce):
         return compare(rows, metric, by.value, shift=shift, order=method_order())
     if metric != "acc":
         raise UserError(f"--by {by} is about accuracy; leave out --metric {metric}")
+    if by is By.mce:
+        every = rows[["method", "variant"]].drop_duplicates().values.tolist()
+        named = canonical_name(reference or FLOOR, [display_name(*one) for one in every])
+        return corruption_errors(rows, named, order=method_order())
     if by is By.routing:
         return breakdown(rows, order=method_order())
     if by is By.tuning:

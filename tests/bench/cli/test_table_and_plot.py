@@ -182,3 +182,20 @@ def test_results_that_name_a_former_task_are_still_shown(command, tmp_path):
     paper = command("table", "--format", "latex", "--preset", "per-task", "--out", tmp_path)
     assert paper.code == 0
     assert "Games" in paper.out
+
+
+def test_corruption_errors_are_a_table_of_the_command(command, smoke):
+    """One corruption at one severity: CE is a ratio of two errors."""
+    text = command("table", "--by", "mce", "--reference", "average", "--format", "csv",
+                   "--out", smoke).out  # fmt: skip
+    found = pd.read_csv(io.StringIO(text)).set_index(["method", "column"])
+    for method in ("pretrained", "ties", "average"):
+        ours, theirs = (found.loc[(one, "contrast"), "error"] for one in (method, "average"))
+        assert found.loc[(method, "contrast"), "ce"] == pytest.approx(ours / theirs)
+    assert set(found["reference"]) == {"average"}
+    said = command("table", "--by", "mce", "--reference", "nobody", "--out", smoke).error
+    assert "'nobody' is not one line of these results" in said
+    said = command("table", "--reference", "average", "--out", smoke).error
+    assert "--by mce" in said
+    assert "leave out --metric" in command("table", "--by", "mce", "--metric", "nll",
+                                           "--out", smoke).error  # fmt: skip
