@@ -218,3 +218,14 @@ def test_the_time_of_corruptions_is_that_of_each():
     assert corruption_ms([slow], 224) == ms[1][1]
     assert corruption_ms([slow], 448) == pytest.approx(4 * ms[1][1])
     assert corruption_ms([CLEAN], 32) == 0
+
+
+def test_the_field_is_every_method_that_gives_one_model_beside_references():
+    plan = resolve(SWEEPS["field"])
+    runs = {run.method: run for run in plan.runs}
+    models = {name for name in runs if METHODS[name]().stores == "one model"}
+    assert runs.keys() - models == {"wise_ft", "individual"}
+    assert {"fisher", "multitask", "iso_cts", "concrete_ta", "lines", "map"} <= models
+    for name, run in runs.items():  # the common budget, searched here or by the method itself
+        points = prod(map(len, json.loads(run.grid or "{}").values()))
+        assert max(points, METHODS[name]().num_validation_passes - 2) <= TUNING_BUDGET, name

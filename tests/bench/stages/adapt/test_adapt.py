@@ -56,10 +56,11 @@ def test_the_adapt_split_is_shown_in_an_order_drawn_by_the_seed(task):
     np.testing.assert_array_equal(seen, again)
     assert (seen != other).any()
     assert places != list(range(len(places)))
-    images, labels = zip(*pictures.validation(task.name), strict=True)
-    val = load(task, "val")
-    np.testing.assert_allclose(joined(images), by_hand(val.images), atol=1e-6)
-    np.testing.assert_array_equal(joined(labels), val.labels)
+    for name, batches in (("val", pictures.validation), ("train", pictures.training)):
+        images, labels = zip(*batches(task.name), strict=True)
+        split = load(task, name)
+        np.testing.assert_allclose(joined(images), by_hand(split.images), atol=1e-6)
+        np.testing.assert_array_equal(joined(labels), split.labels)
 
 
 @pytest.mark.parametrize(("adapt_on", "shift"), [("test", None), ("shifted", CONTRAST)])
