@@ -20,8 +20,8 @@ for _sweep in (
         *REFERENCES, *STATIC, "tsv")),
     Sweep(name="routed", limit=500, seeds=(0, 1, 2), methods=(
         "pretrained", "average", *STATIC, "tsv", "regmean", "adamerging_task", "adamerging",
-        "adamerging_pp", "twin_merging", "oracle_router", "centroid_router", "ce_router", "entropy_router",
-        "logit_ensemble", "individual")),
+        "adamerging_pp", "twin_merging", "oracle_router", "centroid_router", "ce_router",
+        "entropy_router", "logit_ensemble", "individual")),
     Sweep(name="bd", limit=500, seeds=(0, 1, 2), methods=(
         "pretrained", "average", *STATIC, "adamerging", "twin_merging", "bd_merging_task",
         "bd_merging", "individual")),
