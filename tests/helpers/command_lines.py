@@ -22,6 +22,7 @@ from bench.cli.app import COMMANDS, load, main
 CHECKS = ("check", "sanity", "reproduce")  # may exit with 1: a check itself failed
 # What would take minutes, a network or a service, or leaves something behind: with a mistake alone.
 SLOW = {("profile",), ("reproduce",), ("zoo", "build"), ("zoo", "pretrain"), ("zoo", "diagnose"),
+        ("zoo", "match-levels"),
         ("zoo", "import"), ("leaderboard",), ("check",), ("evaluate",)}  # fmt: skip
 MISTAKES = (["--no-such"], ["--jobs", "0-2"], ["--limit=-5"], ["-x"])
 WORDS = (
