@@ -41,7 +41,7 @@ FIGURE_FOLDER, BIBLIOGRAPHY = "results/figures", "results/methods.bib"
 PACKAGES = ("bench", "tasks", "methods", "corruptions", "results", "tests")
 
 # Pages may show these tables, each of one sweep; it is made if a page has a place for it.
-TABLES = {"summary": "main", "leaderboard": "main", "sets": "expert-sets", "bmm": "bmm"}
+TABLES = {"summary": "main", "leaderboard": "main", "bmm": "bmm"}
 FIGURES = {  # results/figures/NAME.png -> its sweep, and methods if it shows a few alone
     "severity": ("severity", ()),
     "routing": ("main", ("twin_merging",)),
@@ -232,7 +232,6 @@ def data_used(row: Mapping[str, Any]) -> str:
 
 WRITERS: dict[str, Callable[[pd.DataFrame], str]] = {
     "summary": summary_table,
-    "sets": full_table,
     "leaderboard": full_table,
     "bmm": full_table,
 }

@@ -46,7 +46,7 @@ def refused(command, tmp_path, base) -> Callable[..., str]:
 @pytest.mark.parametrize(("words", "said"), [
     ("sweep smoke --methods tie", "no method named 'tie'; did you mean 'ties'? Known: "),
     ("sweep smoke --suite pocket9", "no suite named 'pocket9'; did you mean 'pocket8'?"),
-    ("sweep smoke --shifts clean fog@3", "no shift named 'fog'; Known: clean, L1,"),
+    ("sweep smoke --shifts clean rain@3", "no shift named 'rain'; Known: clean, L1,"),
     ("sweep smoke --shifts contrast@6", "severity of contrast is one of 1 2 3 4 5; got '6'"),
     ("sweep smoke --shifts L4", "no shift named 'L4'; Known: clean, L1, L2, L3"),
     ("sweep smoke --shifts clean@1", "clean has no severity"),

@@ -15,7 +15,7 @@ from bench.cli.app import spread_lists
 from bench.sweeps import SWEEPS
 from bench.zoo.experts import experts_of
 from corruptions import contract as of_corruptions
-from corruptions.base import CORRUPTIONS
+from corruptions.base import CORRUPTIONS, SHIFT_SETS
 from methods import METHODS
 from methods.contract import all_checks
 from results.store import Store
@@ -50,7 +50,7 @@ def accuracy(smoke) -> pd.DataFrame:
     ("methods", METHODS, {"paper", "needs", "stores"}),
     ("tasks", TASKS, {"licence", "may be used by", "read in", "classes", "reserved"}),
     ("suites", SUITES, {"tasks", "download MB"}),
-    ("shifts", [*CORRUPTIONS, "L1", "L2", "L3"], {"source", "family"}),
+    ("shifts", [*CORRUPTIONS, "L1", "L2", "L3", *SHIFT_SETS], {"source", "family"}),
 ])  # fmt: skip
 def test_list_shows_what_is_there(what, names, keys, command):
     rows = json.loads(command("list", what, "--json").out)
