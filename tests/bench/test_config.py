@@ -135,8 +135,9 @@ def test_versions_of_method_and_task_change_the_run(monkeypatch):
 
 
 def test_every_field_of_a_sweep_is_covered_above():
-    # (the placement is refused at 32 pixels, adapt_on concerns methods that learn)
-    elsewhere = {"encoder", "tune", "settings", "placement", "adapt_on"}
+    # (the placement is refused at 32 pixels, adapt_on concerns methods that learn, heads make
+    # another encoder: zoo/test_heads.py)
+    elsewhere = {"encoder", "tune", "settings", "placement", "adapt_on", "heads"}
     assert {field.name for field in fields(Sweep)} == {*SAME, *NEW} | elsewhere
     assert {field.name for field in fields(Run)} == set(OTHER)
     assert all(f.default is not MISSING for f in fields(Sweep))
