@@ -155,7 +155,6 @@ def table_of(text: str, name: str) -> dict[str, list[str]]:
 def test_what_the_readme_says_of_its_table_is_so():
     """Routed: near the experts, but the largest loss. Two thirds and a half of the gap; a tie."""
     table = table_of(README, "summary")
-    assert list(table) == [title for title in docs.SUMMARY.values() if title in table]
     assert set(table) == set(docs.SUMMARY.values())
     merges = {name: cells for name, cells in table.items() if "bound" not in name}
     clean = {name: float(cells[0]) for name, cells in merges.items()}

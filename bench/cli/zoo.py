@@ -378,7 +378,7 @@ def match_levels(
     """
     from rich.console import Console
 
-    from bench.matched import match
+    from bench.profiling.matched import match
     from bench.runtime import devices
 
     seeds = numbers(expert_seeds, "sets of experts")
