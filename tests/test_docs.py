@@ -153,7 +153,7 @@ def table_of(text: str, name: str) -> dict[str, list[str]]:
 
 
 def test_what_the_readme_says_of_its_table_is_so():
-    """Routed: near the experts, but the largest loss. Two thirds and a half of the gap; a tie."""
+    """Routed: near the experts, but a large loss. Two thirds and a half of the gap; a tie."""
     table = table_of(README, "summary")
     assert set(table) == set(docs.SUMMARY.values())
     merges = {name: cells for name, cells in table.items() if "bound" not in name}
@@ -162,7 +162,7 @@ def test_what_the_readme_says_of_its_table_is_so():
     low, high = (float(cells[0]) for name, cells in table.items() if "bound" in name)
     routed, learned = "Twin-Merging (routed)", "AdaMerging, layer-wise"
     assert 0 <= high - clean[routed] <= 2
-    assert min(change, key=change.get) == routed
+    assert set(sorted(change, key=change.get)[:2]) == {routed, "RegMean"}
     assert max(change, key=change.get) == learned
     won = {name: (value - low) / (high - low) for name, value in clean.items()}
     assert all(0.63 < won[name] < 0.7 for name in ("TSV-M", "RegMean"))
