@@ -148,7 +148,7 @@ def test_every_field_of_a_sweep_is_covered_above():
 
 def test_the_main_sweep_is_the_one_of_the_protocol():
     main = SWEEPS["main"]
-    assert (main.suite, main.seeds, main.limit, main.tune) == ("pocket8", (0,), 500, True)
+    assert (main.suite, main.seeds, main.limit, main.tune) == ("pocket8", (0,), 300, True)
     assert {"pretrained", "individual", "average", "task_arithmetic", "ties"} <= set(main.methods)
     assert main.shifts == ("clean", "L1", "L2", "L3")
     assert main.adapt_on == "adapt"
