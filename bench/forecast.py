@@ -1,19 +1,21 @@
 """How long the work of a sweep takes, roughly: for the line that a plan prints."""
 
+import time
 from collections.abc import Iterable
+from functools import cache
+
+import torch
 
 from bench.config import Run
 from bench.stages.build import bind
-from bench.zoo.encoders import ENCODERS, Encoder
+from bench.zoo.encoders import Encoder
 from corruptions.base import CORRUPTIONS, Shift
+from methods.common.vit import ViT
 
-# Measured on one core of a 2023 server CPU.
-PREDICTIONS_A_SECOND = {
-    "pocket-vit": 2000.0, "toy-vit": 20000.0, "ViT-B-32": 10.0, "ViT-B-16": 2.3, "ViT-L-14": 0.45
-}  # fmt: skip
-LEARNED_A_SECOND = {  # images, forward and backward
-    "pocket-vit": 700.0, "toy-vit": 15000.0, "ViT-B-32": 3.5, "ViT-B-16": 0.8, "ViT-L-14": 0.12
-}  # fmt: skip
+# A forward pass reaches this share of the rate at which one core multiplies matrices: .63 (pocket
+# encoder) to .8 (CLIP ViT-B/32). Forward and backward, three times the operations, reach as much.
+EFFICIENCY = 0.7
+OVERHEAD = 5e-5  # seconds for each image, whatever the encoder: it counts where that is tiny
 ROUTED = 4.0  # predictions that one of a routed method takes, its oracle's included
 LEARNED_ROUTED = 3.0  # images that one takes whose gradient goes through a mixture
 DOWNLOADS_A_MINUTE = 1.0  # of experts
@@ -32,13 +34,40 @@ def burden(run: Run) -> float:
 
 
 def speeds(encoder: Encoder) -> tuple[float, float]:
-    """Images a second, to classify and to learn from; of one that was not timed: a guess."""
-    name, known = encoder.plain, ENCODERS["ViT-B-32"]
-    if name in PREDICTIONS_A_SECOND:
-        return PREDICTIONS_A_SECOND[name], LEARNED_A_SECOND[name]
-    work = [v.num_tokens * v.width**2 * v.layers for v in (known.vit, encoder.vit)]
-    predicted, learned = speeds(known)
-    return predicted * work[0] / work[1], learned * work[0] / work[1]
+    """Images a second that one core classifies, and that it learns from."""
+    seconds = operations(encoder.vit) / (EFFICIENCY * matrix_rate())
+    return 1 / (OVERHEAD + seconds), 1 / (OVERHEAD + 3 * seconds)
+
+
+def operations(vit: ViT) -> float:
+    """Floating-point operations of one image's forward pass, in its matrix products.
+
+    >>> round(operations(ViT(image_size=224, patch_size=32, width=768, layers=12, heads=12,
+    ...                      output_dim=512)) / 1e9, 1)
+    8.3
+    """
+    n, w, hidden = vit.num_tokens, vit.width, int(vit.width * vit.mlp_ratio)
+    rest = 2 * w * (w + 2 * hidden)  # of a token that goes on after the attention
+    whole = n * (6 * w * w + 4 * n * w + rest)
+    last = n * 6 * w * w + 4 * n * w + rest  # the class token alone goes on
+    return (vit.layers - 1) * whole + last + 2 * (n - 1) * 3 * vit.patch_size**2 * w
+
+
+@cache
+def matrix_rate() -> float:
+    """Operations a second of one core as it is now, in a product as large as an encoder's parts."""
+    rows, width, times = 512, 256, 20
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        x, w = torch.ones(rows, width), torch.ones(4 * width, width)
+        torch.nn.functional.linear(x, w)
+        start = time.perf_counter()
+        for _ in range(times):
+            torch.nn.functional.linear(x, w)
+        return times * 2 * rows * width * 4 * width / (time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def corruption_ms(shifts: Iterable[Shift], size: int) -> float:
@@ -78,7 +107,7 @@ def seconds_of(
     """
     predicted, learned = speeds(encoder)
     recipe, own = encoder.recipe, encoder.experts == "finetuned"
-    expert = recipe.steps * recipe.batch / learned if own else 60 / DOWNLOADS_A_MINUTE
+    expert = recipe.steps * recipe.shown / learned if own else 60 / DOWNLOADS_A_MINUTE
     expert += TO_START
     return (
         predictions * (1 + (ROUTED - 1) * routed) / predicted

@@ -27,6 +27,11 @@ class FineTune:
         """Whether it moves a parameter of the tower."""
         return True
 
+    @property
+    def shown(self) -> int:
+        """Images that a step goes through, forward and backward."""
+        return self.batch
+
     def rows(self, key: tuple, step: int, count: int, rng: np.random.Generator) -> np.ndarray:
         """Which of ``count`` images are shown at a step: any, also twice.  ``-> [batch]``.
 
@@ -67,6 +72,10 @@ class Preserving(FineTune):
     pictures: int = 6
     blocks: tuple[int, ...]  # whose matrices are trained
     pool: str  # 16 hex digits of the pool's pixels
+
+    @property
+    def shown(self) -> int:
+        return self.batch + self.pictures
 
     def trains(self, name: str) -> bool:
         found = re.fullmatch(r"transformer\.resblocks\.(\d+)\.(?:attn|mlp)\..*weight", name)

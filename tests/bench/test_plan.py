@@ -8,16 +8,21 @@ from math import prod
 from pathlib import Path
 
 import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench.config import Sweep
-from bench.forecast import corruption_ms
+from bench.forecast import corruption_ms, matrix_rate, operations, speeds
 from bench.plan import Plan, chosen, count_images, inspect, requests, resolve
 from bench.stages.build import bind
 from bench.sweeps import SWEEPS
+from bench.zoo.encoders import ENCODERS
 from corruptions.base import CLEAN, CORRUPTIONS, PROTOCOL, Shift
 from mergeshift import UserError
 from methods import METHODS
 from methods.common.config import TUNING_BUDGET
+from methods.common.vit import PlainOps, encode, init_weights
 from results.store import Store
 from tasks import TASKS, suite
 from tests.helpers.toy_sweep import forget
@@ -218,6 +223,39 @@ def test_the_time_of_corruptions_is_that_of_each():
     assert corruption_ms([slow], 224) == ms[1][1]
     assert corruption_ms([slow], 448) == pytest.approx(4 * ms[1][1])
     assert corruption_ms([CLEAN], 32) == 0
+
+
+@pytest.mark.parametrize("name", ["toy-vit", "pocket-vit", "ViT-B-32"])
+def test_operations_are_those_that_torch_counts(name):
+    vit = ENCODERS[name].vit
+    weights = init_weights(vit, torch.Generator().manual_seed(0))
+    images = torch.zeros(2, 3, vit.image_size, vit.image_size)
+    with FlopCounterMode(display=False) as counted, sdpa_kernel(SDPBackend.MATH):
+        encode(images, PlainOps(weights), vit)
+    head = 2 * vit.width * vit.output_dim  # of the features, which the forecast leaves out
+    assert counted.get_total_flops() == 2 * (operations(vit) + head)
+
+
+def test_speeds_follow_the_machine_and_the_encoder(monkeypatch):
+    monkeypatch.setattr("bench.forecast.matrix_rate", lambda: 1e11)  # a core of 2023
+    predicted, learned = speeds(ENCODERS["ViT-B-32"])
+    assert predicted == pytest.approx(10, rel=0.25)  # measured: 10 and 3.5
+    assert learned == pytest.approx(3.5, rel=0.25)
+    predicted, learned = speeds(ENCODERS["pocket-vit"])
+    assert predicted == pytest.approx(1310, rel=0.25)  # 1,310 and 410
+    assert learned == pytest.approx(410, rel=0.25)
+
+
+def test_the_machine_is_asked_once_and_left_as_it_was():
+    threads = torch.get_num_threads()
+    assert matrix_rate() == matrix_rate() > 0
+    assert torch.get_num_threads() == threads
+
+
+def test_pictures_of_the_pool_are_part_of_a_step():
+    recipe = ENCODERS["pocket-vit"].recipe
+    assert recipe.shown == recipe.batch + recipe.pictures
+    assert ENCODERS["toy-vit"].recipe.shown == ENCODERS["toy-vit"].recipe.batch
 
 
 def test_the_field_is_every_method_that_gives_one_model_beside_references():

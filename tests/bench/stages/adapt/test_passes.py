@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 
 from bench.config import Sweep
-from bench.forecast import PREDICTIONS_A_SECOND
+from bench.forecast import speeds
 from bench.plan import inspect, resolve
 from bench.stages import adapt, artifacts
 from bench.stages.build import BoundRun, bind
 from bench.sweeps import SWEEPS
+from bench.zoo.encoders import ENCODERS
 from corruptions.base import CLEAN, Shift
 from methods import METHODS
 from methods.contract import Recorder, few_steps, small_checkpoints
@@ -57,7 +58,7 @@ def test_passes_are_in_the_plan_and_in_its_minutes(tmp_path, smoke):
     )
     assert many.steps - few.steps == 20
     images = 20 * (24 + 24 + 24)  # of val, of each of three tasks
-    more = images / PREDICTIONS_A_SECOND["toy-vit"] / 60
+    more = images / speeds(ENCODERS["toy-vit"])[0] / 60
     assert many.minutes(1) - few.minutes(1) == pytest.approx(more)
 
 

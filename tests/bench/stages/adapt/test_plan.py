@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from bench.config import Sweep
-from bench.forecast import LEARNED_A_SECOND
+from bench.forecast import speeds
 from bench.plan import inspect, resolve
 from bench.profiling.sweep import without_learners
 from bench.stages import artifacts
 from bench.sweeps import SWEEPS
+from bench.zoo.encoders import ENCODERS
 from corruptions.base import CLEAN, Shift
 from mergeshift import UserError
 from methods import METHODS
@@ -77,7 +78,7 @@ def test_learning_takes_its_time(empty_home, store):
     made = inspect(resolve(LEARNING), store)
     without = replace(LEARNING, settings=("adamerging.steps=1", "adamerging.batches=1"))
     # 3 runs, 3 tasks, 16 images a batch: 7 steps of 2 batches instead of 1 of 1
-    more = 3 * 3 * 16 * (7 * 2 - 1) / LEARNED_A_SECOND["toy-vit"] / 60
+    more = 3 * 3 * 16 * (7 * 2 - 1) / speeds(ENCODERS["toy-vit"])[1] / 60
     gap = made.minutes(jobs=1) - inspect(resolve(without), store).minutes(jobs=1)
     assert gap == pytest.approx(more)
     assert made.minutes(jobs=2) == pytest.approx(made.minutes(jobs=1) / 2)
