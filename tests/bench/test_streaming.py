@@ -145,9 +145,13 @@ def test_native_placement_is_for_pictures_with_a_size_of_their_own(tasks, small_
         resolve(Sweep(suite="toy", placement="native"))
 
 
-def test_an_encoder_of_another_size_is_refused(tasks):
-    with pytest.raises(UserError, match="images of local_farm are 224 pixels wide"):
-        resolve(sweep(encoder="toy-vit"))
+def test_pictures_fit_any_encoder_and_stored_pixels_those_of_their_size(tasks, small_encoder):
+    plan = resolve(sweep(encoder="toy-vit"))
+    assert plan.sweep.suite == f"{SUITE}@32"
+    assert [(task.name, task.size) for task in plan.tasks] == [(f"{t.name}@32", 32) for t in tasks]
+    assert {images.shape[1:] for images in cells(plan.data).values()} == {(32, 32, 3)}
+    with pytest.raises(UserError, match="images of toy_two are 32 pixels wide, small-224 takes"):
+        resolve(sweep(suite="toy"))
 
 
 def test_published_splits_are_a_suite_of_their_own():
