@@ -85,14 +85,20 @@ def method_places(name: str) -> set[Path]:
 @cache
 def tasks() -> list[str]:
     """Every task that is listed, in the order of the files."""
-    rows = [_text(call.args[0]) for _, call in _calls("tasks", "Row")]
-    return sorted({*_added("tasks", "TASKS.add"), *rows} - {""})
+
+    def read() -> list[str]:
+        rows = [_text(call.args[0]) for _, call in _calls("tasks", "Row")]
+        return sorted({*_added("tasks", "TASKS.add"), *rows} - {""})
+
+    return remembered("tasks", read, "task_names")
 
 
 @cache
 def suites() -> list[str]:
     """Every suite that is listed."""
-    return list(dict.fromkeys(_added("tasks", "add_suite")))
+    return remembered(
+        "tasks", lambda: list(dict.fromkeys(_added("tasks", "add_suite"))), "suite_names"
+    )
 
 
 @cache
@@ -117,7 +123,7 @@ def shifts() -> list[str]:
     return ["clean", "L1", "L2", "L3", *(f"{name}@3" for name in (*sets, *sorted(names)))]
 
 
-def remembered(package: str, make: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def remembered(package: str, make: Callable[[], list[Any]], name: str = "") -> list[Any]:
     """What ``make`` lists of a package, from a file in the data folder where no source changed.
 
     Where the package was imported already it is asked itself: it also knows what was registered
@@ -126,13 +132,14 @@ def remembered(package: str, make: Callable[[], list[dict[str, Any]]]) -> list[d
     Args:
         package: ``methods``; its files are told by their names, sizes and times of change.
         make: rows that JSON can hold.
+        name: of the file, where a package has several.
     """
     if package in sys.modules:
         return make()
     files = [(path, path.stat()) for path in sorted((ROOT / package).rglob("*.py"))]
     facts = [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in files]
     key = blake2b(repr((version(), facts)).encode(), digest_size=8).hexdigest()
-    path = home() / "index" / f"{package}.json"
+    path = home() / "index" / f"{name or package}.json"
     try:
         known = read_json(path) if path.exists() else {}
     except DamagedFileError:
@@ -210,8 +217,15 @@ def _written(node: ast.AST, values: dict[str, list[object]]) -> Iterator[str]:
 
 
 def _classes(folder: str) -> Iterator[tuple[str, Entry]]:
-    for path in sorted((ROOT / folder).rglob("*.py")):
-        yield from _classes_of(path, path.stat().st_mtime_ns)
+    def read() -> list[list[Any]]:
+        return [
+            [cls, entry.name, entry.bases, entry.year, str(path.relative_to(ROOT))]
+            for path in sorted((ROOT / folder).rglob("*.py"))
+            for cls, entry in _classes_of(path, path.stat().st_mtime_ns)
+        ]
+
+    for cls, name, bases, year, path in remembered(folder, read, f"{folder}_classes"):
+        yield cls, Entry(name, tuple(bases), year, ROOT / path)
 
 
 @cache
