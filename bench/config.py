@@ -37,6 +37,7 @@ class Sweep:
     seeds: tuple[int, ...] = (0,)  # of the methods; one that has no chance in it takes the first
     expert_seeds: tuple[int, ...] = (0,)  # which sets of experts; every run takes one of them
     limit: int | None = None  # test images per task, at most; None takes all
+    val_limit: int | None = None  # val images per task that constants are chosen on, at most
     tune: bool = True  # search the declared grid on val; else the declared defaults
     settings: tuple[str, ...] = ()  # "method.field=value"; a field that is set is not tuned
     constants: str = ""  # imagenet-c | cifar10-c; "" takes the input size's own
@@ -60,6 +61,8 @@ class Sweep:
             raise UserError(f"heads of a sweep are {' or '.join(HEADS)}; got {self.heads!r}")
         if self.limit is not None and self.limit < 1:
             raise UserError(f"limit is a number of images, at least 1; got {self.limit}")
+        if self.val_limit is not None and self.val_limit < 1:
+            raise UserError(f"val_limit is a number of images, at least 1; got {self.val_limit}")
         if not self.name or set(self.name) & set("/\\"):
             raise UserError(f"the name of a sweep is part of a file name; got {self.name!r}")
         if not self.methods or not self.shifts or not self.seeds or not self.expert_seeds:
@@ -110,7 +113,7 @@ def digest(value: object) -> str:
 
 
 # Not in the first stored results.
-FIELDS_ADDED_LATER = ("unseen", "uncertainty", "precision", "heads")
+FIELDS_ADDED_LATER = ("unseen", "uncertainty", "precision", "heads", "val_limit")
 
 
 def identity_fields(value: "Sweep | Run") -> dict[str, Any]:
@@ -150,6 +153,11 @@ class Run:
     weights: str = ""  # sha256 of a model that was merged elsewhere
     unseen: tuple[str, ...] = ()  # tasks whose experts are left out, in suite order
     precision: str = ""  # bf16, if it is evaluated so
+    val_limit: int | None = None  # where constants are chosen or searched on val; None: on all
+
+    def val_images(self, size: int) -> int:
+        """How many images constants are chosen on of a task that has ``size`` of them in val."""
+        return min(size, self.val_limit or size)
 
     @property
     def id(self) -> str:

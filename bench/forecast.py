@@ -27,7 +27,7 @@ def burden(run: Run) -> float:
     bound = bind(run)
     shown = bound.images_shown * (LEARNED_ROUTED if bound.routes else 1.0)
     if bound.passes:
-        sizes = [task.sizes[2] for task in bound.seen]
+        sizes = [run.val_images(task.sizes[2]) for task in bound.seen]
         predicted, learned = speeds(bound.encoder)
         shown += bound.passes * sum(sizes) / len(sizes) * learned / predicted
     return shown

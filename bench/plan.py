@@ -46,7 +46,7 @@ class Plan:
         """Every cell of the sweep."""
         sweep = self.sweep
         return SUITES[sweep.suite].datamodule(
-            self.shifts, limit=sweep.limit, data_seed=sweep.data_seed
+            self.shifts, limit=sweep.limit, val_limit=sweep.val_limit, data_seed=sweep.data_seed
         )
 
     @property
@@ -75,9 +75,15 @@ class Plan:
     def predictions(self) -> int:
         """Images times methods still to classify, tuning included."""
         tested = sum(min(task.sizes[3], self.sweep.limit or task.sizes[3]) for task in self.tasks)
-        validated = sum(task.sizes[2] for task in self.seen)
-        passes = sum(len(bind(run).candidates) for run in self.to_tune)
-        return self.num_todo * tested + passes * validated
+        return self.num_todo * tested + self.validated
+
+    @property
+    def validated(self) -> int:
+        """Val images that tuning still has to classify."""
+        return sum(
+            len(bind(run).candidates) * sum(run.val_images(task.sizes[2]) for task in self.seen)
+            for run in self.to_tune
+        )
 
     @property
     def shifted(self) -> int:
@@ -170,6 +176,7 @@ def run_of(
     config, unseen = unbuilt.cfg, unseen_of(sweep.unseen, tasks, sweep.suite)
     seen = [task for task in tasks if task.name not in unseen]
     free = {name: values for name, values in config.grid.items() if name not in settings}
+    searches = bool(sweep.tune and free) or Needs.VAL_LABELS in unbuilt.needs
     return Run(
         suite=sweep.suite,
         tasks=tuple(f"{task.name}-{task.version}-{task.pixels}" for task in tasks),
@@ -187,6 +194,7 @@ def run_of(
         adapt_on=sweep.adapt_on if unbuilt.needs & (Needs.IMAGES | Needs.TEST_STREAM) else "",
         unseen=unseen,
         precision=sweep.precision,
+        val_limit=sweep.val_limit if searches else None,
     )
 
 

@@ -260,9 +260,8 @@ def tune(plan: Plan, store: Store, workers: Executor, stages: Stages) -> dict[st
     """The config of every run: chosen on val, once, or as declared."""
     if plan.to_tune:
         passes = sum(len(bind(run).candidates) for run in plan.to_tune)
-        total = passes * sum(task.sizes[2] for task in plan.seen)
         what = f"{len(plan.to_tune)} methods, {passes} validation passes"
-        with stages.stage("tune", what, total) as advance:
+        with stages.stage("tune", what, plan.validated) as advance:
             for run_id, outcome in tune_runs(plan.to_tune, workers, advance).items():
                 run = next(run for run in plan.runs if run.id == run_id)
                 facts = {"run": asdict(run), "config": outcome["config"], "tuning": outcome}

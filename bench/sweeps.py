@@ -15,39 +15,39 @@ HEADLINE = (
     *REFERENCES, *STATIC, "tsv", "regmean", "adamerging_task", "adamerging", "adamerging_pp",
     "twin_merging")  # fmt: skip
 
-# Test images of a task. What other experts change is more than what 200 further images would; one
-# number for all, so that a sweep goes on from the cells of another.
-IMAGES = 300
+# Images of a task, to test on and to tune on. What other experts change is more than what 200
+# further images would; one number for all, so that a sweep goes on from the cells of another.
+IMAGES: dict[str, Any] = {"limit": 300, "val_limit": 300}
 
 for _sweep in (
-    Sweep(name="main", limit=IMAGES, methods=HEADLINE),
+    Sweep(name="main", **IMAGES, methods=HEADLINE),
     # With several sets of experts, differences may be called real.
-    Sweep(name="expert-sets", limit=IMAGES, expert_seeds=(0, 1, 2), methods=HEADLINE),
-    Sweep(name="routed", limit=IMAGES, seeds=(0, 1, 2), methods=(
+    Sweep(name="expert-sets", **IMAGES, expert_seeds=(0, 1, 2), methods=HEADLINE),
+    Sweep(name="routed", **IMAGES, seeds=(0, 1, 2), methods=(
         "pretrained", "average", *STATIC, "tsv", "regmean", "adamerging_task", "adamerging",
         "adamerging_pp", "twin_merging", "oracle_router", "centroid_router", "ce_router",
         "entropy_router", "logit_ensemble", "individual")),
-    Sweep(name="bd", limit=IMAGES, seeds=(0, 1, 2), methods=(
+    Sweep(name="bd", **IMAGES, seeds=(0, 1, 2), methods=(
         "pretrained", "average", *STATIC, "adamerging", "twin_merging", "bd_merging_task",
         "bd_merging", "individual")),
     # Without Conf all neighbours of an image are alike, L_Dis is 0: the line "no Conf" would be
     # that of contrast=false.
-    Sweep(name="bd-ablation", limit=IMAGES, shifts=("clean", "L2"), methods=(
+    Sweep(name="bd-ablation", **IMAGES, shifts=("clean", "L2"), methods=(
         "pretrained", "average", "bd_merging", *(f"bd_merging[{part}=false]" for part in (
             "router", "ads", "contrast", "div", "sharp")), "bd_merging[spread=0]", "individual")),
     # Four and four, as in the paper. What is unseen lies near to what is seen and far from it:
     # optdigits by mnist (digits of other hands), letters by scripts (the same typefaces),
     # brainplane by texture (crops of grey photographs), animals by nothing (silhouettes).
-    Sweep(name="bd-unseen", limit=IMAGES, seeds=(0, 1, 2), methods=(
+    Sweep(name="bd-unseen", **IMAGES, seeds=(0, 1, 2), methods=(
         "pretrained", "average", *STATIC, "adamerging", "twin_merging", "bd_merging_task",
         "bd_merging", "individual"), unseen=("optdigits", "animals", "brainplane", "letters")),
-    Sweep(name="bmm", limit=IMAGES, seeds=(0, 1, 2), shifts=("clean",), methods=(
+    Sweep(name="bmm", **IMAGES, seeds=(0, 1, 2), shifts=("clean",), methods=(
         "pretrained", "average", "task_arithmetic", "tsv", "wudi", "regmean",
         *(f"{method}[anchor={anchor}]" for method in ("anchor_scales", "bmm_datafree", "bmm")
           for anchor in ("ta", "tsv", "wudi")),
         "bmm_hybrid", "bmm_sampled", "individual")),
     # Every method that gives one model, beside the references.
-    Sweep(name="field", limit=IMAGES, methods=(
+    Sweep(name="field", **IMAGES, methods=(
         "pretrained", "average", "karcher", "wise_ft", *STATIC,
         *(f"dare[on={on}]" for on in ("average", "ta", "ties")), "magmax", "consensus_ta",
         "consensus_ties", *(f"lines[on={on}]" for on in ("ta", "ties", "tsv")), "tsv", "iso_c",
@@ -57,24 +57,24 @@ for _sweep in (
         *(f"tent[on={on}]" for on in ("average", "ta")), "map", "anchor_scales", "bmm_datafree",
         "bmm_hybrid", "bmm", "multitask", "individual")),
     # A longer search begins as a shorter one does: 32 are the first third of 100.
-    Sweep(name="bmm-trials", limit=IMAGES, seeds=(0, 1, 2), shifts=("clean",), methods=(
+    Sweep(name="bmm-trials", **IMAGES, seeds=(0, 1, 2), shifts=("clean",), methods=(
         "pretrained", "tsv", *(f"{method}[trials={trials}]" for trials in (32, 100)
           for method in ("anchor_scales", "bmm_datafree", "bmm")), "individual")),
     # A task of pocket8 has 142 to 500 images to adapt on: more take all of them.
-    Sweep(name="bmm-calibration", limit=IMAGES, seeds=(0, 1, 2), shifts=("clean",), methods=(
+    Sweep(name="bmm-calibration", **IMAGES, seeds=(0, 1, 2), shifts=("clean",), methods=(
         "pretrained", "tsv", *(f"{method}[calibration={images}]" for method in ("bmm", "bmm_hybrid")
           for images in (0, 16, 64, 256, 1024)), "individual")),
     # Accuracy against the scale, clean and shifted: `plot scale`. The plain lines are tuned; TIES's
     # other constants are those that tuning chooses on pocket8.
-    Sweep(name="scale", limit=IMAGES, shifts=("clean", "L2"), methods=(
+    Sweep(name="scale", **IMAGES, shifts=("clean", "L2"), methods=(
         "pretrained", "individual", *STATIC, "tsv", *(f"{line}scale={scale}]" for line in (
             "task_arithmetic[", "ties[keep=0.5,merge=sum,", "tsv[")
             for scale in (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5)))),
     Sweep(name="smoke", suite="toy", shifts=("clean", "contrast@5"), limit=24),
     # mCE needs equal severities of every corruption, and clean for its relative form.
-    Sweep(name="all19", limit=200, shifts=("clean", "all19@1,3,5"), methods=(
+    Sweep(name="all19", limit=200, val_limit=200, shifts=("clean", "all19@1,3,5"), methods=(
         "pretrained", "average", *STATIC, "individual")),
-    Sweep(name="severity", limit=IMAGES, shifts=(
+    Sweep(name="severity", **IMAGES, shifts=(
         "clean", "motion_blur", "impulse_noise", "gaussian_noise", "pixelate", "spatter",
         "contrast", "jpeg_compression")),
 ):  # fmt: skip
@@ -110,8 +110,9 @@ def with_fields(sweep: Sweep, values: Mapping[str, Any]) -> Sweep:
         if name not in known:
             raise UserError(f"a sweep has no field {name!r}; it has: {', '.join(known)}")
         new[name] = tuple(value) if isinstance(value, list) else value
-        wanted = int if name == "limit" else type(known[name])
-        if type(new[name]) is not wanted and not (name == "limit" and value is None):
+        may_lack = name in ("limit", "val_limit")  # None: all images
+        wanted = int if may_lack else type(known[name])
+        if type(new[name]) is not wanted and not (may_lack and value is None):
             kind = "a list" if wanted is tuple else f"of type {wanted.__name__}"
             raise UserError(f"{name} of a sweep is {kind}; got {value!r}")
         if wanted is tuple:

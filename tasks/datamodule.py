@@ -93,6 +93,7 @@ class SuiteDataModule(LightningDataModule):
         shifts: Sequence[Shift],
         *,
         limit: int | None = None,
+        val_limit: int | None = None,
         data_seed: int = 0,
         batch: int = BATCH,
         adapt_on: str = "adapt",
@@ -104,7 +105,8 @@ class SuiteDataModule(LightningDataModule):
         val_shifts: Sequence[Shift] = (CLEAN,),
     ):
         super().__init__()
-        self.tasks, self.shifts, self.limit, self.data_seed = tasks, shifts, limit, data_seed
+        self.tasks, self.shifts, self.data_seed = tasks, shifts, data_seed
+        self.limits = {"test": limit, "val": val_limit}
         self.batch, self.adapt_on, self.adapt_shift, self.seed = batch, adapt_on, adapt_shift, seed
         self.adapt_batch, self.adapt_steps = adapt_batch, adapt_steps
         self.workers = settings.workers() if workers is None else workers
@@ -117,12 +119,12 @@ class SuiteDataModule(LightningDataModule):
         return self.__dict__ | {"trainer": None, "_images": {}, "_pixels": {}}
 
     def count(self, task: Task, split: str) -> int:
-        """Images of a split that are used: ``limit`` concerns the test split alone."""
+        """Images of a split that are used: of test at most ``limit``, of val ``val_limit``."""
         return len(self.labels(task, split))
 
     def labels(self, task: Task, split: str) -> np.ndarray:
         """``int64 [N]``."""
-        return load(task, split).first(self.limit if split == "test" else None).labels
+        return load(task, split).first(self.limits.get(split)).labels
 
     def pixels(self, task: Task, split: str, shift: Shift) -> Pixels:
         """``uint8 [N, H, W, 3]``: memory-mapped, a corrupted split is computed once; or streamed.
@@ -146,7 +148,7 @@ class SuiteDataModule(LightningDataModule):
     def request(self, task: Task, split: str, shift: Shift) -> Request:
         """What the cache of corrupted images is asked for."""
         if (task.name, split) not in self._images:  # one array, so that it is hashed once
-            part = load(task, split).first(self.limit if split == "test" else None)
+            part = load(task, split).first(self.limits.get(split))
             self._images[task.name, split] = part.images
         images = self._images[task.name, split]
         return images, shift, task.name if split == "test" else f"{task.name}/{split}"

@@ -121,6 +121,15 @@ Limit = Annotated[
         help="Use at most so many test images per task; 0 takes all.",
     ),
 ]
+ValLimit = Annotated[
+    int,
+    typer.Option(
+        parser=whole("--val-limit"),
+        metavar="INTEGER",
+        show_default=False,
+        help="val images of a task to tune on, at most; 0 takes all",
+    ),
+]
 Settings = Annotated[
     list[str], typer.Option("--set", help="METHOD.FIELD=VALUE; such a field is not tuned.")
 ]

@@ -26,6 +26,7 @@ from bench.cli.options import (
     Suite,
     Uncertainty,
     Unseen,
+    ValLimit,
     Wandb,
     Workers,
     numbers,
@@ -52,6 +53,7 @@ def chosen_sweep(
     shifts: list[str] | None = None,
     seeds: list[str] | None = None,
     limit: int = -1,
+    val_limit: int = -1,
     settings: list[str] | None = None,
     unseen: list[str] | None = None,
     splits: str = "",
@@ -63,10 +65,12 @@ def chosen_sweep(
     changes: dict[str, Any] = {k: v for k, v in more.items() if v not in (None, "")}
     if suite:
         changes["suite"] = suite
-    if limit < -1:
-        raise UserError(f"--limit is a number of images, or 0 for all; got {limit}")
-    if limit >= 0:
-        changes["limit"] = limit or None
+    for option, images in (("limit", limit), ("val_limit", val_limit)):
+        if images < -1:
+            option = f"--{option.replace('_', '-')}"
+            raise UserError(f"{option} is a number of images, or 0 for all; got {images}")
+        if images >= 0:
+            changes[option] = images or None
     lists: dict[str, Sequence[Any]] = {
         "methods": words(methods or []),
         "shifts": shift_words(shifts or []),
@@ -111,6 +115,7 @@ def name_of(found: Sweep, changed: Sweep) -> str:
         "suite": changed.suite,
         "encoder": changed.encoder or "own-encoder",
         "limit": f"limit{changed.limit or 'all'}",
+        "val_limit": f"val{changed.val_limit or 'all'}",
         "tune": "no-tune",
         "adapt_on": f"on-{changed.adapt_on}",
         "uncertainty": "uncertainty",
@@ -144,6 +149,7 @@ def sweep(
         ),
     ] = [],  # noqa: B006
     limit: Limit = -1,
+    val_limit: ValLimit = -1,
     settings: Settings = [],  # noqa: B006
     tune: Annotated[bool, typer.Option(help="search declared grids on val")] = True,
     constants: Annotated[
@@ -182,7 +188,7 @@ def sweep(
     from tasks.settings import using
 
     changed = chosen_sweep(
-        name, suite, methods, shifts, seeds, limit, settings, unseen, splits, experts,
+        name, suite, methods, shifts, seeds, limit, val_limit, settings, unseen, splits, experts,
         encoder=encoder, precision=precision, heads=heads,
         constants=constants, placement=placement, adapt_on=adapt_on,
         expert_seeds=expert_seeds,

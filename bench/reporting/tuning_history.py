@@ -45,7 +45,8 @@ def choice_of(store: Store, run: str) -> Choice | None:
     if not constants:
         return None
     most = json.loads(facts["config"]).get("val_images") or None
-    counts = {task: len(range(TASKS[task].sizes[2])[:most]) for task in val}
+    limit = facts["run"].get("val_limit")
+    counts = {task: len(range(TASKS[task].sizes[2])[:limit][:most]) for task in val}
     return Choice(constants=constants, budget=budget, val=val, counts=counts)
 
 
@@ -153,6 +154,6 @@ def _trials(method: str, tuning: dict[str, Any]) -> Trials:
         if {**config, FIELD: chosen[FIELD]} == chosen
     }
     tasks = next(iter(alike.values()))
-    counts = {task: TASKS[task].sizes[2] for task in tasks}
+    counts = tuning.get("images") or {task: TASKS[task].sizes[2] for task in tasks}
     rest = {name: value for name, value in chosen.items() if name != FIELD}
     return Trials(method, rest, alike, counts, chosen[FIELD])

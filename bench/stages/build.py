@@ -183,7 +183,11 @@ class BoundRun:
 
     def _datamodule(self, shifts: Sequence[Shift], **settings: Any) -> SuiteDataModule:
         return self.suite.datamodule(
-            shifts, limit=self.run.limit, data_seed=self.run.data_seed, **settings
+            shifts,
+            limit=self.run.limit,
+            val_limit=self.run.val_limit,
+            data_seed=self.run.data_seed,
+            **settings,
         )
 
     # -- its method, as declared: what it needs and how it adapts are not tuned

@@ -23,7 +23,7 @@ def expert_accuracies(run: Run) -> dict[str, float]:
     known = {task: accuracy for task, accuracy in found.items() if accuracy is not None}
     if len(known) < len(found):
         raise UserError(f"{len(found) - len(known)} experts were not measured on val; tune again")
-    return {task: max(known[task], 1 / TASKS[task].sizes[2]) for task in known}
+    return {task: max(known[task], 1 / run.val_images(TASKS[task].sizes[2])) for task in known}
 
 
 def normalised(accuracies: Mapping[str, float], experts: Mapping[str, float]) -> float:
@@ -66,6 +66,7 @@ def _choice(run: Run, trials: Mapping[str, Mapping[str, float]]) -> dict[str, An
         "grid": run.grid,
         "budget": len(scores),
         "split": "val",
+        "images": {task: run.val_images(TASKS[task].sizes[2]) for task in experts},
         "trials": [
             {"config": config, "score": score, "accuracy": dict(trials[config])}
             for config, score in scores.items()

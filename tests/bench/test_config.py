@@ -28,7 +28,7 @@ OTHER = {
     "experts": ("k1", "k0"), "expert_seed": 1, "method": "average", "version": 2,
     "config": '{"keep": 0.5}', "grid": "", "seed": 1, "limit": None, "data_seed": 1,
     "adapt_on": "test", "weights": "cafe", "unseen": ("a",),
-    "precision": "bf16",
+    "precision": "bf16", "val_limit": 9,
 }  # fmt: skip
 
 
@@ -104,6 +104,15 @@ def test_the_encoder_changes_every_run(monkeypatch):
     assert not set(before.values()) & set(ids(TOY).values())  # experts of another recipe
 
 
+def test_images_to_tune_on_change_what_is_chosen_on_val_alone():
+    sweep = replace(TOY, methods=("average", "ties", "anchor_scales", "twin_merging"))
+    before, after = ids(sweep), ids(replace(sweep, val_limit=9))
+    changed = {method for method, seed in before if before[method, seed] != after[method, seed]}
+    assert changed == {"ties", "anchor_scales"}
+    with pytest.raises(UserError, match="val_limit is a number of images, at least 1; got 0"):
+        replace(TOY, val_limit=0)
+
+
 def test_tuning_and_settings_change_the_runs_they_concern_and_no_other():
     tunable = {name for name in TOY.methods if METHODS[name].Config().grid}
     assert {"task_arithmetic", "ties"} <= tunable < set(TOY.methods)
@@ -137,7 +146,7 @@ def test_versions_of_method_and_task_change_the_run(monkeypatch):
 def test_every_field_of_a_sweep_is_covered_above():
     # (the placement is refused at 32 pixels, adapt_on concerns methods that learn, heads make
     # another encoder: zoo/test_heads.py)
-    elsewhere = {"encoder", "tune", "settings", "placement", "adapt_on", "heads"}
+    elsewhere = {"encoder", "tune", "settings", "placement", "adapt_on", "heads", "val_limit"}
     assert {field.name for field in fields(Sweep)} == {*SAME, *NEW} | elsewhere
     assert {field.name for field in fields(Run)} == set(OTHER)
     assert all(f.default is not MISSING for f in fields(Sweep))

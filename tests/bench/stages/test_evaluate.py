@@ -1,6 +1,7 @@
 """The numbers of a sweep agree with an evaluation by hand; the choice of constants is the best."""
 
 import json
+from dataclasses import replace
 from itertools import combinations
 from math import prod
 
@@ -11,6 +12,7 @@ import torch
 
 from bench.plan import resolve
 from bench.stages.build import bind
+from bench.stages.evaluate import validate_run
 from bench.sweeps import SWEEPS
 from bench.zoo.encoders import ENCODERS
 from bench.zoo.experts import checkpoints, experts_of
@@ -110,9 +112,17 @@ def test_the_choice_is_the_best_of_the_grid_by_normalised_accuracy(smoke, method
     assert set(Store(smoke).read([run.id])["config"]) == {tuning["config"]}
 
 
-def test_a_trial_is_the_accuracy_on_val(smoke):
-    run = next(run for run in resolve(SMOKE).runs if run.method == "task_arithmetic")
-    trial = Store(smoke).run(run.id)["tuning"]["trials"][7]
+@pytest.mark.parametrize("limit", [None, 10])
+def test_a_trial_is_the_accuracy_on_val(smoke, limit):
+    sweep = replace(SMOKE, val_limit=limit)
+    run = next(run for run in resolve(sweep).runs if run.method == "task_arithmetic")
+    if limit:
+        config = bind(run).candidates[7]
+        trial = {"config": config, "accuracy": validate_run(run, config)}
+    else:
+        tuning = Store(smoke).run(run.id)["tuning"]
+        assert tuning["images"] == {task.name: task.sizes[2] for task in suite("toy")}
+        trial = tuning["trials"][7]
     ckpts = checkpoints("toy-vit", suite("toy"), 0)
     scale = json.loads(trial["config"])["scale"]
     merged = {
@@ -120,7 +130,8 @@ def test_a_trial_is_the_accuracy_on_val(smoke):
         for name, base in ckpts.base.items()
     }
     for task in suite("toy"):
-        val = load(task, "val")
+        val = load(task, "val").first(limit)
+        assert len(val) == run.val_images(task.sizes[2]) == (limit or task.sizes[2])
         x = torch.from_numpy(np.array(val.images).transpose(0, 3, 1, 2) / 255.0).float()
         features = encode_plain((x - 0.5) / 0.25, merged, ENCODERS["toy-vit"].vit)
         right = (features @ ckpts.heads[task.name].T).argmax(1).numpy() == val.labels

@@ -115,7 +115,7 @@ def test_what_is_adapted_on_changes_the_methods_that_learn_and_no_other():
 
 def test_the_routed_sweep_has_every_part_of_the_comparison_and_three_seeds():
     routed = SWEEPS["routed"]
-    assert (routed.suite, routed.seeds, routed.limit) == ("pocket8", (0, 1, 2), 500)
+    assert (routed.suite, routed.seeds, routed.limit) == ("pocket8", (0, 1, 2), 300)
     assert routed.shifts == ("clean", "L1", "L2", "L3")
     assert {"pretrained", "individual", "oracle_router", "twin_merging"} <= set(routed.methods)
     assert set(SWEEPS["main"].methods) <= set(routed.methods) <= set(METHODS)
