@@ -41,7 +41,7 @@ FIGURE_FOLDER, BIBLIOGRAPHY = "results/figures", "results/methods.bib"
 PACKAGES = ("bench", "tasks", "methods", "corruptions", "results", "tests")
 
 # Pages may show these tables, each of one sweep; it is made if a page has a place for it.
-TABLES = {"summary": "main", "leaderboard": "main", "bmm": "bmm"}
+TABLES = {"summary": "expert-sets", "leaderboard": "main", "sets": "expert-sets", "bmm": "bmm"}
 FIGURES = {  # results/figures/NAME.png -> its sweep, and methods if it shows a few alone
     "severity": ("severity", ()),
     "routing": ("main", ("twin_merging",)),
@@ -233,6 +233,7 @@ def data_used(row: Mapping[str, Any]) -> str:
 WRITERS: dict[str, Callable[[pd.DataFrame], str]] = {
     "summary": summary_table,
     "leaderboard": full_table,
+    "sets": full_table,
     "bmm": full_table,
 }
 

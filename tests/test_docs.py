@@ -177,7 +177,7 @@ def test_what_the_readme_says_of_its_table_is_so():
 def test_results_of_the_pages_are_made_of_the_results(smoke, tmp_path, monkeypatch):
     """`make results` writes the table as `table --format md` does, and touches nothing else."""
     text = TEXTS["docs/results.md"]
-    assert {"main", "severity", "scale", "bmm"} == set(docs.sweeps_of(text))
+    assert {"main", "expert-sets", "severity", "scale", "bmm"} == set(docs.sweeps_of(text))
     with pytest.raises(UserError, match="no sweep 'main'"):
         docs.with_results(text, smoke)
     assert docs.with_results(text, smoke, ["severity"]) == text
