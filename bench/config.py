@@ -89,9 +89,9 @@ class Sweep:
         """The fields of ``method`` that this sweep sets.
 
         Raises:
-            UserError: a setting is not ``method.field=value``.
+            UserError: a setting is not ``method.field=value``, or a field has two values.
         """
-        found = {}
+        found: dict[str, str] = {}
         for setting in self.settings:
             key, equals, value = setting.partition("=")
             owner, dot, name = key.partition(".")
@@ -101,8 +101,10 @@ class Sweep:
                 )
             if owner not in methods_of(self.methods):
                 raise UserError(f"--set {setting}: {owner!r} is not in this sweep")
-            if owner == method:
-                found[name] = value
+            if owner == method and found.setdefault(name, value) != value:
+                raise UserError(
+                    f"--set {setting}: {key} is {found[name]} already; give it one value"
+                )
         return found
 
 

@@ -135,6 +135,8 @@ def _loaded(path: Path) -> pd.DataFrame:
     text = path.suffix.lower() == ".csv"
     try:
         frame = _texts(path) if text else pd.read_parquet(path)
+    except UserError:
+        raise
     except Exception as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"cannot read {path} as parquet (or .csv): {first}") from error
@@ -150,6 +152,11 @@ def _texts(path: Path) -> pd.DataFrame:
     frame = pd.read_csv(
         path, dtype=str, keep_default_na=False, encoding="utf-16" if wide else "utf-8-sig"
     )
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas takes the first cells for names of rows
+        raise UserError(
+            f"lines of {path} have more cells than its first line has names; write a cell for each "
+            "column, and no comma behind the last"
+        )
     for name in frame.columns.difference(TEXT):
         cells = frame[name].str.strip()
         frame[name] = cells.mask(cells == "")

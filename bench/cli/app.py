@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -262,6 +263,8 @@ def advised(text: str, words: Sequence[str]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = spread_lists(renamed(sys.argv[1:] if arguments is None else arguments))
+    if isinstance(sys.stdout, TextIOWrapper):  # what its encoding lacks, or a file is called by
+        sys.stdout.reconfigure(errors="backslashreplace")  # bytes that are no text, ends nothing
     if line := os.environ.get(COMPLETING):
         os.environ[COMPLETING] = completing(line)
     name = program()

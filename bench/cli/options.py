@@ -219,19 +219,28 @@ def words(values: list[str]) -> list[str]:
     return [name.strip() for value in values for name in split(value)]
 
 
-def shift_words(values: Sequence[str]) -> list[str]:
-    """Shifts that may also be joined by commas; numbers behind ``@`` are severities of one.
+def parts(values: Sequence[str]) -> list[str]:
+    """What stands between commas or blanks, for lists of what holds neither.
 
-    >>> shift_words(["clean,L1", "fog@1-3,5,contrast", "jpeg_compression@2", "4"])
+    >>> parts(["0, 1", "2 3,"])
+    ['0', '1', '2', '3']
+    """
+    return [part for value in values for part in re.split(r"[,\s]+", value) if part]
+
+
+def shift_words(values: Sequence[str]) -> list[str]:
+    """Shifts, see :func:`parts`; numbers behind ``@`` are severities of the one before.
+
+    >>> shift_words(["clean,L1", "fog@1-3,5 contrast", "jpeg_compression@2", "4"])
     ['clean', 'L1', 'fog@1,2,3,5', 'contrast', 'jpeg_compression@2,4']
     """
     found: list[str] = []
     open_ = False  # whether a number would be one more severity
-    for part in (part.strip() for value in values for part in value.split(",")):
+    for part in parts(values):
         name, at, severities = part.partition("@")
         if open_ and re.fullmatch(r"[0-9]+(-[0-9]+)?", part):
             found[-1] += "," + ",".join(map(str, numbers([part], "severities")))
-        elif part:
+        else:
             if re.fullmatch(r"[0-9]+-[0-9]+", severities):
                 part = f"{name}@{','.join(map(str, numbers([severities], 'severities')))}"
             found.append(part)
@@ -255,19 +264,17 @@ def numbers(texts: Sequence[str], what: str) -> tuple[int, ...]:
     """Whole numbers from 0 and ranges of them, each once, in order.
 
     Args:
-        texts: each a number, a range, or several joined by commas.
+        texts: each a number, a range, or several joined by commas or blanks.
         what: they are, for the message.
 
     Raises:
         UserError: a text is neither, or a range goes down or stands for very many.
 
-    >>> numbers(["0-2", "2, 7"], "seeds")
-    (0, 1, 2, 7)
+    >>> numbers(["0-2", "2, 7 9"], "seeds")
+    (0, 1, 2, 7, 9)
     """
     found: dict[int, None] = {}
-    for part in (part.strip() for text in texts for part in text.split(",")):
-        if not part:  # behind the last comma of "0, 1" in two words
-            continue
+    for part in parts(texts):
         match = re.fullmatch(r"([0-9]{1,18})(?:-([0-9]{1,18}))?", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if last < first:

@@ -30,6 +30,7 @@ from bench.cli.options import (
     Wandb,
     Workers,
     numbers,
+    parts,
     setting_words,
     shift_words,
     words,
@@ -77,7 +78,7 @@ def chosen_sweep(
         "seeds": numbers(seeds or [], "seeds"),
         "expert_seeds": numbers(expert_seeds or [], "sets of experts"),
         "settings": setting_words(settings or []),
-        "unseen": words(unseen or []),
+        "unseen": parts(unseen or []),
     }
     changes |= {field: tuple(values) for field, values in lists.items() if values}
     found = find_sweep(name)
@@ -125,12 +126,12 @@ def name_of(found: Sweep, changed: Sweep) -> str:
     if len(changed.expert_seeds) > 1:
         said["expert_seeds"] = f"experts{'-'.join(map(str, changed.expert_seeds))}"
     before = {field: getattr(found, field) for field in said}
-    parts = [text for field, text in said.items() if getattr(changed, field) != before[field]]
-    parts = [found.name, *parts]
+    told = [text for field, text in said.items() if getattr(changed, field) != before[field]]
+    told = [found.name, *told]
     same = replace(changed, **before)
     if same != found:
-        parts.append(digest(identity_fields(same))[:6])
-    return "-".join(parts)
+        told.append(digest(identity_fields(same))[:6])
+    return "-".join(told)
 
 
 def sweep(

@@ -209,9 +209,10 @@ def table(
         methods = [*methods, CEILING]  # every error is told from its own
     rows = selected(out, sweep, methods)
     if paired_:
-        if len(paired_) != 2:
-            raise UserError(f"--paired takes two methods; got {len(paired_)}")
-        Console().print(_paired(rows, paired_[0], paired_[1], by.value, shift))
+        pair = words(paired_)
+        if len(pair) != 2:
+            raise UserError(f"--paired takes two methods; got {len(pair)}")
+        Console().print(_paired(rows, pair[0], pair[1], by.value, shift))
         return
     if published:
         result: AnyTable = put_beside(rows, words(published), metric, by.value, shift)

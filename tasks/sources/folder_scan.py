@@ -1,8 +1,8 @@
 """What lies in a folder of images: parts, classes, labels."""
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
@@ -12,7 +12,15 @@ import numpy as np
 
 from mergeshift import DamagedFileError, UserError, home
 from tasks.sources.hub import first_line, hashed
-from tasks.sources.layout import Layout, part_called, parts_of_files, require, understand
+from tasks.sources.layout import (
+    Layout,
+    no_pictures,
+    part_called,
+    parts_of_files,
+    pictures,
+    require,
+    understand,
+)
 from tasks.sources.readers import Column, Files, Labels, labels_of
 from tasks.sources.survey import Memory, Stored, ways
 from tasks.sources.walk import ABOUT, Folder, walk
@@ -73,6 +81,7 @@ def scan_folder(path: str) -> FolderScan:
         found = tables(on_disk(Path(saved.path)), path)
     elif files := parquet_in(tree):
         found = tables(from_parquet(files, tree), path)
+        found = replace(found, notes=(*found.notes, *beside_tables(found, tree)))
     else:
         found = by_class(tree)
     if empty := [part for part, images in found.parts.items() if not len(images.labels)]:
@@ -161,7 +170,7 @@ def parquet_in(tree: Folder) -> list[str]:
         str(Path(folder.path) / name)
         for folder in tree.everything()
         for name in folder.others
-        if name.endswith(".parquet")
+        if name.lower().endswith(".parquet")
     )
 
 
@@ -219,6 +228,15 @@ def tables(found: "dict[str, Dataset]", path: str) -> Found:
         parts = {part: Part(readers[part], of.numbers) for part, of in labels.items()}
         return Found(parts, names, notes)
     return of_numbers(readers, labels, notes)
+
+
+def beside_tables(found: Found, tree: Folder) -> Iterator[str]:
+    """What is said of pictures and other files that lie beside parquet files."""
+    within = all(isinstance(part.reader, Column) and part.reader.holds_bytes()
+                 for part in found.parts.values())  # fmt: skip
+    if tree.count and within:  # else they may be those that the tables name
+        yield f"left out, beside the tables: {pictures(tree.count)}"
+    yield from no_pictures(tree)
 
 
 def parts_of_tables(

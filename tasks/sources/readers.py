@@ -90,6 +90,10 @@ class Column:
             row += len(chunk)
         return found
 
+    def holds_bytes(self) -> bool:
+        """Whether the first picture lies in the table, and not in a file that it names."""
+        return len(self) > 0 and all(cell and cell["bytes"] for cell in self.table[0].values())
+
     def stored(self, row: int) -> tuple[str | IO[bytes], str]:
         """One picture as it is stored, and what it is called in an error.
 

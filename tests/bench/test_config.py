@@ -242,6 +242,9 @@ def test_settings_by_method():
     assert sweep.settings_of("ties") == {"keep": "0.1", "merge": "a=b"}
     assert sweep.settings_of("average") == {"x": ""}
     assert sweep.settings_of("pretrained") == {}
+    twice = with_fields(TOY, {"settings": ["ties.keep=0.1", "ties.keep=0.1", "ties.keep=0.3"]})
+    with pytest.raises(UserError, match=r"--set ties.keep=0.3: ties.keep is 0.1 already; give it"):
+        twice.settings_of("ties")
 
 
 @pytest.mark.parametrize(("setting", "said"), [

@@ -89,3 +89,16 @@ def test_names_of_methods_and_tasks_stay_text(tmp_path):
     (tmp_path / "p.csv").write_text("method,task,shift,image,prediction\n,t,clean,0,1\n")
     with pytest.raises(UserError, match="column 'method' has missing values"):
         predictions.read(tmp_path / "p.csv")
+
+
+def test_the_ends_of_lines_do_not_matter_and_cells_without_a_name_are_refused(tmp_path):
+    lines = ["method,task,shift,image,prediction", "m,t,clean,0,1", "m,t,clean,1,0"]
+    path = tmp_path / "p.csv"
+    for end in ("\n", "\r\n", "\r"):
+        path.write_bytes(end.join([*lines, ""]).encode())
+        assert predictions.read(path)["prediction"].tolist() == ["1", "0"]
+    for more in ([lines[0], *(f"{line}," for line in lines[1:])],  # else "clean" would be a task
+                 [lines[0], *(f"{row},{line}" for row, line in enumerate(lines[1:]))]):  # fmt: skip
+        path.write_text("\n".join(more))
+        with pytest.raises(UserError, match="have more cells than its first line has names"):
+            predictions.read(path)

@@ -183,6 +183,7 @@ def test_tables_by_task_severity_and_pair(command, smoke):
     pair = command("table", "--paired", "ties", "average", "--out", smoke)
     assert pair.code == 0
     assert "ties - average (points)" in pair.out
+    assert command("table", "--paired", "ties,average", "--out", smoke).out == pair.out
 
 
 def test_a_table_over_unequal_cells_is_refused(command, out):

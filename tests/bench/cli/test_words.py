@@ -1,5 +1,6 @@
 """Numbers, names and lists as people type them: ranges, commas, blanks; what is refused."""
 
+import io
 import json
 from pathlib import Path
 
@@ -23,6 +24,7 @@ QUICK = ("--suite", "toy", "--methods", "adamerging_task", "--shifts", "clean", 
     (["1-3"], (1, 2, 3)),
     (["3-3,5", "0-1"], (3, 5, 0, 1)),
     (["2,2,1-2"], (2, 1)),
+    (["0 1-2, 5"], (0, 1, 2, 5)),
 ])  # fmt: skip
 def test_numbers_are_lists_and_ranges(texts, meant):
     assert numbers(texts, "seeds") == meant
@@ -31,7 +33,7 @@ def test_numbers_are_lists_and_ranges(texts, meant):
 
 @pytest.mark.parametrize("text", [
     "-1", "2-0", "0..2", "0:2", "1.5", "1e3", "1_000", "+3", "a", "0--2", "-2-1", "\u0661", ",",
-    "0-1000000000", "9" * 40,
+    "0-1000000000", "9" * 40, "0 - 2", "0\u20132",
 ])  # fmt: skip
 def test_what_is_no_such_number_is_refused_and_never_guessed(text):
     with pytest.raises(UserError, match="seeds"):
@@ -64,6 +66,7 @@ def test_a_default_may_stand_outside_the_bounds():
     (["gaussian_noise@1,3,5"], ["gaussian_noise@1,3,5"]),
     (["gaussian_noise@1-3,contrast@5,clean"], ["gaussian_noise@1,2,3", "contrast@5", "clean"]),
     (["contrast@1", "3", "5", "clean"], ["contrast@1,3,5", "clean"]),
+    (["clean L1", "contrast@1, 3"], ["clean", "L1", "contrast@1,3"]),
 ])  # fmt: skip
 def test_shifts_are_joined_by_commas_or_blanks(values, meant):
     assert shift_words(values) == meant
@@ -75,6 +78,15 @@ def test_other_lists_too():
         "ties[keep=0.1,merge=sum]", "average", "tsv"
     ]  # fmt: skip
     assert setting_words(["ties.keep=0.1, ties.merge=sum"]) == ["ties.keep=0.1", "ties.merge=sum"]
+
+
+def test_a_terminal_without_these_letters_is_no_end(smoke, monkeypatch):
+    """A latin-1 or ASCII terminal, or a file: what it cannot show is written as an escape."""
+    stream = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr("sys.stdout", stream)
+    assert main(["table", "--format", "md", "--out", str(smoke)]) == 0
+    stream.flush()
+    assert rb"\xb1" in stream.buffer.getvalue()
 
 
 def test_a_range_of_seeds_is_run(command, tmp_path):

@@ -10,6 +10,7 @@ from mergeshift import UserError
 from tasks import TASKS, load
 from tasks.settings import DATA_DIR
 from tasks.sources.folder import SUITE, local_names
+from tasks.sources.folder_scan import scan_folder
 from tasks.sources.layout import parts_of_files, understand
 from tasks.sources.walk import walk
 from tests.helpers.pictures import CLASSES, picture, save, table, tree
@@ -273,6 +274,21 @@ def test_parts_of_parquet_files(names, wanted):
     found = parts_of_files({name: [*name.split("/")[:-1], f"{name.split('/')[-1]}.parquet"]
                             for name in names})  # fmt: skip
     assert {part: len(files) for part, files in found.items()} == wanted
+
+
+def test_a_table_of_another_case_is_a_part_and_what_lies_beside_tables_is_said(data_folder):
+    tables_with_prefixes(data_folder / "zoo")
+    wanted = TASKS["local_zoo"].sizes
+    tables_with_prefixes(data_folder / "pets")
+    (data_folder / "pets" / "my-test.parquet").rename(data_folder / "pets" / "my-TEST.PARQUET")
+    assert scan_folder(str(data_folder / "pets")).notes == ()
+    write(data_folder / "pets", *cats("more/"), "extra.arrow", "notes.txt")
+    scan_folder.cache_clear()
+    assert TASKS["local_pets"].sizes == wanted == (12, 3, 3, 24)
+    assert scan_folder(str(data_folder / "pets")).notes == (
+        "left out, beside the tables: 4 pictures",
+        "left out, no pictures that can be read: 1 files (.arrow 1)",
+    )
 
 
 def test_the_folder_of_a_task_is_no_data_folder(data_folder):
