@@ -23,6 +23,7 @@ class AnchorScales(AnchoredMethod):
     title = "Anchor + scales"
     paper = NO_PAPER
     identity_config = {"anchor": "ta", "anchor_scale": 1.0, "trials": 0}
+    quick_config = {"trials": 4, "startup": 2}
     trial_seed_key = "anchor_scales"
 
     class Config(AnchorConfig):

@@ -33,6 +33,7 @@ class WUDI(MergingMethod):
         venue="International Conference on Machine Learning",
     )
     identity_config = {"others": "mean"}
+    quick_config = {"steps": 30}
 
     class Config(MergingMethod.Config):
         """The defaults are those of the authors' code, but for the relative step."""

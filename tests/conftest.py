@@ -1,31 +1,31 @@
-"""What every test gets: one thread, a data folder of its own, no W&B service; and helpers."""
+"""What every test gets: one thread, a data folder of its own, no W&B service; and helpers.
+
+The process that hands out tests to workers reads this page, too, and runs none of them: what is
+slow to import is imported where it is needed.
+"""
+
+from __future__ import annotations
 
 import os
 import tempfile
 from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import pytest
-import torch
-from safetensors import SafetensorError
 
 import mergeshift as files
-from bench import sweep
-from bench.cli.app import main
-from bench.config import Run
-from bench.stages.adapt import adapt_run
-from bench.sweeps import SWEEPS
-from corruptions.base import Shift
-from methods.common import weights
-from results.store import Store
 from tests.helpers.chromium import chromium, reader  # noqa: F401
 from tests.helpers.fake_hub_run import go_offline, hub_home, local_hub  # noqa: F401
-from tests.helpers.pictures import data_folder  # noqa: F401
-from tests.helpers.small_encoder import small_encoder  # noqa: F401
-from tests.helpers.tiny_vision_suite import tiny_hub, tiny_sweep  # noqa: F401
-from tests.helpers.toy_sweep import Outcome, sweep_into
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bench.config import Run
+    from corruptions.base import Shift
+    from results.store import Store
+    from tests.helpers.toy_sweep import Outcome
 
 USERS_HOME = os.environ.get("MERGESHIFT_HOME")
 TESTS_HOME = pytest.StashKey[tempfile.TemporaryDirectory]()
@@ -52,6 +52,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(autouse=True)
 def deterministic(monkeypatch: pytest.MonkeyPatch) -> None:
     """One thread, so that numbers agree and cores stay free; W&B not logged in."""
+    import torch
+
     torch.set_num_threads(1)
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
@@ -62,6 +64,9 @@ def command(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Outcome]:
     """Run ``python -m bench ...`` in this process, on a terminal of 120 columns."""
+    from bench.cli.app import main
+    from tests.helpers.toy_sweep import Outcome
+
     monkeypatch.setenv("COLUMNS", "120")
 
     def run(*words: object) -> Outcome:
@@ -87,6 +92,9 @@ def add(command: Callable[..., Outcome], out: Path, tmp_path: Path) -> Callable[
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results of the sweep ``smoke``, undisturbed. Read-only: copy them to change them."""
+    from bench.sweeps import SWEEPS
+    from tests.helpers.toy_sweep import sweep_into
+
     out = tmp_path_factory.mktemp("smoke")
     sweep_into(out, SWEEPS["smoke"])
     return out
@@ -100,6 +108,10 @@ def fill(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     errors are those that the libraries raise; safetensors, which would put a new file in its
     place, raises what it does on a disk that is full. No pattern: there is space again.
     """
+    from safetensors import SafetensorError
+
+    from methods.common import weights
+
     full: list[str] = []
     make, save = tempfile.mkstemp, weights.save_file
 
@@ -127,6 +139,9 @@ def fill(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """The trainings that sweeps do: (method, shift)."""
+    from bench import sweep
+    from bench.stages.adapt import adapt_run
+
     seen: list[tuple[str, str]] = []
 
     def watched(run: Run, config: str, shift: Shift | None, store: Store) -> None:

@@ -120,6 +120,7 @@ class BDMerging(BDRouted):
     )
     needs = Needs.IMAGES
     identity_config = {}
+    quick_config = {"head_steps": 10}
 
     class Config(BDConfig):
         """Weights for each group of layers."""

@@ -40,6 +40,7 @@ class BMM(AnchoredMethod):
         authors="Li, Kaiyang and Han, Shaobo and Su, Qing and Ji, Shihao",
     )
     identity_config = {"anchor": "ta", "anchor_scale": 1.0, "trials": 0}
+    quick_config = {"trials": 4, "startup": 2}
     trial_seed_key = "bmm"  # of all its variants: what differs between them is not luck
 
     class Config(BMMConfig):

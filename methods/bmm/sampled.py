@@ -33,6 +33,7 @@ class BMMSampled(EnsembleMixin, BMM):
     title = "BMM, sampled (reimpl.)"
     version = 3  # images are drawn by the seed
     identity_config = {**BMM.identity_config, "kappa": 1e-9}
+    quick_config = {**BMM.quick_config, "samples": 3}
 
     class Config(BMMConfig):
         """Grams of inputs, and the samples."""

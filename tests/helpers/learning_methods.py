@@ -119,6 +119,17 @@ def register(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(METHODS._items, name, cls)
 
 
+def at_settings(cls: type[MergingMethod], settings: Mapping[str, object]) -> type[MergingMethod]:
+    """The method with other defaults, for the contract."""
+    cfg = cls.Config.make(dict(settings))
+
+    class Variant(cls):
+        def __init__(self, _: object = None, seed: int = 0) -> None:
+            super().__init__(cfg, seed)
+
+    return Variant
+
+
 def run_of(sweep: Sweep) -> Run:
     """The first run of the first method."""
     return next(run for run in resolve(sweep).runs if run.method == sweep.methods[0])

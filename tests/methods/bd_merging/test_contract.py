@@ -1,10 +1,13 @@
 """BD-Merging at settings other than its defaults keeps the contract, too."""
 
+from functools import lru_cache
+
 import pytest
 
 from methods import METHODS, contract
 from methods.contract import small_checkpoints
 from tests.helpers.bd_merging_parts import IGNORED
+from tests.helpers.learning_methods import at_settings
 
 CHECKS = [
     getattr(contract, f"check_{name}") for name in (
@@ -28,11 +31,10 @@ pytestmark = pytest.mark.filterwarnings(IGNORED)
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_other_settings_keep_the_contract(variant, check):
-    cls = METHODS["bd_merging"]
-    cfg = cls.Config.make(VARIANTS[variant] | {"head_steps": 4})
+    check(built_like(variant), small_checkpoints())
 
-    class Variant(cls):
-        def __init__(self, _=None, seed=0):
-            super().__init__(cfg, seed)
 
-    check(Variant, small_checkpoints())
+@lru_cache(maxsize=1)
+def built_like(variant: str) -> type:
+    """One class for all checks: they share what it builds."""
+    return at_settings(METHODS["bd_merging"], VARIANTS[variant] | {"head_steps": 4})

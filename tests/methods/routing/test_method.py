@@ -1,6 +1,7 @@
 """Methods that weigh the experts image by image: routers and knowledge in any combination."""
 
 from dataclasses import replace
+from functools import lru_cache
 from itertools import product
 
 import pytest
@@ -11,8 +12,9 @@ from mergeshift import UserError
 from methods import METHODS, Needs, contract, merge
 from methods.common.vit import PlainOps, encode
 from methods.common.weights import Weights, total
-from methods.contract import TASKS, Recorder, few_steps, images, logits, small_checkpoints
+from methods.contract import TASKS, VIT, Recorder, few_steps, images, logits, small_checkpoints
 from methods.routing.compression import is_matrix, largest, low_rank
+from tests.helpers.learning_methods import at_settings
 
 ROUTERS = ["oracle_router", "centroid_router", "ce_router", "entropy_router", "twin_merging"]
 LEARNED = ROUTERS[1:]
@@ -39,28 +41,41 @@ def built(name, ckpts=None, **config):
     return method.build(ckpts or small_checkpoints(), Varied(), few_steps)
 
 
-def by_hand(ckpts, cfg, weights, x, task):
+@lru_cache
+def parts(knowledge, anchor, share, scale):
+    """What is mixed of the small models: the anchor; and of each expert, tensor by tensor."""
+    ckpts = small_checkpoints()
+    start = ckpts.base
+    if anchor == "shared":
+        start = (ckpts.base + scale * total(ckpts.task_vectors)).materialise()
+
+    def part(name, v):
+        if knowledge == "svd" and is_matrix(name, v):
+            left, right = low_rank(v.flatten(1), share)
+            return (left @ right).view_as(v)
+        return largest(v, share) if knowledge == "magnitude" and is_matrix(name, v) else v
+
+    return start, {
+        task: {name: part(name, expert[name] - start[name]) for name in start}
+        for task, expert in ckpts.experts.items()
+    }
+
+
+def by_hand(cfg, weights, x, task):
     """Features of one image, by a forward pass of its own.  ``[K'], [3, H, W] -> [D]``."""
-    anchor = ckpts.base
-    if cfg.anchor == "shared":
-        anchor = ckpts.base + cfg.scale * total(ckpts.task_vectors)
-    share = dict(zip(ckpts.experts, weights.tolist(), strict=False))  # the null route adds nothing
+    anchor, moved = parts(cfg.knowledge, cfg.anchor, cfg.share, cfg.scale)
+    routed = dict(zip(moved, weights.tolist(), strict=False))  # the null route adds nothing
 
     def mixed(name):
         result = anchor[name].clone()
-        for other, expert in ckpts.experts.items():
-            v, weight = expert[name] - anchor[name], share[other]
+        for other, tensors in moved.items():
+            weight, v = routed[other], tensors[name]
             if not is_matrix(name, v):
                 weight = {"routed": weight, "merged": 0, "task": other == task}[cfg.others]
-            elif cfg.knowledge == "svd":
-                left, right = low_rank(v.flatten(1), cfg.share)
-                v = (left @ right).view_as(v)
-            elif cfg.knowledge == "magnitude":
-                v = largest(v, cfg.share)
             result += weight * v
         return result
 
-    return encode(x[None], PlainOps(Weights({k: mixed(k) for k in ckpts.base})), ckpts.vit)[0]
+    return encode(x[None], PlainOps(Weights({k: mixed(k) for k in anchor})), VIT)[0]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: "-".join(map(str, c.values())))
@@ -81,7 +96,7 @@ def test_any_router_mixes_any_knowledge(name, config):
             sure = method.predict_oracle(shown, task)
             for i, x in enumerate(shown):
                 for values, w in ((got, weights[i]), (sure, oracle)):
-                    want = by_hand(ckpts, method.cfg, w, x, task)
+                    want = by_hand(method.cfg, w, x, task)
                     want = F.normalize(want, dim=-1) @ head.T
                     torch.testing.assert_close(values[i], want, rtol=0, atol=2e-4)
 
@@ -107,14 +122,13 @@ VARIANTS = {  # settings other than the defaults keep the contract, too
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("name", VARIANTS)
 def test_other_settings_keep_the_contract(name, check):
-    cls = METHODS[name]
-    cfg = cls.Config.make(VARIANTS[name])
+    check(variant(name), small_checkpoints())
 
-    class Variant(cls):
-        def __init__(self, _=None, seed=0):
-            super().__init__(cfg, seed)
 
-    check(Variant, small_checkpoints())
+@lru_cache(maxsize=1)
+def variant(name: str) -> type:
+    """One class for all checks: they share what it builds."""
+    return at_settings(METHODS[name], VARIANTS[name])
 
 
 def test_with_whole_knowledge_the_oracle_is_the_individual_expert():

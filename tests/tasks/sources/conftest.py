@@ -1,0 +1,3 @@
+"""Pictures for tests of where they come from."""
+
+from tests.helpers.pictures import data_folder  # noqa: F401
