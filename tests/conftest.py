@@ -13,6 +13,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+# Before NumPy and torch are imported, here and in processes below: threads of a product of matrices
+# wait for each other, and next to another worker on the same cores they wait long.
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
+
 import pytest
 
 import mergeshift as files

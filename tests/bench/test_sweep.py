@@ -142,7 +142,8 @@ def test_other_constants_lie_beside_the_first(out, smoke, calls, command):
 # -- the same numbers, however it is run ---------------------------------------------------------
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+# In one process `smoke` is made already, and the test of --force measures all of it again.
+@pytest.mark.parametrize("jobs", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_sweep_from_nothing_gives_the_same_numbers(jobs, smoke, tmp_path, monkeypatch):
     """Data, experts, images, choices and answers, bit by bit, in one process or in several."""
     first = flat_experts(0)

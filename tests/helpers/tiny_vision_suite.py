@@ -71,7 +71,8 @@ class Data:
         )
         return list(noise.clip(0, 255).astype(np.uint8)), labels
 
-    def file(self, part: str, **changes: Any) -> bytes:
+    @lru_cache  # noqa: B019 there are three of these
+    def file(self, part: str, **changes: str) -> bytes:
         """A part as the hub has it; ``image`` and ``label`` name the columns."""
         pictures, labels = self.pictures(part)
         names = dict(zip(("image", "label"), self.columns, strict=True)) | changes
@@ -161,14 +162,19 @@ def expert_of(name: str) -> str:
     return f"tanganke/clip-vit-tiny_{name}"
 
 
-def publish(hub: Hub) -> dict[str, str]:
-    """Fill a hub with all of it.  Repository -> commit."""
+@lru_cache(maxsize=1)
+def clip_files() -> dict[str, bytes]:
+    """The repository of the pretrained model."""
     state = {k: t for k, t in clip().state_dict().items() if not k.endswith("attn_mask")}
-    files = {
+    return {
         "open_clip_config.json": json.dumps({"model_cfg": CONFIG, "preprocess_cfg": {}}).encode(),
         "open_clip_model.safetensors": save({k: t.contiguous() for k, t in state.items()}),
     }
-    commits = {CLIP: hub.add("models", CLIP, files)}
+
+
+def publish(hub: Hub) -> dict[str, str]:
+    """Fill a hub with all of it.  Repository -> commit."""
+    commits = {CLIP: hub.add("models", CLIP, clip_files())}
     for data in DATA:
         commits[data.repository] = hub.add("datasets", data.repository, data.files())
         name = expert_of(data.name)

@@ -69,13 +69,13 @@ def test_one_matrix_equals_numpy(shape, steps):
 def test_a_model_equals_numpy(in_proj, step_size, others):
     ckpts = small_checkpoints()
     cfg = WUDI.Config(
-        scale=0.7, in_proj=in_proj, step_size=step_size, others=others, steps=60, lr=1e-3
+        scale=0.7, in_proj=in_proj, step_size=step_size, others=others, steps=25, lr=1e-3
     )
     got = WUDI(cfg).merge(ckpts)
     taus = [{k: tau[k].double().numpy() for k in tau} for tau in ckpts.task_vectors]
 
     def solve(mine: list[np.ndarray]) -> np.ndarray:
-        return relative(mine, 60) if step_size == "relative" else adam(mine, 1e-3, 60)
+        return relative(mine, 25) if step_size == "relative" else adam(mine, 1e-3, 25)
 
     for name in ckpts.base:
         mine = [tau[name] for tau in taus]

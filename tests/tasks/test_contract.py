@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tasks import SPLITS, TASKS, Images, contract, load, suite
+from tasks import SPLITS, TASKS, Images, contract, load
 from tasks.contract import CHECKS
 from tasks.sources.built import stored
 
@@ -14,13 +14,6 @@ from tasks.sources.built import stored
 @pytest.mark.parametrize("name", ["toy_two", "toy_three", "toy_four"])
 def test_toy_tasks_keep_it(name, check):
     check(TASKS[name])
-
-
-@pytest.mark.data
-@pytest.mark.parametrize("name", [task.name for task in suite("pocket8")])
-def test_pocket_tasks_keep_it(name):
-    for check in CHECKS:
-        check(TASKS[name])
 
 
 def breach(check: str, message: str, **facts: object):

@@ -3,6 +3,8 @@
 import gzip
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -14,7 +16,8 @@ from torch.nn import functional as F
 
 from bench.zoo.pocket_clip import FILE, load_model, normalise, text_features
 from mergeshift import home
-from tasks import RESERVED, SPLITS, TASKS, Images, load, suite
+from tasks import RESERVED, SPLITS, TASKS, Images, Task, load, suite
+from tasks.contract import CHECKS
 from tasks.pocket import animals, maps, scans, writing
 from tasks.pocket.common import decode, font, font_file
 from tasks.sources.wheels import WHEELS
@@ -30,8 +33,21 @@ Splits = dict[str, Images]  # by the name of the split
 Groups = tuple[list[object], list[int]]  # the group of each picture in builder order; its split
 
 
+class Built(NamedTuple):
+    """What the builders have made."""
+
+    data: dict[str, Splits]
+    groups: dict[str, Groups]
+    home: Path  # where it is kept
+
+
+def anew(name: str) -> Task:
+    """The task, but not what another test has loaded."""
+    return replace(TASKS[name], note="built anew")
+
+
 @pytest.fixture(scope="module")
-def built(tmp_path_factory) -> Iterator[tuple[dict[str, Splits], dict[str, Groups]]]:
+def built(tmp_path_factory) -> Iterator[Built]:
     """All tasks, built anew from the wheels at hand, and how the grouped ones were split."""
     wheels, fresh = home() / "wheels", tmp_path_factory.mktemp("home")
     wheels.mkdir(parents=True, exist_ok=True)
@@ -43,9 +59,8 @@ def built(tmp_path_factory) -> Iterator[tuple[dict[str, Splits], dict[str, Group
         for name in (*EIGHT, "climate"):
             if name in GROUPED:
                 patch.setattr(GROUPED[name], "by_group", recorder(groups, name))
-            task = replace(TASKS[name], note="built anew")  # not what another test has loaded
-            data[name] = {split: load(task, split) for split in ALL}
-        yield data, groups
+            data[name] = {split: load(anew(name), split) for split in ALL}
+        yield Built(data, groups, fresh)
 
 
 def recorder(groups: dict[str, Groups], name: str):
@@ -61,10 +76,17 @@ def recorder(groups: dict[str, Groups], name: str):
 
 @pytest.fixture(scope="module")
 def data(built) -> dict[str, Splits]:
-    return built[0]
+    return built.data
 
 
 # -- every task ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", EIGHT)
+def test_every_task_keeps_the_contract(built, name, monkeypatch):
+    monkeypatch.setenv("MERGESHIFT_HOME", str(built.home))
+    for check in CHECKS:
+        check(anew(name))
 
 
 @pytest.mark.parametrize("name", EIGHT)
@@ -123,14 +145,16 @@ def test_the_downloads_are_as_large_as_announced(data):
 
 @pytest.mark.parametrize("name", list(GROUPED))
 def test_a_group_of_a_source_lies_in_one_split(built, name):
-    groups, splits = built[1][name]
+    groups, splits = built.groups[name]
     assert len(groups) > 5000
     assert len(set(zip(groups, splits, strict=True))) == len(set(groups)) > 500
     assert set(splits) == {0, 1, 2, 3}
 
 
 def test_landcover_and_climate_share_the_split_of_the_map(built):
-    first, second = (dict(zip(*built[1][name], strict=True)) for name in ("landcover", "climate"))
+    first, second = (
+        dict(zip(*built.groups[name], strict=True)) for name in ("landcover", "climate")
+    )
     both = first.keys() & second.keys()
     assert len(both) > 500
     assert all(first[block] == second[block] for block in both)

@@ -84,7 +84,7 @@ def test_nothing_mixes_devices_while_a_method_learns(name, monkeypatch):
     monkeypatch.setattr(MergingMethod, "cpu", move)
     monkeypatch.setattr(torch.cuda, "synchronize", settled.append)
     cls, fitted = METHODS[name], []
-    method = cls(cls.Config.make(SETTINGS.get(name, {})))
+    method = cls(cls.Config.make({**cls.quick_config, **SETTINGS.get(name, {})}))
     with Pretence():
         method.build(
             small_checkpoints(), There(), lambda one: fitted.append(one.device), device=CUDA

@@ -21,6 +21,8 @@ from tests.helpers.toy_sweep import sweep_into
 
 ABLATIONS = [line.fields for line in SWEEPS["bd-ablation"].lines if line.fields]
 
+BETWEEN = [pytest.param(count, marks=pytest.mark.slow) for count in (8, 14)]  # of the same kind
+
 pytestmark = pytest.mark.filterwarnings(IGNORED)
 
 
@@ -43,7 +45,7 @@ def asked_one_by_one(method: BDMerging, task: str) -> None:
         assert method.discrepancy(x).tolist() == [0]
 
 
-@pytest.mark.parametrize("count", [2, 8, 14, 20])
+@pytest.mark.parametrize("count", [2, *BETWEEN, 20])
 @pytest.mark.parametrize("name", BOTH)
 def test_any_number_of_tasks_and_one_image_at_a_time(name, count):
     ckpts = many_checkpoints(count)
@@ -71,7 +73,7 @@ def test_any_number_of_tasks_and_one_image_at_a_time(name, count):
     torch.testing.assert_close(answer, want, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("count", [2, 14, 20])
+@pytest.mark.parametrize("count", [2, *BETWEEN[1:], 20])
 @pytest.mark.parametrize("config", [*ABLATIONS, {"conf": "false"}, {"gate": "true"}], ids=str)
 def test_every_ablation_with_any_number_of_tasks(config, count):
     method = trained("bd_merging", many_checkpoints(count), **config)
@@ -79,7 +81,7 @@ def test_every_ablation_with_any_number_of_tasks(config, count):
     assert method.routes[-1] == "null" if "gate" in config else len(method.routes) == count
 
 
-@pytest.mark.parametrize("count", [2, 14, 20])
+@pytest.mark.parametrize("count", [2, *BETWEEN[1:], 20])
 @pytest.mark.parametrize("name", BOTH)
 def test_tasks_without_an_expert_are_asked_about_one_by_one(name, count):
     ckpts = many_checkpoints(count)
@@ -106,7 +108,7 @@ def toy_suite(monkeypatch):
     return register
 
 
-@pytest.mark.parametrize("count", [2, 14, 20])
+@pytest.mark.parametrize("count", [2, *BETWEEN[1:], 20])
 def test_a_sweep_with_unseen_tasks_and_uncertainty(count, toy_suite, tmp_path, command):
     names, quick = toy_suite(count), ("steps=2", "head_steps=3", "batch=4")
     sweep = replace(

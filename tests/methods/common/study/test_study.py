@@ -2,6 +2,7 @@
 
 import random
 import warnings
+from functools import lru_cache
 
 import numpy as np
 import optuna
@@ -18,17 +19,23 @@ def states():
     return random.getstate(), theirs, torch.get_rng_state().tolist()
 
 
+@lru_cache
+def usual(sampler):
+    """A search of eight trials, five of them before the sampler has its say."""
+    return find(sampler=sampler, trials=8)
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_starts_come_first_and_everything_is_inside_the_space(sampler):
-    found = find(sampler=sampler)
-    assert len(found) == 12
+    found = usual(sampler)
+    assert len(found) == 8
     assert [trial.params for trial in found[:2]] == list(STARTS)
     assert [trial.value for trial in found] == [bowl(trial.params) for trial in found]
     for trial in found:
         assert 1e-4 <= trial.params["alpha"] <= 1e6
         assert 0.3 <= trial.params["scale"] <= 2
         assert trial.seconds >= 0
-    assert len({tuple(trial.params.values()) for trial in found}) == 12
+    assert len({tuple(trial.params.values()) for trial in found}) == 8
 
 
 def test_log_ranges_are_drawn_in_decades():
@@ -42,15 +49,24 @@ def test_log_ranges_are_drawn_in_decades():
 @pytest.mark.parametrize(("sampler", "seeds"), [("tpe", (0, 1, 2)), ("gp", (0,))])
 def test_a_model_of_the_score_beats_chance(sampler, seeds):
     # in the best of 20 random points (10 seeds) the value is about -.05
+    trials = 14 if sampler == "gp" else 20  # it is the slow one, and needs fewer
     drawn = [best(find(trials=20, sampler="random", seed=seed)).value for seed in range(10)]
-    ours = [best(find(trials=20, sampler=sampler, seed=seed, startup=10)).value for seed in seeds]
+    ours = [
+        best(find(trials=trials, sampler=sampler, seed=seed, startup=10)).value for seed in seeds
+    ]
     assert np.mean(ours) > np.mean(drawn)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_search_repeats_and_another_seed_searches_elsewhere(sampler):
-    first = points(find(sampler=sampler, trials=8))
+    """Whatever random numbers others have drawn; and they draw theirs as if it had not been."""
+    first = points(usual(sampler))
+    random.seed(7)
+    np.random.seed(7)  # noqa: NPY002 the generator that a library might read
+    torch.manual_seed(7)
+    seeded = states()
     assert points(find(sampler=sampler, trials=8)) == first
+    assert states() == seeded
     other = points(find(sampler=sampler, trials=8, seed=1))
     assert other[:2] == first[:2]
     assert all(point not in first for point in other[2:])
@@ -61,17 +77,6 @@ def test_a_longer_search_begins_as_a_shorter_one(sampler):
     longer = points(find(sampler=sampler))
     assert longer[:7] == points(find(sampler=sampler, trials=7))
     assert longer[:1] == points(find(sampler=sampler, trials=1))
-
-
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_nobody_elses_random_numbers_are_read_or_moved(sampler):
-    first = points(find(sampler=sampler, trials=7))
-    random.seed(7)
-    np.random.seed(7)  # noqa: NPY002 the generator that a library might read
-    torch.manual_seed(7)
-    seeded = states()
-    assert points(find(sampler=sampler, trials=7)) == first
-    assert states() == seeded
 
 
 def test_every_trial_is_told_also_those_of_the_journal(tmp_path):
