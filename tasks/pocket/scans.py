@@ -78,7 +78,7 @@ def brainplane() -> Pool:
         for number in range(20, volume.shape[axis] - 20):
             if number % 12 == 0:
                 continue  # one slice of gap between slabs
-            plane = np.take(volume, number, axis)
+            plane = np.ascontiguousarray(np.moveaxis(volume, axis, 0)[number])
             for _ in range(40):
                 row, column = (rng.integers(0, side - 63) for side in plane.shape)
                 crop = plane[row : row + 64, column : column + 64]
