@@ -153,11 +153,9 @@ def test_robustness_has_a_column_per_corruption_and_their_mean(rows, shift):
     for name, cell in zip(PROTOCOL, cells[1:-1], strict=True):
         assert numbers(cell) == pytest.approx([100 * by_name[name]], abs=0.051)
     assert numbers(cells[-1])[0] == pytest.approx(100 * mine["value"].mean(), abs=0.051)
-    widest = max(
-        compare(rows if shift == "clean" else rows[rows["severity"].isin([0, 3])],
-                by="corruption").cells[key, name].margin
-        for key in METHODS for name in ("clean", *PROTOCOL)
-    )  # fmt: skip
+    shown = rows if shift == "clean" else rows[rows["severity"].isin([0, 3])]
+    table = compare(shown, by="corruption")
+    widest = max(table.cells[key, name].margin for key in METHODS for name in ("clean", *PROTOCOL))
     assert rf"not printed: at most $\pm${100 * widest:.1f}" in sheet.caption
     few = rows[rows["corruption"] != "pixelate"]
     with pytest.raises(UserError, match=r"7 corruptions; 1 were not measured, e\.g\. pixelate"):

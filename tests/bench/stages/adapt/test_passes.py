@@ -118,7 +118,7 @@ def test_a_build_without_a_journal_keeps_none(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["bmm", "bmm-trials", "bmm-calibration"])
 def test_the_sweeps_of_bmm_stand_beside_what_they_are_read_against(name):
     plan = resolve(SWEEPS[name])
-    assert (plan.sweep.suite, plan.sweep.limit, plan.sweep.seeds) == ("pocket8", 500, (0, 1, 2))
+    assert (plan.sweep.suite, plan.sweep.limit, plan.sweep.seeds) == ("pocket8", 300, (0, 1, 2))
     assert [shift.key for shift in plan.shifts] == [CLEAN.key]
     methods = {run.method for run in plan.runs}
     assert {"pretrained", "tsv", "bmm", "individual"} <= methods
