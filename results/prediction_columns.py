@@ -10,6 +10,6 @@ WANTED = {
 OPTIONAL = {
     "seed": "whole number: the method's; 0 if there is no such column",
     "file": "text: the image's file, as `results template` names it; not read",
-    "confidence": "number in [0, 1]: probability of the prediction; for ece",
-    "probabilities": "list of numbers, one per class, not in .csv; for ece, nll and entropy",
+    "confidence": "number in [0, 1]: probability of the prediction; for ece, aurc ...",
+    "probabilities": "list of numbers, one per class, not in .csv; for nll, brier ... too",
 }

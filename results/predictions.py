@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from mergeshift import UserError
+from results.metrics import brier, by_class, of_confidence
 from results.prediction_columns import OPTIONAL, WANTED
-from results.statistics import calibration_error
 
 CELL = ["method", "seed", "task", "shift"]
 SMALLEST = float(np.finfo(np.float32).tiny)  # probability of the right class in nll, at least
@@ -106,16 +106,18 @@ def answers(
 def measure(given: Answers, labels: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
     """Metrics of one cell, as those of methods that are run here, and which images were right.
 
-    Accuracy always; ``ece`` where the confidence is known, ``nll`` (nats) where all probabilities
-    are. A probability of the right class below the smallest float32 counts as that.
+    Accuracy, also class by class, always; calibration and ``aurc`` where the confidence is known,
+    ``nll`` (nats) and ``brier`` where all probabilities are. A probability of the right class below
+    the smallest float32 counts as that.
     """
     right = given.predicted == labels
-    found = {"acc": float(right.mean())}
+    found = {"acc": float(right.mean()), **by_class(given.predicted, labels)}
     if given.probabilities is not None:
         mine = given.probabilities[np.arange(len(labels)), labels]
         found["nll"] = float(-np.log(np.maximum(mine, SMALLEST)).mean())
+        found["brier"] = brier(given.probabilities, labels)
     if given.confidence is not None:
-        found["ece"] = calibration_error(given.confidence, right)
+        found |= of_confidence(given.confidence, right)
     return found, right
 
 

@@ -1,6 +1,7 @@
 """The one row type of the benchmark: one number, and everything needed to know what it means."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,8 +101,12 @@ class Metric:
     decimals: int = 1
     higher_is_better: bool | None = True  # None: neither, so nothing is ranked
     counted: bool = False  # a share of the images, so that it has an interval
+    of: str = ""  # the stored metric that it is computed from, over all lines of a table
+    sign: str = ""  # "+": printed with its sign
+    later: bool = False  # not in the first stored results: a line without it is shown with a dash
 
 
+FLOOR_OF = "floor:"  # floor:ece is what ece is on average of a perfectly calibrated method
 ROUTE = "route:"  # route:mnist is the mean weight on the route of mnist
 AUROC = (
     "auroc_wrong:"  # auroc_wrong:entropy: how well entropy separates errors from correct answers
@@ -132,6 +137,25 @@ METRICS.add(
     "ece",
     Metric(title="Expected calibration error", unit="%", scale=100, higher_is_better=False),
 )
+_error = partial(Metric, higher_is_better=False, later=True)
+METRICS.add("aece", _error(title="Adaptive calibration error (equal mass)", unit="%", scale=100))
+METRICS.add(
+    "dece",
+    _error(title="Debiased calibration error (root mean square)", unit="%", scale=100),
+)
+METRICS.add("brier", _error(title="Brier score", unit="", decimals=3))
+METRICS.add(
+    "aurc",
+    _error(title="Area under the risk-coverage curve", unit="%", scale=100, decimals=2),
+)
+METRICS.add("bacc", Metric(title="Balanced accuracy", unit="%", scale=100, later=True))
+METRICS.add(
+    "worst_acc", Metric(title="Accuracy of the worst class", unit="%", scale=100, later=True)
+)
+METRICS.add(
+    f"{FLOOR_OF}*",
+    Metric(title="Floor of * (perfectly calibrated)", unit="%", scale=100, higher_is_better=None),
+)
 METRICS.add("eval_s", Metric(title="Time to predict", unit="s", decimals=2, higher_is_better=False))
 
 # Of routed methods alone.
@@ -155,6 +179,15 @@ METRICS.add(
 # Of sweeps that keep how sure methods are; where some answers are right and some are wrong.
 METRICS.add(
     f"{AUROC}*", Metric(title="Misclassification detection (AUROC) by *", unit="%", scale=100)
+)
+# Computed from accuracies when a table is made, never stored.
+METRICS.add(
+    "norm_chance",
+    Metric(title="Normalised accuracy, corrected for chance", unit="%", scale=100, of="acc"),
+)
+METRICS.add(
+    "robustness",
+    Metric(title="Effective robustness", unit="points", scale=100, of="acc", sign="+"),
 )
 WITH_HITS = ("acc", "oracle_acc")  # what is kept of every single image
 

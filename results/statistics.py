@@ -1,4 +1,4 @@
-"""Intervals over images and sets of experts, tests in pairs, AUROC, calibration error.
+"""Intervals over images and sets of experts, tests in pairs, AUROC.
 
 Two things are uncertain: which images were drawn for the test set, and how the experts turned out
 that were merged. Intervals over images (Wilson's, paired, score) hold for these experts alone;
@@ -13,8 +13,6 @@ from typing import NamedTuple
 import numpy as np
 
 LEVEL = 0.95
-CALIBRATION_BINS = 15  # of confidence, equal width
-
 
 FEW_DISCORDANT = 30  # images on which two methods differ: with fewer, a score interval
 # Of sample variances, so many that are smaller than the one at hand are allowed for: with a single
@@ -121,25 +119,6 @@ def auroc(scores: np.ndarray, positive: np.ndarray) -> float:
     ranks = (np.cumsum(sizes) - (sizes - 1) / 2)[places]  # from 1; of equals, the mean
     above = float(ranks[positive].sum()) - count * (count + 1) / 2
     return above / (count * (len(positive) - count))
-
-
-def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
-    """ECE = sum_b n_b/N |acc_b - conf_b| over bins of equal width, lower edge included.
-
-    Source: Guo et al. 2017, arXiv 1706.04599, equation 3.
-
-    Args:
-        confidence: ``[N]`` probability of each prediction, in [0, 1]; binned as float32.
-        right: ``bool [N]``, whether it is right.
-
-    >>> round(calibration_error(np.array([0.9, 0.9, 0.6]), np.array([True, False, True])), 4)
-    0.4
-    """
-    edges = np.linspace(0, 1, CALIBRATION_BINS + 1, dtype=np.float32)
-    places = np.digitize(confidence.astype(np.float32), edges) - 1  # 1 has a bin of its own
-    counts = np.bincount(places, minlength=CALIBRATION_BINS + 1)
-    gaps = np.bincount(places, right.astype(float) - confidence, minlength=CALIBRATION_BINS + 1)
-    return float(np.abs(gaps).sum() / counts.sum())
 
 
 def paired_interval(differences: Sequence[np.ndarray], level: float = LEVEL) -> Interval:

@@ -26,7 +26,10 @@ OUT = Path("results/runs")
 LARGEST = 2**63 - 1  # of the integers that are stored
 MANY = 1000  # numbers that one range may stand for
 PROCESSES = 512  # that one command may start; more is a slip of the hand
-METRICS = "acc | nll | ece | eval_s | oracle_acc | route_acc | route_entropy | route_max"
+METRICS = (
+    "acc | nll | ece | aece | dece | brier | aurc | bacc | worst_acc | eval_s | "
+    "oracle_acc | route_acc | route_entropy | route_max | norm_chance | robustness"
+)
 
 
 class Wandb(StrEnum):
@@ -53,6 +56,7 @@ TASK = completed(index.tasks)
 SUITE = completed(index.suites)
 SWEEP = completed(index.sweeps)
 SHIFT = completed(index.shifts)
+METRIC = completed(lambda: METRICS.split(" | "))
 
 
 def whole(option: str, least: int = 0, most: int = LARGEST) -> Any:
@@ -193,7 +197,7 @@ SweepName = Annotated[
     str,
     typer.Option("--sweep", help="Which sweep; by default the latest.", autocompletion=SWEEP),
 ]
-Metric = Annotated[str, typer.Option(help=METRICS)]
+Metric = Annotated[str, typer.Option(help=METRICS, autocompletion=METRIC)]
 
 
 def selected(out: Path, sweep: str, methods: list[str]) -> pd.DataFrame:

@@ -31,6 +31,7 @@ class Kind(StrEnum):
     tuning = "tuning"
     scale = "scale"
     critical_difference = "critical-difference"
+    effective_robustness = "effective-robustness"
 
 
 def plot(
@@ -47,6 +48,7 @@ def plot(
     what was tried on val, and which constants mattered. Each of one method: see --methods. Scale:
     accuracy against the scale of methods, on val from their tuning, on test from a sweep over it.
     Critical-difference: mean ranks over tasks, and which methods are not told apart.
+    Effective-robustness: shifted against clean accuracy, and the line through the static merges.
     """
     from rich.console import Console
 
@@ -129,6 +131,14 @@ def _ranks(rows: pd.DataFrame, out: Path, metric: str) -> tuple[Figure, str]:
     return figure, f"critical-difference-{metric}"
 
 
+def _robustness(rows: pd.DataFrame, out: Path, metric: str) -> tuple[Figure, str]:
+    from results.plots import robustness
+
+    if metric not in ("acc", "robustness"):
+        raise UserError(f"effective robustness is of accuracies; leave out --metric {metric}")
+    return robustness.draw(rows, order=method_order()), "effective-robustness"
+
+
 DRAWN: dict[Kind, Callable[[pd.DataFrame, Path, str], tuple[Figure, str]]] = {
     Kind.severity: lambda rows, out, metric: _comparison(Kind.severity, rows, metric),
     Kind.heatmap: lambda rows, out, metric: _comparison(Kind.heatmap, rows, metric),
@@ -137,4 +147,5 @@ DRAWN: dict[Kind, Callable[[pd.DataFrame, Path, str], tuple[Figure, str]]] = {
     Kind.tuning: _tuning,
     Kind.scale: _scale,
     Kind.critical_difference: _ranks,
+    Kind.effective_robustness: _robustness,
 }

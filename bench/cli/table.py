@@ -263,7 +263,7 @@ def show(
 def _compared(
     rows: pd.DataFrame, metric: str, by: By, shift: str, out: Path, sweep: str, reference: str
 ) -> AnyTable:
-    from bench.reporting.sweep_index import images_of, load_sweep
+    from bench.reporting.sweep_index import images_of, load_sweep, with_chance
     from results.schema import FLOOR
     from results.store import Store
     from results.tables.comparison import compare
@@ -275,6 +275,7 @@ def _compared(
     if by is By.ranks:
         return ranking(rows, metric, order=method_order())
     if by not in (By.routing, By.uncertainty, By.tuning, By.mce):
+        rows = with_chance(rows) if metric == "norm_chance" else rows
         return compare(rows, metric, by.value, shift=shift, order=method_order())
     if metric != "acc":
         raise UserError(f"--by {by} is about accuracy; leave out --metric {metric}")

@@ -18,7 +18,7 @@ from PIL import Image
 
 from bench.config import Run
 from bench.index import method_order
-from bench.reporting.sweep_index import images_of, load_sweep, rows_of
+from bench.reporting.sweep_index import images_of, load_sweep, rows_of, with_chance
 from bench.reporting.wandb import facts_by_run
 from bench.runtime.devices import device
 from bench.stages.build import bind
@@ -56,7 +56,7 @@ def page_of(
         UserError: the sweep is not there or not finished, or a method cannot be built again.
     """
     record = load_sweep(out, sweep)
-    rows, store = rows_of(out, record, methods), Store(out)
+    rows, store = with_chance(rows_of(out, record, methods)), Store(out)
     rows = rows.assign(sweep=record["name"])  # another may have measured its cells before
     return page.page(
         rows,

@@ -172,6 +172,20 @@ def rows_of(out: Path, record: dict[str, Any], methods: Collection[str] = ()) ->
     )
 
 
+def with_chance(rows: pd.DataFrame) -> pd.DataFrame:
+    """Add a column ``chance``: the accuracy of a uniform guess on the task of each row.
+
+    Where a task is no longer known, there is no such column.
+    """
+    from tasks import TASKS
+
+    try:
+        shares = {task: 1 / TASKS[task].num_classes for task in rows["task"].unique()}
+    except UserError:
+        return rows
+    return rows.assign(chance=rows["task"].map(shares))
+
+
 def _changed(store: Store, run: str, method: str) -> str:
     """Files of a method that changed under one version since a run of it; empty if none did."""
     known = store.path(run, "run").with_suffix(".json").exists()

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from bench.config import digest
 from bench.plan import Plan
+from bench.reporting.sweep_index import with_chance
 from bench.runtime.progress import Stages
 from bench.stages import artifacts
 from corruptions.base import ShiftName
@@ -74,7 +75,7 @@ def upload_leaderboard(
         "wandb", f"{len(new)} runs and the leaderboard, {wished}", len(new) + 1
     ) as go:
         log_runs(target, rows, new, go)
-        target.log_board(board(table, rows, facts_by_run(store, runs)), table)
+        target.log_board(board(table, with_chance(rows), facts_by_run(store, runs)), table)
     if wished != "online":
         return ""
     if target.mode != "online":

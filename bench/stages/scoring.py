@@ -22,7 +22,7 @@ from bench.runtime.workers import report_progress
 from methods import MergingMethod
 from methods.common.precision import layers_in
 from methods.routing.method import RoutedMethod
-from results.statistics import calibration_error
+from results.metrics import brier, by_class, of_confidence
 from tasks.datamodule import SuiteDataModule
 
 Cell = tuple[str, str, str]  # member, task, key of the shift
@@ -69,6 +69,12 @@ class MetricsCallback(Callback):
         found = [getattr(answer, part) for answer in self.predictions[cell]]
         return None if found[0] is None else torch.cat(found)
 
+    def answers(self, cell: Cell) -> tuple[Tensor, Tensor]:
+        """Logits ``[N, C]`` and labels ``[N]`` of a cell."""
+        logits = self.all(cell, "logits")
+        assert logits is not None
+        return logits, torch.cat(self.labels[cell])
+
     def hits(self, cell: Cell) -> dict[str, Tensor]:
         """Right or wrong: ``acc``, and ``oracle_acc`` of a routed method.  Each ``bool [N]``."""
         labels = torch.cat(self.labels[cell])
@@ -76,20 +82,33 @@ class MetricsCallback(Callback):
         return {name: x.argmax(1) == labels for name, x in logits.items() if x is not None}
 
     def measure(self, cell: Cell) -> dict[str, float]:
-        """Accuracy, negative log-likelihood in nats, expected calibration error; of the oracle."""
-        logits, labels = self.all(cell, "logits"), torch.cat(self.labels[cell])
-        assert logits is not None
-        confidence, predicted = logits.softmax(-1).max(1)
+        """All that is measured of answers: accuracies (the oracle's, too), losses, calibration."""
+        logits, labels = self.answers(cell)
         return {
             **{name: float(hits.double().mean()) for name, hits in self.hits(cell).items()},
-            "nll": float(F.cross_entropy(logits.double(), labels)),
-            "ece": calibration_error(confidence.numpy(), (predicted == labels).numpy()),
+            **by_class(logits.argmax(1).numpy(), labels.numpy()),
+            **judged(logits, labels),
         }
 
     def routing(self, cell: Cell, routes: list[str]) -> dict[str, float]:
         """Where a routed method sent the images of a cell; see :func:`routing`."""
         weights = self.all(cell, "weights")
         return {} if weights is None else routing(weights.double(), routes, cell[1])
+
+
+def judged(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """``nll`` in nats, ``brier``, and what :func:`results.metrics.of_confidence` tells.
+
+    Args:
+        logits: ``[N, C]``, float32.
+        labels: ``[N]``.
+    """
+    confidence, predicted = logits.softmax(-1).max(1)
+    return {
+        "nll": float(F.cross_entropy(logits.double(), labels)),
+        "brier": brier(logits.double().softmax(-1).numpy(), labels.numpy()),
+        **of_confidence(confidence.numpy(), (predicted == labels).numpy()),
+    }
 
 
 def routing(weights: Tensor, routes: list[str], task: str) -> dict[str, float]:

@@ -3,6 +3,7 @@
 Each function takes the rows and returns a matplotlib figure (see :mod:`results.plots.style`).
 """
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,8 @@ def severity(rows: pd.DataFrame, metric: str = "acc", order: Sequence[str] = ())
         look = styles[entry.key]
         cells = [table.cells[entry.key, name] for name in table.columns]
         y = [cell.value * scale for cell in cells]
+        if any(map(math.isnan, y)):  # in results that are older than the metric
+            continue
         band = [[cell.low * scale for cell in cells], [cell.high * scale for cell in cells]]
         axes.fill_between(x, *band, color=look.colour, alpha=0.12, linewidth=0)
         axes.plot(
@@ -48,10 +51,12 @@ def severity(rows: pd.DataFrame, metric: str = "acc", order: Sequence[str] = ())
     label_ends(axes, ends, x[-1], styles)
     axes.set_xticks(x, ["clean" if one == 0 else str(one) for one in x])
     axes.set_xlabel("severity")
-    axes.set_ylabel(f"{table.spec.title.lower()} ({table.spec.unit})")
+    unit = f" ({table.spec.unit})" * bool(table.spec.unit)
+    axes.set_ylabel(f"{table.spec.title.lower()}{unit}")
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     over = "images and sets of experts" if known else "images alone"
-    bands = f"; bands: 95 % interval over {over}" if table.spec.counted else ""
+    spec = table.spec
+    bands = f"; bands: 95 % interval over {over}" if spec.counted or spec.of else ""
     _title(axes, table, f"mean over tasks and corruptions{bands}")
     return figure
 
@@ -68,7 +73,10 @@ def heatmap(rows: pd.DataFrame, metric: str = "acc", order: Sequence[str] = ()) 
         [table.cells[entry.key, name].value * scale for name in table.columns]
         for entry in table.entries
     ]
-    texts = [[f"{value:.{table.spec.decimals}f}" for value in row] for row in values]
+    texts = [
+        [table.printed(table.cells[entry.key, name].value) for name in table.columns]
+        for entry in table.entries
+    ]
     figure = empty(2.6 + 0.72 * len(table.columns), 1.6 + 0.36 * len(table.entries))
     axes = figure.add_subplot()
     fields(

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from mergeshift import UserError
+from results.metrics import CALIBRATION_BINS
 from results.plots import learned
 from results.render.markup import noted, spelled
 from results.report.tables import headline, number
 from results.schema import ROUTE
-from results.statistics import CALIBRATION_BINS
 from results.tables.columns import spans
 from results.tables.entries import keys_by_run, with_entries
 from results.tables.grid import Grid

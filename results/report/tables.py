@@ -12,8 +12,8 @@ from mergeshift import UserError
 from results.plots.style import LineStyle
 from results.render.markup import marked_title, noted
 from results.render.text import pieces_of
-from results.schema import AUROC, METRICS, ROUTE
-from results.tables.comparison import Table, table_of
+from results.schema import AUROC, FLOOR_OF, METRICS, ROUTE
+from results.tables.comparison import DERIVED, Table, table_of
 from results.tables.entries import Entry
 from results.tables.grid import Grid, arrange
 from results.tables.ranking import MEAN_RANK, Ranking, ranking_of
@@ -41,15 +41,21 @@ def grids_of(rows: pd.DataFrame, order: Sequence[str] = ()) -> dict[tuple[str, s
     Raises:
         UserError: the accuracies of the methods are not of the same cells, or there are none.
     """
-    known = [m for m in rows["metric"].unique() if not m.startswith((ROUTE, AUROC)) and m != "acc"]
+    hidden = (ROUTE, AUROC, FLOOR_OF)
+    known = [m for m in rows["metric"].unique() if not m.startswith(hidden) and m != "acc"]
     found = {}
     for name, part in groups_of(rows).items():
-        for metric in ("acc", *known):
+        for metric in ("acc", *known, *DERIVED):
             try:
-                found[metric, name] = arrange(part, metric, order)
+                grid = arrange(part, metric, order).known
+                if metric in DERIVED:
+                    table_of(grid)  # is there what it is computed from?
             except UserError:  # e.g. no routes to unseen tasks
                 if metric == "acc":
                     raise
+                continue
+            if grid.entries:
+                found[metric, name] = grid
     return dict(sorted(found.items(), key=lambda pair: pair[0][0] != "acc"))
 
 
@@ -119,8 +125,9 @@ def tables(grid: Grid) -> list[tuple[str, Table, list[str]]]:
     columns = headline(levels.columns)
     found = [("Shifts", levels, columns)]
     for column in [name for name in columns if name in MAIN] or columns[:FEW]:
-        table = table_of(grid, "task", column)
-        found.append((f"Tasks, {column}", table, list(table.columns)))
+        with suppress(UserError):  # what is of shifts alone has no clean column
+            table = table_of(grid, "task", column)
+            found.append((f"Tasks, {column}", table, list(table.columns)))
     for name, by in (("Severities", "severity"), ("Corruptions", "corruption")):
         try:
             table = table_of(grid, by)

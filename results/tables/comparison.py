@@ -1,13 +1,14 @@
 """From tidy rows to a comparison table: what each number is, not how it is printed."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from mergeshift import UserError
 from results.schema import FLOOR, METRICS, Metric
 from results.statistics import Estimate, Interval
 from results.tables.columns import ColumnCells, spans
@@ -22,6 +23,7 @@ from results.tables.quantities import (
     recovered,
     share_of_experts,
 )
+from results.tables.robustness import described, effective_robustness, static_of
 
 NAN = math.nan
 
@@ -52,6 +54,10 @@ class Cell(NamedTuple):
         return self.interval.margin
 
 
+ABOVE_CHANCE = (
+    "Corrected for chance: (accuracy - 1/C) over (the individual experts' accuracy on clean images "
+    "- 1/C) on a task of C classes, averaged over tasks and shifts; 0 is a uniform guess."
+)
 HEADERS = {"normalised": "Norm. acc.", "retention": "Retention", "recovered": "Recovered"}
 
 
@@ -84,7 +90,8 @@ class Table(TableBase):
         """
         if math.isnan(value):
             return "-"
-        return f"{value * self.spec.scale:.{self.spec.decimals}f}"
+        spec = self.spec
+        return f"{round(value * spec.scale, spec.decimals) + 0.0:{spec.sign}.{spec.decimals}f}"
 
     def printed_ranks(self, column: str) -> dict[str, int]:
         """Entry key -> 1 (best) or 2 (second) of a column or summary, **as printed**.
@@ -157,14 +164,21 @@ def compare(
 
 def table_of(grid: Grid, by: str = "shift", shift: str = "clean") -> Table:
     """The table of what is arranged already; see :func:`compare`."""
-    columns = spans(grid, by, shift)
-    title = METRICS[grid.metric].title
-    cells = {
-        (entry.key, name): cell_of(grid, e, span)
-        for e, entry in enumerate(grid.entries)
-        for name, span in columns.items()
-    }
+    columns, derive = spans(grid, by, shift), DERIVED.get(grid.metric)
     shares = _summary(grid) if by == "shift" else {}
+    if derive:
+        columns = derive.columns(grid, columns)
+        found = {name: derive.quantities(grid, span) for name, span in columns.items()}
+        cells = {(entry.key, name): _derived(quantities[e])
+                 for e, entry in enumerate(grid.entries)
+                 for name, quantities in found.items()}  # fmt: skip
+        leading = _leaders_of(grid, found)
+    else:
+        cells = {(entry.key, name): cell_of(grid, e, span)
+                 for e, entry in enumerate(grid.entries)
+                 for name, span in columns.items()}  # fmt: skip
+        leading = _leaders(grid, columns, shares)
+    title, notes = METRICS[grid.metric].title, derive.notes(grid) if derive else {}
     return Table(
         metric=grid.metric,
         by=by,
@@ -180,10 +194,68 @@ def table_of(grid: Grid, by: str = "shift", shift: str = "clean") -> Table:
             for name, found in shares.items()
             for key, one in found.items()
         },
-        leaders=_leaders(grid, columns, shares),
+        leaders=leading,
         setting=grid.setting,
-        notes=notes_of(grid, by, tuple(columns), shift, [cell.df for cell in cells.values()]),
+        notes=notes_of(grid, by, tuple(columns), shift, [cell.df for cell in cells.values()])
+        | notes,
     )
+
+
+class Derived(NamedTuple):
+    """A metric that is computed over the lines of a table from their answers."""
+
+    columns: Callable[[Grid, Mapping[str, ColumnCells]], dict[str, ColumnCells]]  # that have it
+    quantities: Callable[[Grid, ColumnCells], list[Quantity]]  # of every entry in a column
+    notes: Callable[[Grid], dict[str, str]]
+
+
+def _shifted(grid: Grid, columns: Mapping[str, ColumnCells]) -> dict[str, ColumnCells]:
+    """The columns without clean images, where there is no effective robustness."""
+    static_of(grid)
+    found = {name: span for name, span in columns.items() if grid.clean not in span.shifts}
+    if not found:
+        raise UserError(
+            "effective robustness is of shifted images; with --by task give --shift, e.g. L2"
+        )
+    return found
+
+
+def _above_chance(grid: Grid, columns: Mapping[str, ColumnCells]) -> dict[str, ColumnCells]:
+    lacking = [
+        name
+        for name, there in (
+            ("the individual experts", grid.ceiling is not None),
+            ("clean images", grid.clean is not None),
+            ("the numbers of classes", grid.chance is not None),
+        )
+        if not there
+    ]
+    if lacking:
+        raise UserError(f"normalised accuracy needs {lacking[0]}, which these results do not have")
+    return dict(columns)
+
+
+DERIVED = {
+    "norm_chance": Derived(
+        columns=_above_chance,
+        quantities=lambda grid, span: [
+            share_of_experts(grid, e, span, on_clean=True, above_chance=True)
+            for e in range(len(grid.entries))
+        ],
+        notes=lambda _: {"formula": ABOVE_CHANCE},
+    ),
+    "robustness": Derived(
+        columns=_shifted,
+        quantities=effective_robustness,
+        notes=lambda grid: {"formula": described(grid)},
+    ),
+}
+
+
+def _derived(found: Quantity) -> Cell:
+    estimate, sets = found.estimate, found.sets
+    spread = float(sets.std(ddof=1)) if len(sets) > 1 else NAN
+    return Cell(*estimate.interval, spread=spread, df=estimate.df)
 
 
 def cell_of(grid: Grid, e: int, span: ColumnCells) -> Cell:
@@ -255,12 +327,21 @@ def _leaders(
     spec = METRICS[grid.metric]
     if not spec.counted or len(grid.sets) < 2:
         return {}
-    competing = {entry.key: e for e, entry in enumerate(grid.entries) if not entry.is_reference}
-    found = {
-        name: leaders({key: accuracy(grid, e, span) for key, e in competing.items()})
-        for name, span in columns.items()
-    }
-    return found | {
-        name: leaders({key: quantities[key] for key in competing})
-        for name, quantities in shares.items()
-    }
+    lines = range(len(grid.entries))
+    found = {name: [accuracy(grid, e, span) for e in lines] for name, span in columns.items()}
+    summaries = {name: list(quantities.values()) for name, quantities in shares.items()}
+    return _leaders_of(grid, found | summaries)
+
+
+def _leaders_of(grid: Grid, found: Mapping[str, Sequence[Quantity]]) -> dict[str, frozenset[str]]:
+    """The same of quantities of every entry, by column."""
+    if len(grid.sets) < 2:
+        return {}
+    return {
+        name: leaders({
+            entry.key: one
+            for entry, one in zip(grid.entries, quantities, strict=True)
+            if not entry.is_reference
+        })
+        for name, quantities in found.items()
+    }  # fmt: skip

@@ -10,7 +10,7 @@ import pandas as pd
 
 from corruptions.base import ShiftName
 from mergeshift import UserError
-from results.schema import CEILING, FLOOR, NO_NEEDS, ORACLE, world_name
+from results.schema import CEILING, FLOOR, METRICS, NO_NEEDS, ORACLE, world_name
 
 CELL = ["task", "corruption", "severity", "constants", "placement", "seed", "expert_seed"]
 ADAPT_ON = {
@@ -35,6 +35,7 @@ class Entry:
     adapt_on: str = ""  # adapt | test | shifted; "" for methods that do not adapt
     seeded: bool = True  # whether its numbers depend on the seed
     knows_task: bool = False  # whether it is told the task of each image
+    static: bool = False  # whether it merges to one model that has seen no test image
 
     @property
     def is_reference(self) -> bool:
@@ -135,7 +136,8 @@ def keys_by_run(rows: pd.DataFrame, metric: str = "acc") -> dict[str, str]:
         rows: a frame of the columns in ``results.schema``, of any metrics.
         metric: that of the table.
     """
-    named, _ = with_entries(rows[rows["metric"] == metric].reset_index(drop=True))
+    stored = METRICS[metric].of or metric
+    named, _ = with_entries(rows[rows["metric"] == stored].reset_index(drop=True))
     return dict(named[["run_id", "entry"]].drop_duplicates().values.tolist())
 
 
@@ -179,7 +181,15 @@ def _entry(key: str, group: pd.DataFrame) -> Entry:
         adapt_on=first["adapt_on"],
         seeded=bool(group["seeded"].any()),
         knows_task=bool(first["knows_task"]),
+        static=_static(first),
     )
+
+
+def _static(row: pd.Series) -> bool:
+    """Whether a method merges to one model, once, before any test image is there."""
+    reference = row["method"] in (FLOOR, CEILING, ORACLE)
+    one = row["stores"] in ("", "one model") and not (reference or row["knows_task"])
+    return bool(one and row["adapt_on"] not in TITLES and "test stream" not in row["needs"])
 
 
 def _marked(row: pd.Series) -> str:

@@ -5,7 +5,7 @@ sets of experts, ``N`` images.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -13,7 +13,7 @@ import pandas as pd
 
 from corruptions.base import PROTOCOL, ShiftName
 from mergeshift import UserError
-from results.schema import AUROC, CEILING, FLOOR, METRICS
+from results.schema import AUROC, CEILING, FLOOR, FLOOR_OF, METRICS
 from results.tables.entries import CELL, Entry, with_entries
 
 # One table compares methods, so everything else that decides a value must be the same for all.
@@ -23,7 +23,11 @@ SHIFT_SETTING = ("constants", "placement")  # a clean image has neither
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """Every cell of every entry, measured exactly once."""
+    """Every cell of every entry, measured exactly once.
+
+    Of a metric that is newer than some results, cells that lack it are NaN. Of one that is computed
+    over the lines of a table, the values are those of the metric that it is computed from.
+    """
 
     metric: str
     entries: tuple[Entry, ...]
@@ -35,6 +39,8 @@ class Grid:
     packed: np.ndarray  # bytes [E, T, S, R]; empty where single answers are not known
     setting: dict[str, str]  # world, suite, encoder, limit, precision, constants, placement
     unseen: tuple[str, ...] = ()  # tasks whose experts were not merged
+    floors: tuple[float, ...] = ()  # what chance alone adds to the metric: of entries, means
+    chance: np.ndarray | None = None  # [T] accuracy of a uniform guess, where rows know it
 
     @property
     def set_values(self) -> np.ndarray:
@@ -65,6 +71,15 @@ class Grid:
         """Position of clean among the shifts, if it was measured."""
         clean = ShiftName("clean", 0)
         return self.shifts.index(clean) if clean in self.shifts else None
+
+    @property
+    def known(self) -> "Grid":
+        """The entries whose every cell has the metric."""
+        kept = ~np.isnan(self.values).reshape(len(self.entries), -1).any(axis=1)
+        if kept.all():
+            return self
+        entries = tuple(entry for entry, keep in zip(self.entries, kept, strict=True) if keep)
+        return replace(self, entries=entries, values=self.values[kept], packed=self.packed[kept])
 
     def position(self, name: str) -> int:
         """Position of the entry with this key, or of the only one of this method.
@@ -110,18 +125,13 @@ def arrange(rows: pd.DataFrame, metric: str = "acc", order: Sequence[str] = ()) 
         order: methods to put first (see :func:`results.tables.entries.with_entries`).
 
     An entry whose seed changes nothing was measured for one seed, and stands for every seed of
-    the others (of the same experts).
+    the others (of the same experts). Results that are older than the metric have NaN.
 
     Raises:
         UserError: no such rows; rows of several suites, worlds, encoders, limits, precisions or
             kinds of corruption; an entry lacks cells that another has, or counted other images.
     """
-    METRICS[metric]
-    known = ", ".join(rows["metric"].unique()) or "none"
-    rows = rows[rows["metric"] == metric].reset_index(drop=True)
-    if rows.empty:
-        command = "python -m bench sweep" + " --uncertainty" * metric.startswith(AUROC)
-        raise UserError(f"no rows of metric {metric!r} (there: {known}); run `{command}` first")
+    every, rows = rows, _of_metric(rows, metric)
     setting = _setting(rows)
     rows, entries = with_entries(rows, order)
     keys = [entry.key for entry in entries]
@@ -154,7 +164,47 @@ def arrange(rows: pd.DataFrame, metric: str = "acc", order: Sequence[str] = ()) 
         packed=rows["hits"].to_numpy(object)[cell],
         setting=setting,
         unseen=_unseen(rows),
+        floors=_floors(every, metric, order),
+        chance=_chance(rows, tasks),
     )
+
+
+def _of_metric(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The rows of a metric, or of that which it is computed from; NaN where results are older."""
+    spec = METRICS[metric]
+    found = rows[rows["metric"] == (spec.of or metric)]
+    if found.empty:
+        known = ", ".join(rows["metric"].unique()) or "none"
+        command = "python -m bench sweep" + " --uncertainty" * metric.startswith(AUROC)
+        if spec.later and not rows.empty:
+            command += " --force"
+        raise UserError(f"no rows of metric {metric!r} (there: {known}); run `{command}` first")
+    if spec.later:
+        cell = ["run_id", "task", "corruption", "severity"]
+        cells = pd.MultiIndex.from_frame(rows.loc[rows["metric"] == "acc", cell])
+        lacking = rows[rows["metric"] == "acc"][~cells.isin(pd.MultiIndex.from_frame(found[cell]))]
+        if len(lacking):
+            unknown = lacking.assign(metric=metric, value=np.nan, hits=[b""] * len(lacking))
+            found = pd.concat([found, unknown])
+    return found.reset_index(drop=True)
+
+
+def _floors(rows: pd.DataFrame, metric: str, order: Sequence[str]) -> tuple[float, ...]:
+    """Mean over cells of ``floor:METRIC``, of every entry that has it in all of them."""
+    if not (rows["metric"] == f"{FLOOR_OF}{metric}").any():
+        return ()
+    try:
+        means = arrange(rows, f"{FLOOR_OF}{metric}", order).means.mean(axis=(1, 2))
+    except UserError:  # some cells are from before it
+        return ()
+    return tuple(means.tolist())
+
+
+def _chance(rows: pd.DataFrame, tasks: Sequence[str]) -> np.ndarray | None:
+    """Accuracy of a uniform guess on each task, ``[T]``, from a column that is not stored."""
+    if "chance" not in rows:
+        return None
+    return rows.drop_duplicates("task").set_index("task")["chance"].loc[list(tasks)].to_numpy(float)
 
 
 def _pairs(rows: pd.DataFrame, first: str, second: str) -> list[tuple]:

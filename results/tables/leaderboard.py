@@ -11,9 +11,12 @@ from typing import Any
 import pandas as pd
 
 from mergeshift import UserError
-from results.tables.comparison import Cell, Table
+from results.tables.columns import ColumnCells
+from results.tables.comparison import DERIVED, Cell, Table
 from results.tables.entries import Entry, keys_by_run
+from results.tables.grid import arrange
 from results.tables.ranking import MEAN_RANK, ranking
+from results.tables.robustness import shifted_cells
 
 STORED = ("merge_s", "adapt_s", "peak_mb", "parameters")  # as is kept with every run
 
@@ -52,8 +55,9 @@ def board(
     """Everything a table says of each method in one line, unrounded, and what the method costs.
 
     For each column of the table: the mean, ``low`` and ``high`` of its interval, ``sd`` over
-    sets of experts or seeds, ``drop`` (% of the mean on clean). Then the summaries, the
-    columns in which it is not significantly below the best, its mean rank over tasks, costs (means
+    sets of experts or seeds, ``drop`` (% of the mean on clean). Then the summaries, normalised
+    accuracy corrected for chance and effective robustness (of all shifts together), the columns in
+    which it is not significantly below the best, its mean rank over tasks, costs (means
     over the runs of the line), and what the method was allowed. Shares are in percent.
 
     Args:
@@ -64,12 +68,12 @@ def board(
     means = _mean_ranks(rows, table)
     runs = Counter(keys_by_run(rows, table.metric).values())
     spent = costs_of(rows, costs, table.metric)
-    lines = []
+    lines, derived = [], _derived(rows, table)
     for entry in table.entries:
         line: dict[str, Any] = {"method": entry.title}
         for column in table.columns:
             line |= _numbers(table, entry, column)
-        line |= _shares(table, entry)
+        line |= _shares(table, entry) | derived.get(entry.key, {})
         if table.leaders:
             line["leads"] = ", ".join(
                 table.header(name) for name, keys in table.leaders.items() if entry.key in keys
@@ -89,6 +93,31 @@ def _mean_ranks(rows: pd.DataFrame, table: Table) -> dict[str, float]:
         return ranking(rows, table.metric).mean_ranks
     except UserError:
         return {}
+
+
+def _derived(rows: pd.DataFrame, table: Table) -> dict[str, dict[str, float]]:
+    """Entry key -> what is computed over all lines, in percent, as far as it can be."""
+    found: dict[str, dict[str, float]] = {entry.key: {} for entry in table.entries}
+    if table.metric != "acc" or table.by != "shift":
+        return found
+    grid = arrange(rows)
+    every = tuple(range(len(grid.tasks)))
+    clean = ColumnCells(every, () if grid.clean is None else (grid.clean,))
+    for metric, header, span in (
+        ("norm_chance", "Norm. acc. above chance", clean),
+        ("robustness", "Effective robustness", shifted_cells(grid)),
+    ):
+        try:
+            DERIVED[metric].columns(grid, {"": span})
+        except UserError:  # e.g. too few static merges for a line
+            continue
+        for entry, one in zip(grid.entries, DERIVED[metric].quantities(grid, span), strict=True):
+            interval = one.estimate.interval
+            found[entry.key] |= {
+                f"{header}{suffix}": 100 * value
+                for suffix, value in zip(("", " low", " high"), interval, strict=True)
+            }
+    return found
 
 
 def _shares(table: Table, entry: Entry) -> dict[str, float]:

@@ -3,8 +3,10 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from corruptions.base import LEVELS, MATCHED, PROTOCOL
-from results.schema import FLOOR, FULL, METRICS, pixels_of, splits_of, world_name
+from results.schema import FLOOR, FLOOR_OF, FULL, METRICS, pixels_of, splits_of, world_name
 from results.statistics import LEVEL
 from results.tables.columns import MEAN
 from results.tables.grid import Grid
@@ -23,8 +25,8 @@ def notes_of(
 ) -> dict[str, str]:
     """Sentences by what they are about; a format leaves out those it has no use for.
 
-    Keys: world, metric, images, unseen, spread, interval, verdict, drop, summary, levels, shifts,
-    constants.
+    Keys: world, metric, images, unseen, spread, interval, verdict, floor, unknown, drop, summary,
+    levels, shifts, constants.
 
     Args:
         grid: what is printed.
@@ -52,7 +54,12 @@ def notes_of(
         notes["unseen"] = unseen(grid)
     if len(grid.seeds) > 1:
         notes["spread"] = _spread(grid)
-    notes |= _of_shares(grid, by, bool(shifted), freedom) if spec.counted else _of_others(grid)
+    if spec.of:
+        notes |= {"interval": _interval(grid, freedom, "delta method"), "verdict": _verdict(grid)}
+    elif spec.counted:
+        notes |= _of_shares(grid, by, bool(shifted), freedom)
+    else:
+        notes |= _of_others(grid)
     if told := _levels(levels, [n for n in MATCHED if n in columns or n == shift]):
         notes["levels"] = told
     if shifted:
@@ -87,16 +94,31 @@ def _of_shares(grid: Grid, by: str, shifted: bool, freedom: Sequence[float]) -> 
 
 def _of_others(grid: Grid) -> dict[str, str]:
     """What is said of metrics that do not count images."""
-    if METRICS[grid.metric].higher_is_better is None:
-        return {}
-    return {"verdict": "No verdict: this metric is not known image by image."}
+    spec, notes = METRICS[grid.metric], {}
+    if spec.higher_is_better is not None:
+        notes["verdict"] = "No verdict: this metric is not known image by image."
+    if grid.floors:
+        ends = (min(grid.floors), max(grid.floors))
+        low, high = (f"{one * spec.scale:.{spec.decimals}f}" for one in ends)
+        notes["floor"] = (
+            f"By chance alone, {low if low == high else f'{low} to {high}'} {spec.unit} would be "
+            "shown by perfectly calibrated methods of the same confidence on as many images "
+            f"(--metric {FLOOR_OF}{grid.metric} has the floor of each)."
+        )
+    lines = zip(grid.entries, grid.values, strict=True)
+    if unknown := [entry.title for entry, values in lines if np.isnan(values).any()]:
+        notes["unknown"] = (
+            f"-: not measured, or in results older than this metric ({', '.join(unknown)})."
+        )
+    return notes
 
 
-def _interval(grid: Grid, freedom: Sequence[float]) -> str:
+def _interval(grid: Grid, freedom: Sequence[float], how: str = "Wilson") -> str:
     level = f"+-: {100 * LEVEL:.0f} %"
     if len(grid.sets) < 2:
-        return f"{level} Wilson interval over images alone (stratified by task; the longer side)."
-    text = f"{level} interval over images (Wilson, stratified by task) and over {len(grid.sets)}"
+        kind = "Wilson interval" if how == "Wilson" else f"interval ({how})"
+        return f"{level} {kind} over images alone (stratified by task; the longer side)."
+    text = f"{level} interval over images ({how}, stratified by task) and over {len(grid.sets)}"
     text += " sets of experts"
     if known := [df for df in freedom if not math.isnan(df)]:
         low, high = (f"{df:.0f}" if df < MANY_DEGREES else f"over {MANY_DEGREES}"

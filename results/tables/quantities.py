@@ -5,7 +5,7 @@ the answers (delta method), so that accuracy, normalised accuracy, retention and
 are all means over tasks of means over images.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -74,7 +74,9 @@ def accuracy(grid: Grid, e: int, span: ColumnCells) -> Quantity:
     return Quantity(limits, sets, images, repeats if images else 0)
 
 
-def share_of_experts(grid: Grid, e: int, span: ColumnCells, on_clean: bool) -> Quantity:
+def share_of_experts(
+    grid: Grid, e: int, span: ColumnCells, on_clean: bool, above_chance: bool = False
+) -> Quantity:
     """Mean over tasks and shifts of accuracy over that of the individual experts.
 
     Args:
@@ -83,16 +85,21 @@ def share_of_experts(grid: Grid, e: int, span: ColumnCells, on_clean: bool) -> Q
         span: what to average over.
         on_clean: the experts' accuracy on clean images stands below the line (normalised
             accuracy); else that under the same shift (retention).
+        above_chance: what a uniform guess is right on is taken off both.
 
-    Nothing is known of it where the experts were not measured, or are right on no image.
+    Nothing is known of it where the experts were not measured, or are no better than chance (right
+    on no image).
     """
     if grid.ceiling is None or (on_clean and grid.clean is None):
+        return UNKNOWN
+    if above_chance and grid.chance is None:
         return UNKNOWN
     clean = cast(int, grid.clean)
     references = [clean if on_clean else s for s in span.shifts]
     tasks = list(span.tasks)
-    above = grid.set_values[e][np.ix_(tasks, span.shifts)]  # [T, S, K]
-    below = grid.set_values[grid.ceiling][:, references][tasks]
+    chance = grid.chance[tasks, None, None] if above_chance and grid.chance is not None else 0.0
+    above = grid.set_values[e][np.ix_(tasks, span.shifts)] - chance  # [T, S, K]
+    below = grid.set_values[grid.ceiling][:, references][tasks] - chance
     if (below <= 0).any():
         return UNKNOWN
     sets = (above / below).mean(axis=(0, 1))
@@ -108,7 +115,7 @@ def share_of_experts(grid: Grid, e: int, span: ColumnCells, on_clean: bool) -> Q
             for i, (s, reference) in enumerate(zip(span.shifts, references, strict=True))
         ]
         images.append(np.mean(parts, axis=0))
-    return _linear(value, images, sets)
+    return linear(value, images, sets)
 
 
 def recovered(grid: Grid, e: int, span: ColumnCells) -> Quantity:
@@ -136,11 +143,20 @@ def recovered(grid: Grid, e: int, span: ColumnCells) -> Quantity:
     for task in span.tasks:
         one, low, high = (grid.scores(i, task, span.shifts) for i in lines)
         images.append((one - low - value * (high - low)) / gap)
-    middle = float(np.mean([part.mean() for part in images]))  # 0, up to rounding
-    return _linear(value, [part - middle + value for part in images], sets)
+    return linear(value, images, sets)
 
 
-def _linear(value: float, images: list[np.ndarray], sets: np.ndarray) -> Quantity:
+def linear(value: float, images: Sequence[np.ndarray], sets: np.ndarray) -> Quantity:
+    """A number that was made linear in the answers.
+
+    Args:
+        value: of it.
+        images: per task ``[N_t]``: what an image adds to it; their means over tasks are shifted to
+            ``value``.
+        sets: the number of each set of experts.
+    """
+    middle = float(np.mean([part.mean() for part in images]))
+    images = [part - middle + value for part in images]
     limits = paired_interval(images)
     around = Interval(value, value - limits.margin, value + limits.margin)
     return Quantity(around, sets, tuple(images))

@@ -94,6 +94,12 @@ def ranking_of(grid: Grid) -> Ranking:
     metric = grid.metric
     higher = METRICS[metric].higher_is_better
     competing = [e for e, entry in enumerate(grid.entries) if not entry.is_reference]
+    if METRICS[metric].of:
+        raise UserError(
+            f"{metric} is computed over all lines of a table; rank them by {METRICS[metric].of}"
+        )
+    if np.isnan(grid.values).any():
+        raise UserError(f"{metric} is not known of every method here, so nothing is ranked")
     if higher is None:
         raise UserError(f"neither more nor less of {metric} is better, so nothing is ranked")
     if len(competing) < 3 or len(grid.tasks) < 2:

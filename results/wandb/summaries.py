@@ -56,10 +56,12 @@ def best(table: Table) -> dict[str, float]:
     if table.spec.higher_is_better is None or not competing:
         return {}
     first = max if table.spec.higher_is_better else min
-    return {
-        f"best/{table.metric}/{name}": first(table.cells[key, name].value for key in competing)
+    found = {
+        name: [value for key in competing
+               if not math.isnan(value := table.cells[key, name].value)]
         for name in table.columns
-    }
+    }  # fmt: skip
+    return {f"best/{table.metric}/{name}": first(of) for name, of in found.items() if of}
 
 
 def cells(rows: pd.DataFrame) -> dict[str, float]:

@@ -74,7 +74,18 @@ GOOD = {
     "--limit": ("24", "0", "1", "0-2"),
     "--suite": ("toy", "toyy"),
     "--sweep": ("smoke", "main", ""),
-    "--metric": ("acc", "nll", "ece", "eval_s", "route_acc", "accuracy"),
+    "--metric": (
+        "acc",
+        "nll",
+        "ece",
+        "eval_s",
+        "route_acc",
+        "accuracy",
+        "aurc",
+        "norm_chance",
+        "robustness",
+        "floor:ece",
+    ),
     "--by": (
         "shift",
         "task",
@@ -105,7 +116,16 @@ GOOD = {
 }
 ARGUMENTS = {
     "sweep": ("smoke", "smoky", "absent.toml"),
-    "plot": ("severity", "heatmap", "scale", "tuning", "routing", "coefficients", "pie"),
+    "plot": (
+        "severity",
+        "heatmap",
+        "scale",
+        "tuning",
+        "routing",
+        "coefficients",
+        "pie",
+        "effective-robustness",
+    ),
     "list": ("methods", "tasks", "suites", "shifts", "published", "all"),
     "wandb-sweep": ("smoke", "absent.yaml"),
 }

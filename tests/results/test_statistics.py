@@ -2,15 +2,11 @@
 
 import numpy as np
 import pytest
-import torch
 from scipy import stats
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from results.statistics import (
-    CALIBRATION_BINS,
     Interval,
     bootstrap_interval,
-    calibration_error,
     effective_n,
     holm,
     mean_interval,
@@ -152,18 +148,6 @@ def test_a_method_against_itself_is_no_difference() -> None:
     nothing = [np.zeros(30), np.zeros(20)]
     assert paired_interval(nothing) == Interval(0, 0, 0)
     assert bootstrap_interval(nothing, np.random.default_rng(0)) == Interval(0, 0, 0)
-
-
-@pytest.mark.parametrize("sharpness", [0.05, 1.0, 20.0])
-def test_calibration_error_is_that_of_torchmetrics(sharpness: float) -> None:
-    rng = np.random.default_rng(0)
-    p = torch.from_numpy(rng.dirichlet(np.full(5, sharpness), 400)).float()
-    p[:20] = torch.eye(5)[torch.arange(20) % 5]  # confidence 1 is in a bin, too
-    truth = torch.from_numpy(rng.integers(0, 5, 400))
-    theirs = multiclass_calibration_error(p, truth, num_classes=5, n_bins=CALIBRATION_BINS)
-    confidence, predicted = p.max(1)
-    ours = calibration_error(confidence.numpy(), (predicted == truth).numpy())
-    assert ours == pytest.approx(float(theirs), abs=1e-6)
 
 
 # -- sets of experts

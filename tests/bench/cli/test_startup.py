@@ -107,6 +107,7 @@ def test_a_listing_of_methods_is_remembered(tmp_path):
     ("mergeshift sweep --suite pocket1", "pocket14"),
     ("mergeshift sweep bd-un", "bd-unseen"),
     ("mergeshift table --sweep mai", "main"),
+    ("mergeshift table --metric bri", "brier"),
 ])  # fmt: skip
 def test_a_shell_completes_names(line, wanted, tmp_path):
     code = "import sys; sys.argv[0] = 'mergeshift'; from bench.cli.app import main; main([])"

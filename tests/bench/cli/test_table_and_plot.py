@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from scipy.special import expit, logit
 
 from bench.reporting.wandb import learning_curves, protocol
 from bench.stages import artifacts
@@ -199,3 +200,35 @@ def test_corruption_errors_are_a_table_of_the_command(command, smoke):
     assert "--by mce" in said
     assert "leave out --metric" in command("table", "--by", "mce", "--metric", "nll",
                                            "--out", smoke).error  # fmt: skip
+
+
+def test_metrics_over_all_lines_of_a_table(command, smoke, tmp_path):
+    """Effective robustness and normalised accuracy above chance, from the accuracies by hand."""
+
+    def shown(*words: str) -> pd.Series:
+        text = command("table", *words, "--format", "csv", "--out", smoke).out
+        return pd.read_csv(io.StringIO(text)).set_index(["method", "column"])["value"]
+
+    acc = shown().unstack()
+    static = acc.loc[["average", "task_arithmetic", "ties"]]
+    slope, intercept = np.polyfit(logit(static["clean"]), logit(static["contrast@5"]), 1)
+    expected = acc["contrast@5"] - expit(intercept + slope * logit(acc["clean"]))
+    found = shown("--metric", "robustness").unstack()
+    assert found["contrast@5"].to_dict() == pytest.approx(expected.to_dict())
+    by_task = shown("--by", "task").unstack().drop(columns="mean")
+    above = by_task - pd.Series({"toy_two": 1 / 2, "toy_three": 1 / 3, "toy_four": 1 / 4})
+    ratios = (above / above.loc["individual"]).mean(axis=1)
+    found = shown("--metric", "norm_chance").unstack()
+    assert found["clean"].to_dict() == pytest.approx(ratios.to_dict())
+    figure = tmp_path / "line.svg"
+    drawn = command("plot", "effective-robustness", "-o", figure, "--out", smoke)
+    assert (drawn.code, figure.exists()) == (0, True)
+    few = ("--methods", "ties,average", "--out", smoke)
+    for words in (("plot", "effective-robustness"), ("table", "--metric", "robustness")):
+        assert "have 2 (average, ties): measure more" in command(*words, *few).error
+    assert (
+        "leave out --metric nll"
+        in command("plot", "effective-robustness", "--metric", "nll", "--out", smoke).error
+    )
+    for metric in ("brier", "aece", "dece", "aurc", "bacc", "worst_acc", "floor:ece"):
+        assert command("table", "--metric", metric, "--out", smoke).code == 0, metric

@@ -98,6 +98,10 @@ def test_metrics_by_hand(add, out, frame):
         expected = -cell["acc"] * np.log(0.6) - (1 - cell["acc"]) * np.log(wrong)
         assert cell["nll"] == pytest.approx(expected)
         assert cell["ece"] == pytest.approx(abs(cell["acc"] - 0.6))  # all in one bin
+        others = (len(TASKS[task].classes) - 1) * (0.4 / (len(TASKS[task].classes) - 1)) ** 2
+        right, rest = 0.16 + others, 0.36 + (1 - wrong) ** 2 + others - wrong**2
+        assert cell["brier"] == pytest.approx(cell["acc"] * right + (1 - cell["acc"]) * rest)
+        assert cell["aurc"] == pytest.approx(1 - cell["acc"])  # all equally sure
 
 
 def test_names_of_classes_a_csv_and_the_same_twice(add, command, out, frame, tmp_path):
@@ -107,7 +111,9 @@ def test_names_of_classes_a_csv_and_the_same_twice(add, command, out, frame, tmp
     assert command("results", "add", tmp_path / "predictions.csv", "--out", out).code == 0
     rows = Store(out).read()
     rows = rows[rows["method"] == "theirs & 100%"]
-    assert set(rows["metric"]) == {"acc", "ece"}
+    of_classes, of_confidence = {"bacc", "worst_acc"}, {"ece", "aece", "dece", "aurc"}
+    floors = {"floor:ece", "floor:aece"}
+    assert set(rows["metric"]) == {"acc"} | of_classes | of_confidence | floors
     before = stamps(out, "**/*.parquet").keys()
     assert command("results", "add", tmp_path / "predictions.csv", "--out", out).code == 0
     assert stamps(out).keys() == before
@@ -210,7 +216,9 @@ def test_one_class_and_a_certain_mistake():
     found, _ = predictions.measure(
         Answers(np.zeros(2, int), np.ones(2), np.ones((2, 1))), np.zeros(2, int)
     )
-    assert found == {"acc": 1.0, "nll": 0.0, "ece": 0.0}
+    assert {found.pop(name) for name in ("acc", "bacc", "worst_acc")} == {1.0}
+    assert set(found) >= {"nll", "ece", "brier"}
+    assert set(found.values()) == {0.0}
     sure = Answers(np.array([0]), np.array([1.0]), np.array([[1.0, 0.0]]))
     assert predictions.measure(sure, np.array([1]))[0]["nll"] == pytest.approx(87.34, abs=0.01)
     truth = {"t": Truth(np.array([0]), ("a",))}

@@ -9,10 +9,10 @@ import pytest
 
 from bench.reporting import html
 from bench.reporting.html import shifts_shown
+from results.metrics import CALIBRATION_BINS
 from results.report import page as report
 from results.report.panels import Example, binned
 from results.schema import unpack
-from results.statistics import CALIBRATION_BINS
 from results.store import Store
 from results.tables.ranking import ranking
 from tests.helpers.report_frames import images_for
