@@ -47,6 +47,7 @@ class Sweep:
     unseen: tuple[str, ...] = ()  # tasks whose experts are not merged; measured like the others
     uncertainty: bool = False  # keep how sure methods are of each image; changes no other number
     precision: str = ""  # of evaluating: bf16; or "", which is 32 bits. Merging always has 32
+    temperature: bool = False  # fit one to each method on clean val; changes no other number
     heads: str = ""  # text | prototypes; "" takes captions, or prototypes where words are unknown
 
     def __post_init__(self) -> None:
@@ -115,7 +116,9 @@ def digest(value: object) -> str:
 
 
 # Not in the first stored results.
-FIELDS_ADDED_LATER = ("unseen", "uncertainty", "precision", "heads", "val_limit")
+FIELDS_ADDED_LATER = (
+    "unseen", "uncertainty", "precision", "heads", "val_limit", "temperature"
+)  # fmt: skip
 
 
 def identity_fields(value: "Sweep | Run") -> dict[str, Any]:

@@ -9,6 +9,7 @@ from bench.config import Run, Sweep
 from bench.forecast import burden, corruption_ms, seconds_of
 from bench.stages import artifacts
 from bench.stages.build import bind, canonical
+from bench.stages.calibrate import temperature_of
 from bench.variants import Variant, display_name
 from bench.zoo.encoders import ENCODERS, OF_WORLD, Encoder
 from bench.zoo.experts import Expert, experts_of
@@ -39,6 +40,7 @@ class Plan:
     experts: list[Expert] = field(default_factory=list)  # to fine-tune, of all sets
     to_tune: list[Run] = field(default_factory=list)
     to_learn: list[tuple[Run, Shift | None]] = field(default_factory=list)  # longest first
+    to_calibrate: list[tuple[Run, Shift | None]] = field(default_factory=list)  # no temperature yet
     images: int = 0  # to corrupt
 
     @property
@@ -79,8 +81,9 @@ class Plan:
 
     @property
     def validated(self) -> int:
-        """Val images that tuning still has to classify."""
-        return sum(
+        """Val images that tuning and calibrating still have to classify."""
+        calibrated = len(self.to_calibrate) * sum(task.sizes[2] for task in self.seen)
+        return calibrated + sum(
             len(bind(run).candidates) * sum(run.val_images(task.sizes[2]) for task in self.seen)
             for run in self.to_tune
         )
@@ -234,6 +237,7 @@ def inspect(plan: Plan, store: Store, force: bool = False) -> Plan:
         if run.tuned and run.id in waiting and (force or not chosen(run, store))
     ]
     plan.to_learn = trainings(plan, store, force)
+    plan.to_calibrate = calibrations(plan, store, force)
     if waiting:
         plan.experts = [expert for expert in all_experts(plan) if not expert.exists]
     return plan
@@ -247,8 +251,21 @@ def all_experts(plan: Plan) -> list[Expert]:
 
 def finished(plan: Plan, store: Store, run: Run, shift: Shift) -> bool:
     """Whether everything that the sweep wants of a run under a shift is there."""
-    images = store.images_path(run.id, shift.key)
-    return store.has(run.id, shift.key) and (not plan.sweep.uncertainty or images.exists())
+    images, sweep = store.images_path(run.id, shift.key), plan.sweep
+    if not store.has(run.id, shift.key) or (sweep.uncertainty and not images.exists()):
+        return False
+    return not sweep.temperature or store.has_metric(run.id, shift.key, "temperature")
+
+
+def calibrations(plan: Plan, store: Store, force: bool) -> list[tuple[Run, Shift | None]]:
+    """The models of missing cells that still need a temperature: once per run, or per shift."""
+    wanted = {
+        (run, shift if run.adapt_on == "shifted" else None): None
+        for shift, runs in plan.todo.items()
+        for run in runs
+        if plan.sweep.temperature
+    }
+    return [(run, s) for run, s in wanted if force or temperature_of(run, s, store) is None]
 
 
 def trainings(plan: Plan, store: Store, force: bool) -> list[tuple[Run, Shift | None]]:
@@ -274,10 +291,11 @@ def requests(plan: Plan) -> list[Request]:
     """What the missing cells ask of the image cache, as far as the budget goes.
 
     Pictures that are decoded on demand are kept where they are looked at again and again (while
-    tuning and learning) before those that all methods see in one pass.
+    tuning, calibrating and learning) before those that all methods see in one pass.
     """
     data, seen = plan.data, [task for task in plan.seen if task.source.native]
-    asked = [data.request(task, "val", CLEAN) for task in seen if plan.to_tune]
+    validated = plan.to_tune or plan.to_calibrate
+    asked = [data.request(task, "val", CLEAN) for task in seen if validated]
     learn_on = {run.adapt_on for run, _ in plan.to_learn} & {"adapt", "test"}
     asked += [data.request(task, split, CLEAN) for split in sorted(learn_on) for task in seen]
     asked += [

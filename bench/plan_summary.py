@@ -55,6 +55,9 @@ def show(plan: Plan, jobs: int, console: Console) -> None:
             f"{trainings(plan)}",
             highlight=False,
         )
+    if count := len(plan.to_calibrate):
+        told = f"{count} temperatures to fit, each in a pass over the clean val images"
+        console.print(f"  scale    {told}", highlight=False)
     console.print("  data     " + licences(plan.tasks), highlight=False, style="dim")
 
 

@@ -19,6 +19,7 @@ from bench.runtime.workers import Executor, executor
 from bench.stages import artifacts
 from bench.stages.adapt import adapt_run
 from bench.stages.build import ImportedWeights, bind
+from bench.stages.calibrate import calibrate_run, keep_temperature
 from bench.stages.evaluate import evaluate_runs
 from bench.stages.pictures import check_pictures, say_notes
 from bench.stages.provenance import changed_code, require_same, seen_before, told_of
@@ -113,6 +114,7 @@ def execute(
             prepare_experts_and_images(plan, workers, stages)
             configs = tune(plan, store, workers, stages)
             adapt(plan, configs, store, workers, stages)
+            calibrate(plan, configs, store, workers, stages)
             evaluate(plan, configs, store, workers, stages)
         save_sweep(plan, out, stages.seconds)
     return plan, stages
@@ -279,6 +281,19 @@ def adapt(
         with stages.stage("adapt", trainings(plan), plan.steps) as advance:
             for _ in workers.run(adapt_run, units, advance):
                 pass
+
+
+def calibrate(
+    plan: Plan, configs: dict[str, str], store: Store, workers: Executor, stages: Stages
+) -> None:
+    """Fit a temperature to every model that lacks one, on clean val; it is kept with the run."""
+    if plan.to_calibrate:
+        units = [(run, configs[run.id], shift, store) for run, shift in plan.to_calibrate]
+        what = f"{len(units)} temperatures, on val"
+        total = len(units) * sum(task.sizes[2] for task in plan.seen)
+        with stages.stage("calibrate", what, total) as advance:
+            for (run, config, shift, _), found in workers.run(calibrate_run, units, advance):
+                keep_temperature(run, config, shift, found, store)
 
 
 def evaluate(

@@ -4,10 +4,12 @@ Every function looks at all images of one cell (a method on a task under a shift
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 CALIBRATION_BINS = 15  # of confidence
+TEMPERATURES = (0.05, 20.0)  # that are looked through: beyond, nothing is fitted any more
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
@@ -128,6 +130,40 @@ def by_class(predicted: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     counts = np.bincount(labels)
     recalls = np.bincount(labels, predicted == labels)[counts > 0] / counts[counts > 0]
     return {"bacc": float(recalls.mean()), "worst_acc": float(recalls.min())}
+
+
+def temperature(logits: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> float:
+    """The one T for which softmax(logits / T) has the least negative log-likelihood.
+
+    The mean over tasks of the mean over images, which is convex in 1/T: its derivative, the mean
+    of E_p[z] - z_y, has one zero. Source: Guo et al. 2017, arXiv 1706.04599, section 4.2.
+
+    Args:
+        logits: per task ``[N_t, C_t]``.
+        labels: per task int ``[N_t]``.
+
+    Returns:
+        T in :data:`TEMPERATURES`; an end of it where the zero lies beyond: where every answer is
+        right the least T, where they are worse than chance the largest.
+    """
+    from scipy.optimize import brentq
+
+    parts = [z.astype(float) - z.max(axis=1, keepdims=True) for z in logits]
+    mine = [z[np.arange(len(y)), y].mean() for z, y in zip(parts, labels, strict=True)]
+
+    def slope(log_inverse: float) -> float:
+        total = -float(np.sum(mine))
+        for z in parts:
+            weights = np.exp(math.exp(log_inverse) * z)
+            total += float(((weights * z).sum(axis=1) / weights.sum(axis=1)).mean())
+        return total
+
+    low, high = (-math.log(bound) for bound in reversed(TEMPERATURES))  # of 1/T
+    if slope(low) >= 0:
+        return TEMPERATURES[1]
+    if slope(high) <= 0:
+        return TEMPERATURES[0]
+    return math.exp(-float(brentq(slope, low, high, xtol=1e-9)))
 
 
 def _equal_width(confidence: np.ndarray) -> np.ndarray:

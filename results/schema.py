@@ -152,6 +152,18 @@ METRICS.add("bacc", Metric(title="Balanced accuracy", unit="%", scale=100, later
 METRICS.add(
     "worst_acc", Metric(title="Accuracy of the worst class", unit="%", scale=100, later=True)
 )
+# Of sweeps with --temperature: logits divided by one number, which was fitted on clean val.
+SCALED = "_ts"  # behind the name of a metric: after temperature scaling
+for _name in ("nll", "ece", "aece", "brier"):
+    _raw = METRICS[_name]
+    METRICS.add(
+        f"{_name}{SCALED}",
+        replace(_raw, title=f"{_raw.title}, after temperature scaling", later=True),
+    )
+METRICS.add(
+    "temperature",
+    Metric(title="Temperature", unit="", decimals=2, higher_is_better=None, later=True),
+)
 METRICS.add(
     f"{FLOOR_OF}*",
     Metric(title="Floor of * (perfectly calibrated)", unit="%", scale=100, higher_is_better=None),

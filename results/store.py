@@ -7,12 +7,13 @@ method was of every single image. Files are never rewritten in place, so a kille
 most the shift in flight and two sweeps may share one folder.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mergeshift import DamagedFileError, UserError, atomic, read_json, write_json
@@ -77,6 +78,19 @@ class Store:
     def run_ids(self) -> list[str]:
         """Every run that has at least one finished shift, sorted."""
         return sorted({path.parent.name for path in self.folder.glob("cells/*/*.parquet")})
+
+    def has_metric(self, run_id: str, shift_key: str, metric: str) -> bool:
+        """Whether a finished part of a run has a metric, for every task.
+
+        Raises:
+            DamagedFileError: the file is truncated or altered.
+        """
+        path = self.path(run_id, shift_key)
+        if not path.exists():
+            return False
+        table = _read(path, ["task", "metric"])
+        mine = pc.equal(table["metric"], metric)
+        return table.filter(mine)["task"].unique() == table["task"].unique()
 
     def shift_keys(self, run_id: str) -> list[str]:
         """The finished shifts of one run, sorted."""
@@ -146,10 +160,10 @@ class Store:
         return sorted((self.folder / "cells" / run_id).glob("[!.]*.parquet"))
 
 
-def _read(path: Path) -> pa.Table:
+def _read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            return file.read()
+            return file.read(columns)
     except (OSError, pa.ArrowException) as error:
         raise DamagedFileError(f"{path} is damaged; `--force` measures it again") from error
 

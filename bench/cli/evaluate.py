@@ -21,6 +21,7 @@ from bench.cli.options import (
     Precision,
     Shifts,
     Suite,
+    Temperature,
     Uncertainty,
     Unseen,
     Wandb,
@@ -43,6 +44,7 @@ def evaluate(
     limit: Limit = -1,
     unseen: Unseen = [],  # noqa: B006
     uncertainty: Uncertainty = False,
+    temperature: Temperature = False,
     device: Device = "auto",
     precision: Precision = "",
     out: Out = OUT,
@@ -52,7 +54,7 @@ def evaluate(
 ) -> None:
     """Put weights from elsewhere into the tables of a sweep.
 
-    Of a sweep with --unseen, --heads or --uncertainty, give the same here.
+    Of a sweep with --unseen, --heads, --uncertainty or --temperature, give the same here.
     """
     from rich.console import Console
 
@@ -64,7 +66,7 @@ def evaluate(
 
     changed = chosen_sweep(
         sweep, suite, None, shifts, None, limit, unseen=unseen, uncertainty=uncertainty or None,
-        encoder=encoder, precision=precision, heads=heads,
+        encoder=encoder, precision=precision, heads=heads, temperature=temperature or None,
     )  # fmt: skip
     with using(data_dir), devices.using(device), notices():
         plan, stages = run_weights(

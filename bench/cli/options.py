@@ -27,7 +27,8 @@ LARGEST = 2**63 - 1  # of the integers that are stored
 MANY = 1000  # numbers that one range may stand for
 PROCESSES = 512  # that one command may start; more is a slip of the hand
 METRICS = (
-    "acc | nll | ece | aece | dece | brier | aurc | bacc | worst_acc | eval_s | "
+    "acc | nll | ece | aece | dece | brier | aurc | bacc | worst_acc | "
+    "nll_ts | ece_ts | aece_ts | brier_ts | temperature | eval_s | "
     "oracle_acc | route_acc | route_entropy | route_max | norm_chance | robustness"
 )
 
@@ -149,6 +150,13 @@ Uncertainty = Annotated[
     typer.Option(
         "--uncertainty",
         help="Keep how sure the methods are of every image, for `table --by uncertainty`.",
+    ),
+]
+Temperature = Annotated[
+    bool,
+    typer.Option(
+        "--temperature",
+        help="Fit one temperature to each method on clean val, for `table --metric ece_ts` etc.",
     ),
 ]
 DataDir = Annotated[

@@ -24,6 +24,7 @@ from bench.cli.options import (
     Shifts,
     Splits,
     Suite,
+    Temperature,
     Uncertainty,
     Unseen,
     ValLimit,
@@ -120,6 +121,7 @@ def name_of(found: Sweep, changed: Sweep) -> str:
         "tune": "no-tune",
         "adapt_on": f"on-{changed.adapt_on}",
         "uncertainty": "uncertainty",
+        "temperature": "temperature",
         "precision": changed.precision or "32",
         "heads": changed.heads or "own-heads",
     }
@@ -167,6 +169,7 @@ def sweep(
     adapt_on: Annotated[str, typer.Option(help=ADAPT_ON)] = "",
     unseen: Unseen = [],  # noqa: B006
     uncertainty: Uncertainty = False,
+    temperature: Temperature = False,
     data_dir: DataDir = None,
     splits: Splits = "",
     image_budget: ImageBudget = None,
@@ -194,6 +197,7 @@ def sweep(
         constants=constants, placement=placement, adapt_on=adapt_on,
         expert_seeds=expert_seeds,
         tune=tune if not tune else None, uncertainty=uncertainty or None,
+        temperature=temperature or None,
     )  # fmt: skip
     mode(wandb.value)  # a mistake in it is found before the work
     console = Console()

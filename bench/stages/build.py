@@ -162,6 +162,11 @@ class BoundRun:
         """What its constants are chosen on: the val splits of seen tasks."""
         return self._datamodule([], tasks=[task.name for task in self.seen])
 
+    def calibration_data(self) -> SuiteDataModule:
+        """All val images of seen tasks: the same for every method, tuned on some of them or not."""
+        names = [task.name for task in self.seen]
+        return self.suite.datamodule([], data_seed=self.run.data_seed, tasks=names)
+
     def adaptation_data(
         self, shift: Shift | None, schedule: AdaptationSchedule | None
     ) -> SuiteDataModule:

@@ -7,6 +7,7 @@ import pandas as pd
 from bench.config import Run
 from bench.stages.adapt import learn_to_tune
 from bench.stages.build import bind
+from bench.stages.calibrate import temperature_of
 from bench.stages.per_image import error_auroc, images_of
 from bench.stages.records import cell_rows, facts_of, write_run_facts
 from bench.stages.scoring import score
@@ -51,9 +52,10 @@ def evaluate_runs(
     for run, config in runs:
         method, cost = ready[run.id]
         facts, rows, images = facts_of(run, config, method), [], []
+        temperature = temperature_of(run, shift, store)
         for task in data.tasks:
             cell = (run.id, task.name, shift.key)
-            measured = scorer.measure(cell) | {"eval_s": panel.seconds[cell]}
+            measured = scorer.measure(cell, temperature) | {"eval_s": panel.seconds[cell]}
             if isinstance(method, RoutedMethod):
                 measured |= scorer.routing(cell, method.routes)
             hits = {name: right.numpy() for name, right in scorer.hits(cell).items()}

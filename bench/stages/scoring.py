@@ -23,6 +23,7 @@ from methods import MergingMethod
 from methods.common.precision import layers_in
 from methods.routing.method import RoutedMethod
 from results.metrics import brier, by_class, of_confidence
+from results.schema import FLOOR_OF, SCALED
 from tasks.datamodule import SuiteDataModule
 
 Cell = tuple[str, str, str]  # member, task, key of the shift
@@ -81,13 +82,17 @@ class MetricsCallback(Callback):
         logits = {"acc": self.all(cell, "logits"), "oracle_acc": self.all(cell, "oracle")}
         return {name: x.argmax(1) == labels for name, x in logits.items() if x is not None}
 
-    def measure(self, cell: Cell) -> dict[str, float]:
-        """All that is measured of answers: accuracies (the oracle's, too), losses, calibration."""
+    def measure(self, cell: Cell, temperature: float | None = None) -> dict[str, float]:
+        """All that is measured of answers: accuracies (the oracle's, too), losses, calibration.
+
+        With a temperature, losses and calibration of the logits over it, too.
+        """
         logits, labels = self.answers(cell)
         return {
             **{name: float(hits.double().mean()) for name, hits in self.hits(cell).items()},
             **by_class(logits.argmax(1).numpy(), labels.numpy()),
             **judged(logits, labels),
+            **({} if temperature is None else scaled(logits, labels, temperature)),
         }
 
     def routing(self, cell: Cell, routes: list[str]) -> dict[str, float]:
@@ -109,6 +114,19 @@ def judged(logits: Tensor, labels: Tensor) -> dict[str, float]:
         "brier": brier(logits.double().softmax(-1).numpy(), labels.numpy()),
         **of_confidence(confidence.numpy(), (predicted == labels).numpy()),
     }
+
+
+def scaled(logits: Tensor, labels: Tensor, temperature: float) -> dict[str, float]:
+    """``nll_ts``, ``brier_ts``, ``ece_ts`` and ``aece_ts`` with their floors, ``temperature``.
+
+    Args:
+        logits: ``[N, C]``, float32.
+        labels: ``[N]``.
+        temperature: of all images of the method.
+    """
+    found = judged(logits / temperature, labels)
+    wanted = ("nll", "brier", "ece", "aece", f"{FLOOR_OF}ece", f"{FLOOR_OF}aece")
+    return {f"{name}{SCALED}": found[name] for name in wanted} | {"temperature": temperature}
 
 
 def routing(weights: Tensor, routes: list[str], task: str) -> dict[str, float]:

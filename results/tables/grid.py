@@ -13,7 +13,7 @@ import pandas as pd
 
 from corruptions.base import PROTOCOL, ShiftName
 from mergeshift import UserError
-from results.schema import AUROC, CEILING, FLOOR, FLOOR_OF, METRICS
+from results.schema import AUROC, CEILING, FLOOR, FLOOR_OF, METRICS, SCALED
 from results.tables.entries import CELL, Entry, with_entries
 
 # One table compares methods, so everything else that decides a value must be the same for all.
@@ -177,7 +177,8 @@ def _of_metric(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
         known = ", ".join(rows["metric"].unique()) or "none"
         command = "python -m bench sweep" + " --uncertainty" * metric.startswith(AUROC)
         if spec.later and not rows.empty:
-            command += " --force"
+            scaled = metric.endswith(SCALED) or metric == "temperature"
+            command += " --temperature" if scaled else " --force"
         raise UserError(f"no rows of metric {metric!r} (there: {known}); run `{command}` first")
     if spec.later:
         cell = ["run_id", "task", "corruption", "severity"]

@@ -72,6 +72,7 @@ SAME = {  # a new value must not make another run: what was measured stays good
     "methods": ("ties", "average", "pretrained"),
     "seeds": (0, 0),
     "uncertainty": True,
+    "temperature": True,
 }
 NEW = {"limit": 12, "expert_seeds": (1,), "data_seed": 1, "suite": "toy_again",
        "unseen": ("toy_two",), "precision": "bf16"}  # must make others  # fmt: skip

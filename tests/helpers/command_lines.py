@@ -82,6 +82,7 @@ GOOD = {
         "route_acc",
         "accuracy",
         "aurc",
+        "ece_ts",
         "norm_chance",
         "robustness",
         "floor:ece",

@@ -6,17 +6,21 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 from sklearn.metrics import balanced_accuracy_score, brier_score_loss, recall_score
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from results.metrics import (
     CALIBRATION_BINS,
+    TEMPERATURES,
     brier,
     by_class,
     calibration_error,
     debiased,
     of_confidence,
     risk_coverage,
+    temperature,
 )
 
 
@@ -144,3 +148,31 @@ def test_equally_sure_predictions_count_with_their_mean_over_all_orders():
     assert risk_coverage(confidence, right) == pytest.approx(mean, abs=0.003)
     turned = risk_coverage(confidence[::-1], right[::-1])
     assert turned == pytest.approx(risk_coverage(confidence, right), abs=1e-12)
+
+
+@pytest.mark.parametrize("sharpness", [0.3, 1.0, 4.0])
+def test_one_temperature_is_the_minimum_that_scipy_finds(sharpness):
+    rng = np.random.default_rng(5)
+    logits = [sharpness * rng.normal(0, 2, (n, c)) for n, c in ((200, 4), (60, 9))]
+    labels = [
+        np.array([rng.choice(len(row), p=np.exp(log_softmax(row / sharpness / 1.5))) for row in z])
+        for z in logits
+    ]
+
+    def loss(log_t: float) -> float:
+        return float(sum(-log_softmax(z / np.exp(log_t), axis=1)[np.arange(len(y)), y].mean()
+                         for z, y in zip(logits, labels, strict=True)))  # fmt: skip
+
+    best = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded",
+                           options={"xatol": 1e-10})  # fmt: skip
+    found = temperature(logits, labels)
+    assert found == pytest.approx(np.exp(best.x), rel=1e-4)
+    assert loss(math.log(found)) <= best.fun + 1e-12
+    scaled = temperature([3 * z.astype(np.float32) + 7 for z in logits], labels)
+    assert scaled == pytest.approx(3 * found, rel=1e-4)
+
+
+def test_a_temperature_has_bounds():
+    logits, right = [np.eye(3)], [np.arange(3)]
+    assert temperature(logits, right) == TEMPERATURES[0]
+    assert temperature(logits, [np.array([1, 2, 0])]) == TEMPERATURES[1]
