@@ -49,6 +49,7 @@ class Sweep:
     precision: str = ""  # of evaluating: bf16; or "", which is 32 bits. Merging always has 32
     temperature: bool = False  # fit one to each method on clean val; changes no other number
     heads: str = ""  # text | prototypes; "" takes captions, or prototypes where words are unknown
+    extra_experts: tuple[str, ...] = ()  # tasks outside the suite whose experts are merged as well
 
     def __post_init__(self) -> None:
         if self.adapt_on not in ADAPT_ON:
@@ -117,7 +118,8 @@ def digest(value: object) -> str:
 
 # Not in the first stored results.
 FIELDS_ADDED_LATER = (
-    "unseen", "uncertainty", "precision", "heads", "val_limit", "temperature"
+    "unseen", "uncertainty", "precision", "heads", "val_limit", "temperature",
+    "extra_experts",
 )  # fmt: skip
 
 
@@ -145,7 +147,7 @@ class Run:
     tasks: tuple[str, ...]  # "name-version-pixels", in suite order
     encoder: str
     base: str  # sha256 of the pretrained weights, shortened
-    experts: tuple[str, ...]  # key of each expert, in suite order
+    experts: tuple[str, ...]  # key of each expert, in suite order; extra ones come last
     expert_seed: int
     method: str
     version: int  # of the method, and of one that it is around
@@ -159,6 +161,7 @@ class Run:
     unseen: tuple[str, ...] = ()  # tasks whose experts are left out, in suite order
     precision: str = ""  # bf16, if it is evaluated so
     val_limit: int | None = None  # where constants are chosen or searched on val; None: on all
+    extra_experts: tuple[str, ...] = ()  # tasks that are not measured, whose experts are merged
 
     def val_images(self, size: int) -> int:
         """How many images constants are chosen on of a task that has ``size`` of them in val."""

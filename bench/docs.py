@@ -24,6 +24,7 @@ from rich.console import Console
 from bench.cli.list import markdown, methods, published, shifts, suites, tasks
 from bench.cli.options import OUT
 from bench.index import method_order
+from bench.profiling.merges import markdown as merge_costs
 from bench.reporting.sweep_index import load_sweep, rows_of
 from mergeshift import UserError
 from methods import METHODS
@@ -146,6 +147,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "diagnosis": diagnosis_table,
     "files": file_map,
     "inspected": inspected,
+    "merges": lambda: merge_costs(ROOT / "results"),
 }
 
 

@@ -1,7 +1,7 @@
 """What a sweep will do: its runs and shifts, what of it is done, what the rest takes."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 
@@ -21,7 +21,7 @@ from mergeshift import UserError
 from methods import METHODS, MergingMethod, Needs
 from results.schema import FLOOR
 from results.store import Store
-from tasks import SUITES, Task
+from tasks import SUITES, TASKS, Task
 from tasks.datamodule import SuiteDataModule, affordable, image_cache
 from tasks.settings import image_budget
 
@@ -55,6 +55,16 @@ class Plan:
     def seen(self) -> list[Task]:
         """Tasks whose experts are merged."""
         return [task for task in self.tasks if task.name not in self.sweep.unseen]
+
+    @property
+    def extra(self) -> list[Task]:
+        """Tasks that are not measured, and whose experts are merged."""
+        return [TASKS[name] for name in self.sweep.extra_experts]
+
+    @property
+    def merged(self) -> list[Task]:
+        """Tasks whose experts are merged: those that are seen, and extra ones."""
+        return [*self.seen, *self.extra]
 
     @property
     def lines(self) -> dict[str, str]:
@@ -109,7 +119,7 @@ class Plan:
             self.encoder,
             predictions=self.predictions,
             routed=sum(cells) / len(cells) if cells else 0.0,
-            shown=shown * len(self.seen),
+            shown=shown * len(self.merged),
             experts=len(self.experts),
             corrupted=self.images or self.shifted,
             milliseconds=corruption_ms(
@@ -136,7 +146,9 @@ def resolve(sweep: Sweep) -> Plan:
         level, suite=suite.name, encoder=encoder.plain, base=encoder.base_hash,
         constants=constants, placement=sweep.placement,
     ))  # fmt: skip
-    fitting(encoder, tasks)
+    extra = extra_of(sweep.extra_experts, tasks, suite.name)
+    sweep = replace(sweep, extra_experts=tuple(task.name for task in extra))
+    fitting(encoder, [*tasks, *extra])
     if sweep.placement == "native" and not all(task.source.native for task in tasks):
         raise UserError("pocket pictures are stored at the input size: use --corrupt-at input")
     if below := [seed for seed in (*sweep.seeds, *sweep.expert_seeds) if seed < 0]:
@@ -177,7 +189,8 @@ def run_of(
     """The run of one line, seed and set of experts."""
     settings, unbuilt = sweep.fields_of(line), configured(sweep, line)
     config, unseen = unbuilt.cfg, unseen_of(sweep.unseen, tasks, sweep.suite)
-    seen = [task for task in tasks if task.name not in unseen]
+    merged = [task for task in tasks if task.name not in unseen]
+    merged += [TASKS[name] for name in sweep.extra_experts]
     free = {name: values for name, values in config.grid.items() if name not in settings}
     searches = bool(sweep.tune and free) or Needs.VAL_LABELS in unbuilt.needs
     return Run(
@@ -185,7 +198,7 @@ def run_of(
         tasks=tuple(f"{task.name}-{task.version}-{task.pixels}" for task in tasks),
         encoder=encoder.name,
         base=encoder.base_hash,
-        experts=tuple(encoder.expert_key(task, expert_seed) for task in seen),
+        experts=tuple(encoder.expert_key(task, expert_seed) for task in merged),
         expert_seed=expert_seed,
         method=line.method,
         version=unbuilt.measured_version,
@@ -198,7 +211,25 @@ def run_of(
         unseen=unseen,
         precision=sweep.precision,
         val_limit=sweep.val_limit if searches else None,
+        extra_experts=sweep.extra_experts,
     )
+
+
+def extra_of(names: Sequence[str], tasks: Sequence[Task], suite_name: str) -> list[Task]:
+    """The tasks outside of a suite whose experts are merged as well, in the order of the alphabet.
+
+    Raises:
+        UserError: there is no such task, or it is one of the suite, or named twice.
+    """
+    known = {task.name for task in tasks}
+    for place, name in enumerate(names):
+        if name in known:
+            raise UserError(
+                f"extra experts are of tasks outside of the suite; {name} is one of {suite_name}"
+            )
+        if name in names[:place]:
+            raise UserError(f"the extra expert {name} is named twice: an expert takes part once")
+    return [TASKS[name] for name in sorted(names)]
 
 
 def unseen_of(names: Sequence[str], tasks: Sequence[Task], suite_name: str) -> tuple[str, ...]:
@@ -240,13 +271,36 @@ def inspect(plan: Plan, store: Store, force: bool = False) -> Plan:
     plan.to_calibrate = calibrations(plan, store, force)
     if waiting:
         plan.experts = [expert for expert in all_experts(plan) if not expert.exists]
+        require_curvature(plan, waiting)
     return plan
+
+
+def require_curvature(plan: Plan, waiting: Collection[str]) -> None:
+    """Refuse, before anything is made, a method that needs more of the experts than was kept.
+
+    Raises:
+        UserError: one weighs by Adam's second moments, and an expert lacks them.
+    """
+    needy = [
+        run.method
+        for run in plan.runs
+        if run.id in waiting and Needs.OPTIMIZER_STATE in bind(run).declared.needs
+    ]
+    lacking = [expert for expert in all_experts(plan) if needy and not expert.has_curvature]
+    if lacking:
+        sets = "" if len(plan.sweep.expert_seeds) == 1 else f" (set {lacking[0].seed})"
+        raise UserError(
+            f"{needy[0]} needs what Adam held when the experts' fine-tuning ended, which was not "
+            f"kept of {lacking[0].task}{sets}: python -m bench zoo build --keep-curvature; or "
+            f"take {needy[0].replace('_adam', '')}, which measures curvature on images"
+        )
 
 
 def all_experts(plan: Plan) -> list[Expert]:
     """The experts of every set, set by set."""
     name = plan.encoder.name
-    return [one for s in plan.sweep.expert_seeds for one in experts_of(name, plan.seen, s)]
+    sets = plan.sweep.expert_seeds
+    return [one for seed in sets for one in experts_of(name, plan.merged, seed)]
 
 
 def finished(plan: Plan, store: Store, run: Run, shift: Shift) -> bool:

@@ -37,6 +37,9 @@ def show(plan: Plan, jobs: int, console: Console) -> None:
     if sweep.unseen:
         names = ", ".join(sweep.unseen)
         console.print(f"  unseen   {names}: measured, their experts not merged", highlight=False)
+    if sweep.extra_experts:
+        names = ", ".join(sweep.extra_experts)
+        console.print(f"  extra    {names}: merged as well, not measured", highlight=False)
     forecast = f"{roughly(plan.minutes(min(jobs, default_jobs())))} with {jobs} jobs"
     if devices.device().type != "cpu":
         forecast = f"no forecast for a {devices.described()}"

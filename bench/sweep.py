@@ -108,8 +108,9 @@ def execute(
     if plan.num_todo:
         with executor(jobs) as workers:
             makes_experts = bool(plan.experts) and plan.encoder.experts == "finetuned"
-            train = makes_experts or of_pictures(plan.encoder, plan.tasks)
-            build_data(plan.tasks, workers, stages, train=train)
+            every = [*plan.tasks, *plan.extra]
+            train = makes_experts or of_pictures(plan.encoder, every)
+            build_data(every, workers, stages, train=train)
             require_same(plan.runs, before, store, force)
             prepare_experts_and_images(plan, workers, stages)
             configs = tune(plan, store, workers, stages)
@@ -184,7 +185,7 @@ def delete_results(plan: Plan, store: Store, changed: Collection[str] = ()) -> N
 
 def prepare_experts_and_images(plan: Plan, workers: Executor, stages: Stages) -> None:
     """Experts and images: make what the missing cells need of them."""
-    make_heads(plan.encoder, plan.tasks, stages)
+    make_heads(plan.encoder, [*plan.tasks, *plan.extra], stages)
     if plan.experts:
         total = len(plan.experts) * plan.encoder.expert_steps
         what = f"{len(plan.experts)} {plan.encoder.doing}"

@@ -51,9 +51,22 @@ for _sweep in (
         "consensus_ties", *(f"lines[on={on}]" for on in ("ta", "ties", "tsv")), "tsv", "iso_c",
         "iso_cts", "wudi", "doge", "opcm", "dc_merge", "widen", "do_merging", "knots", "fisher",
         "ota", "ota_ffg", "regmean", "regmean_pp", "adamerging_task", "adamerging", "adamerging_pp",
-        "concrete_ta", "concrete_adamerging", "dam", "fw_merging",
-        *(f"tent[on={on}]" for on in ("average", "ta")), "map", "anchor_scales", "bmm_datafree",
+        "concrete_ta", "concrete_adamerging", "dam", "fw_merging", "fw_merging_soft",
+        *(f"tent[on={on}]" for on in ("average", "ta")), "map", "map_nested",
+        "evo_merging", "mwa", "anchor_scales", "bmm_datafree",
         "bmm_hybrid", "bmm", "multitask", "individual")),
+    # One of the experts is backdoored: `table --metric attack_rate --by task --shift
+    # patch_trigger@3` says how often the trigger works, on its task and on the others.
+    Sweep(name="backdoor", suite="pocket8_backdoor", **IMAGES,
+        shifts=("clean", "patch_trigger@3"), methods=(
+            "pretrained", "average", *STATIC, "tsv", "magmax", "consensus_ta", "regmean",
+            "adamerging", "concrete_adamerging", "dam", "dam[alpha=1]", "dam[term=consistency]",
+            "twin_merging", "individual")),
+    # Beside main: experts of six tasks that nobody measures take part.
+    Sweep(name="irrelevant", **IMAGES, extra_experts=(
+        "climate", "icons", "speaker", "emoji", "kanji", "language"), methods=(
+        "pretrained", "average", *STATIC, "tsv", "regmean", "adamerging_task", "adamerging",
+        "fw_merging", "fw_merging_soft", "map", "individual")),
     # A longer search begins as a shorter one does: 32 are the first third of 100.
     Sweep(name="bmm-trials", **IMAGES, seeds=(0, 1, 2), shifts=("clean",), methods=(
         "pretrained", "tsv", *(f"{method}[trials={trials}]" for trials in (32, 100)

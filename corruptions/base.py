@@ -46,6 +46,7 @@ FAMILIES = {  # of corruptions -> what they are
     "digital": "digital",
     "extra": "for validation, in the paper",
     "mixed": "another corruption for each image",
+    "attack": "no wear: what an attacker puts into a picture",
 }
 
 

@@ -1,6 +1,7 @@
 """Fisher merging: experts averaged by entry, by how much their predictions depend on it."""
 
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -24,8 +25,55 @@ from methods.common.vit import PlainOps, ViT, encode
 EPSILON = 1e-6  # where no expert depends on an entry, it is the mean that c_t weighs
 
 
+class CurvatureWeighted(MergingMethod):
+    """theta = f(sum_t w_t x_t / sum_t w_t), entry by entry: w_t is made of expert t's curvature.
+
+    Where no weight is above 0, the average is 0.
+    """
+
+    needs = Needs.IMAGES
+    learned: TensorBuffers  # the average
+    learns_weights = True
+
+    class Config(MergingMethod.Config):
+        """An average of many experts moves little: the scale is ours."""
+
+        scale: float = Setting(1.0, low=0, grid=(0.5, 1.0, 1.5, 2.0, 2.5, 3.0))  # [R]
+
+    def curvature(
+        self, task: str, expert: Mapping[str, Tensor], ckpts: Checkpoints, access: DataAccess
+    ) -> Mapping[str, Tensor]:
+        """How much the expert's loss bends along each entry: squared gradients, of images."""
+        batches = take_images(zip(access.unlabeled(task)), self.cfg.images)
+        images = [batch for (batch,) in batches]
+        if not images:
+            raise UserError(f"{self.name} learns from images of every task; {task} has none")
+        parts = torch.cat(images).split(self.cfg.batch)
+        return diagonal_fisher(expert, self.heads()[task], parts, self.vit)
+
+    @abstractmethod
+    def weighed(
+        self, curvature: Mapping[str, Tensor], expert: Mapping[str, Tensor], base: Weights
+    ) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Of every tensor of an expert its name, w_t and x_t."""
+
+    def prepare(self, ckpts: Checkpoints) -> None:
+        self.learned = TensorBuffers({k: torch.zeros(ckpts.base.shape(k)) for k in ckpts.base})
+
+    def learn(self, ckpts: Checkpoints, access: DataAccess) -> None:
+        above, below = ({k: torch.zeros_like(t) for k, t in self.learned().items()} for _ in "ab")
+        for task in sorted(ckpts.experts):
+            expert = TensorBuffers(ckpts.experts[task])()
+            curvature = self.curvature(task, expert, ckpts, access)
+            for name, weight, value in self.weighed(curvature, expert, ckpts.base):
+                above[name] += weight * value
+                below[name] += weight
+        for name, held in self.learned().items():
+            held.copy_(above[name] / below[name].where(below[name] > 0, 1))
+
+
 @METHODS.register("fisher")
-class Fisher(MergingMethod):
+class Fisher(CurvatureWeighted):
     """theta = theta_0 + scale (sum_t c_t F_t theta_t / sum_t c_t F_t - theta_0).
 
     F_t is D_t + 1e-6, D_t the diagonal of the Fisher information of expert t on unlabelled images
@@ -46,39 +94,20 @@ class Fisher(MergingMethod):
         venue="Advances in Neural Information Processing Systems",
         volume=35,
     )
-    needs = Needs.IMAGES
     identity_config = {"scale": 1.0}
-    learned: TensorBuffers  # the weighted average
-    learns_weights = True
 
-    class Config(MergingMethod.Config):
-        """The defaults are FusionBench's; the scale is ours: an average of many moves little."""
+    class Config(CurvatureWeighted.Config):
+        """The defaults are FusionBench's."""
 
         images: int = Setting(256, low=1)  # of each task, at most
         batch: int = Setting(32, low=1)  # images whose gradients are summed before they are squared
-        scale: float = Setting(1.0, low=0, grid=(0.5, 1.0, 1.5, 2.0, 2.5, 3.0))  # [R]
 
-    def prepare(self, ckpts: Checkpoints) -> None:
-        self.learned = TensorBuffers({k: torch.zeros(ckpts.base.shape(k)) for k in ckpts.base})
-
-    def learn(self, ckpts: Checkpoints, access: DataAccess) -> None:
-        above, below = ({k: torch.zeros_like(t) for k, t in self.learned().items()} for _ in "ab")
-        for task in sorted(ckpts.experts):
-            batches = take_images(zip(access.unlabeled(task)), self.cfg.images)
-            images = [batch for (batch,) in batches]
-            if not images:
-                raise UserError(f"{self.name} learns from images of every task; {task} has none")
-            expert = TensorBuffers(ckpts.experts[task])()
-            fisher = diagonal_fisher(
-                expert, self.heads()[task], torch.cat(images).split(self.cfg.batch), self.vit
-            )
-            size = torch.stack([one.square().sum() for one in fisher.values()]).sum().sqrt()
-            for name, one in fisher.items():
-                weight = (one + EPSILON) / (size + EPSILON)
-                above[name] += weight * expert[name]
-                below[name] += weight
-        for name, held in self.learned().items():
-            held.copy_(above[name] / below[name])
+    def weighed(
+        self, curvature: Mapping[str, Tensor], expert: Mapping[str, Tensor], base: Weights
+    ) -> Iterator[tuple[str, Tensor, Tensor]]:
+        size = torch.stack([one.square().sum() for one in curvature.values()]).sum().sqrt()
+        for name, one in curvature.items():
+            yield name, (one + EPSILON) / (size + EPSILON), expert[name]
 
     def merge(self, ckpts: Checkpoints) -> Weights:
         average = Weights(self.learned())

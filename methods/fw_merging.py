@@ -1,6 +1,7 @@
 """FW-Merging: walk from a merged model towards one expert at a time, as Frank and Wolfe would."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -22,10 +23,11 @@ from methods.base import (
     total,
 )
 from methods.common.data_access import cycle_images
-from methods.common.losses import entropy
+from methods.common.losses import entropy, task_entropy
 from methods.common.vit import PlainOps, encode
 
 TOGETHER = 64  # images in one pass forward and back
+BATCH = 16  # images of a task in a step of AdaMerging
 
 
 @METHODS.register("fw_merging")
@@ -38,7 +40,8 @@ class FWMerging(MergingMethod):
     cosines (a tensor of zeros counts 0), or the inner product of whole models, which is Frank and
     Wolfe's. Every iteration goes on in the stream of images where the one before has stopped [R:
     the authors shuffle it], and after the last image comes the first. The result is an affine
-    combination of the start and the experts, and that is kept.
+    combination of the start and the experts, and that is kept. Experts of tasks that are not
+    measured can be walked towards, and have no part in the loss.
     """
 
     title = "FW-Merging (hard)"
@@ -91,7 +94,7 @@ class FWMerging(MergingMethod):
         return self.learned()["coefficients"]
 
     def prepare(self, ckpts: Checkpoints) -> None:
-        self.tasks = sorted(ckpts.experts)
+        self.tasks = sorted(ckpts.experts)  # one of them may be of a task that is not measured
         table = torch.zeros(len(ckpts.base), 1 + len(self.tasks))
         table[:, 0] = 1
         self.learned = TensorBuffers({"coefficients": table})
@@ -111,7 +114,7 @@ class FWMerging(MergingMethod):
 
     def learn(self, ckpts: Checkpoints, access: DataAccess) -> None:
         points, table = self.points(ckpts), self.table
-        streams = {task: self.shown(task, access) for task in self.tasks}
+        streams = {task: self.shown(task, access) for task in sorted(ckpts.measured)}
         model = {name: points[0][name].clone() for name in ckpts.base}  # in the rows' order
         chosen: list[Any] = []
         for k in range(self.cfg.iterations):
@@ -179,6 +182,120 @@ class FWMerging(MergingMethod):
             return found
 
         return Weights.lazy({name: ckpts.base.shape(name) for name in ckpts.base}, read)
+
+
+@METHODS.register("fw_merging_soft")
+class FWMergingSoft(FWMerging):
+    """theta <- theta + sum_t lambda_t (theta_s(t) - theta), s(t) = argmin_s <grad loss_t, theta_s>.
+
+    In every iteration each task in turn chooses the expert that lowers its own loss most, out of
+    those that no other has chosen in it; then all that are chosen are merged around the model as it
+    is. ``merge=adamerging``: lambda, one per tensor and expert, goes down the entropy of unlabelled
+    images by Adam, from ``init`` in the first iteration and from ``later`` in the others; ``ta``:
+    lambda is ``scaling`` * 2 / (k + 2). The authors take 500 steps in each of 5 iterations (the
+    preset ``published``); by default all iterations have the steps of one AdaMerging [R]. They
+    choose by labelled training images.
+    """
+
+    title = "FW-Merging (soft)"
+    version = 1
+    paper = replace(FWMerging.paper, where="Algorithm 1, soft")
+    identity_config = {"start": "average", "iterations": 0}
+    quick_config = {"iterations": 2, "steps": 2}
+
+    class Config(MergingMethod.Config):
+        """The defaults are the authors' commands', but for the steps and the loss."""
+
+        loss: Literal["entropy", "cross_entropy"] = "entropy"  # which chooses; images, or val [R]
+        oracle: Literal["cosine", "inner"] = "cosine"  # published; Frank and Wolfe's [R]
+        start: Literal["pretrained", "average", "ta"] = "ta"
+        start_scale: float = Setting(0.3, low=0)  # of Task Arithmetic
+        iterations: int = Setting(5, low=0)
+        images: int = Setting(100, low=1)  # of each task in an iteration, that choose
+        merge: Literal["adamerging", "ta"] = "adamerging"
+        steps: int = Setting(100, low=0)  # of Adam, in an iteration
+        lr: float = Setting(1e-3, low=0)
+        init: float = 0.3  # lambda, in the first iteration
+        later: float = 0.01  # and in the others
+        scaling: float = Setting(0.3, above=0, high=1)  # of merge=ta
+
+        presets = {"published": {"steps": 500}}
+
+    @property
+    def needs(self) -> Needs:
+        found = super().needs
+        return found | Needs.IMAGES if self.cfg.merge == "adamerging" else found
+
+    def learn(self, ckpts: Checkpoints, access: DataAccess) -> None:
+        points, table = self.points(ckpts), self.table
+        streams = {task: self.shown(task, access) for task in sorted(ckpts.measured)}
+        shown = {task: self.batches(task, access) for task in streams}
+        model = {name: points[0][name].clone() for name in ckpts.base}  # in the rows' order
+        every: list[list[int]] = []
+        for k in range(self.cfg.iterations):
+            chosen: list[int] = []
+            for task, stream in streams.items():
+                found = self.products(self.gradient(model, {task: next(stream)}), points).sum(0)
+                found[[0, *chosen]] = torch.inf
+                chosen.append(int(found.argmin()))
+            every.append(chosen)
+            taus = {
+                name: torch.stack([points[place][name] - tensor for place in chosen])
+                for name, tensor in model.items()
+            }
+            shares = self.shares(k, model, taus, shown)
+            table *= 1 - shares.sum(1, keepdim=True)
+            table[:, chosen] += shares
+            for row, (name, tensor) in zip(shares, model.items(), strict=True):
+                tensor += torch.tensordot(row, taus[name], 1)
+            if self.cfg.loss != "entropy":
+                access.count_pass()
+        self.report = {"chosen": every, "points": ["start", *self.tasks]}
+
+    def batches(self, task: str, access: DataAccess) -> Iterator[Tensor]:
+        """Unlabelled images, a batch at a time and without end."""
+        for (images,) in cycle_images(lambda: zip(access.unlabeled(task)), BATCH):
+            yield images
+
+    def shares(
+        self,
+        k: int,
+        model: Mapping[str, Tensor],
+        taus: Mapping[str, Tensor],
+        shown: Mapping[str, Iterator[Tensor]],
+    ) -> Tensor:
+        """Lambda of an iteration.  ``[tensors, C]``.
+
+        Args:
+            k: its number.
+            model: what is merged around.
+            taus: name -> the chosen experts less the model, ``[C, *shape]``.
+            shown: task -> batches.
+        """
+        count = len(next(iter(taus.values())))
+        like = self.table.new_ones(len(taus), count)
+        if self.cfg.merge == "ta":
+            return like * self.cfg.scaling * 2 / (k + 2)
+        shares = like * (self.cfg.init if k == 0 else self.cfg.later)
+        adam = torch.optim.Adam([shares], lr=self.cfg.lr)
+        for _ in range(self.cfg.steps):
+            leaves = {
+                name: (tensor + torch.tensordot(row, taus[name], 1)).requires_grad_()
+                for row, (name, tensor) in zip(shares, model.items(), strict=True)
+            }
+            with torch.enable_grad():
+                images = {task: next(stream) for task, stream in shown.items()}
+                task_entropy(images, leaves, self.heads(), self.vit).backward()
+            shares.grad = torch.stack(
+                [taus[name].flatten(1) @ slope(leaf).flatten() for name, leaf in leaves.items()]
+            )
+            adam.step()
+        return shares
+
+
+def slope(leaf: Tensor) -> Tensor:
+    """The gradient that a tensor carries; 0 where it took no part in the loss."""
+    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
 
 
 def product(gradient: Tensor, weight: Tensor, *, cosine: bool) -> Tensor:

@@ -37,6 +37,7 @@ COLUMNS: dict[str, Column] = {
     "expert_seed": Column("integer", "which set of experts"),
     "limit": Column("integer", "at most so many test images a task; 0 = all of them"),
     "precision": Column("text", "float32 | bf16: what matrices were multiplied in to predict"),
+    "extra_experts": Column("text", "tasks that are not measured, whose experts were merged too"),
     "task": Column("text", "registry name"),
     "seen": Column("truth", "whether the task's expert was merged (else the task is unseen)"),
     "corruption": Column("text", "registry name, or 'clean'"),
@@ -46,7 +47,7 @@ COLUMNS: dict[str, Column] = {
     "metric": Column("text", "a name in METRICS"),
     "value": Column("number", "in the metric's natural unit: shares in [0, 1], nats, seconds"),
     "n": Column("integer", "images counted, not assumed"),
-    "hits": Column("bytes", "one bit per image, right or wrong; of acc and oracle_acc"),
+    "hits": Column("bytes", "one bit per image, of acc, oracle_acc and attack_rate"),
 }
 
 WORLDS = {
@@ -175,6 +176,11 @@ METRICS.add(
     "oracle_acc",
     Metric(title="Accuracy with all weight on the true task", unit="%", scale=100, counted=True),
 )
+# Under the trigger of a backdoor alone.
+METRICS.add(
+    "attack_rate",
+    Metric(title="Attack success rate", unit="%", scale=100, higher_is_better=False, counted=True),
+)
 METRICS.add("route_acc", Metric(title="Routing accuracy", unit="%", scale=100, counted=True))
 METRICS.add(
     "route_entropy",
@@ -201,7 +207,7 @@ METRICS.add(
     "robustness",
     Metric(title="Effective robustness", unit="points", scale=100, of="acc", sign="+"),
 )
-WITH_HITS = ("acc", "oracle_acc")  # what is kept of every single image
+WITH_HITS = ("acc", "oracle_acc", "attack_rate")  # what is kept of every single image
 
 
 def pack(hits: np.ndarray) -> bytes:
@@ -222,11 +228,11 @@ def with_later(rows: pd.DataFrame) -> pd.DataFrame:
     """Add the columns that rows did not have at first, where they are missing.
 
     ``seeded``: what looks at data depends on its seed. ``seen``: every expert was merged.
-    ``precision``: float32.
+    ``precision``: float32. ``extra_experts``: none.
     """
     if "seeded" not in rows and "needs" in rows:
         rows = rows.assign(seeded=~rows["needs"].isin(NO_NEEDS))
-    usual = {"seen": True, "precision": FULL}
+    usual = {"seen": True, "precision": FULL, "extra_experts": ""}
     return rows.assign(**{name: value for name, value in usual.items() if name not in rows})
 
 
@@ -266,7 +272,9 @@ def check(rows: pd.DataFrame) -> pd.DataFrame:
     _refuse(rows, rows["n"] <= 0, "n is at least one image")
     _refuse(rows, ~np.isfinite(rows["value"]), "value is a finite number")
     accuracy = rows["metric"].isin(WITH_HITS)
-    _refuse(rows, ~accuracy & (rows["hits"].map(len) > 0), "only acc and oracle_acc carry hits")
+    _refuse(
+        rows, ~accuracy & (rows["hits"].map(len) > 0), f"only {', '.join(WITH_HITS)} carry hits"
+    )
     wrong = [not _adds_up(*row) for row in rows[["hits", "n", "value"]].itertuples(index=False)]
     _refuse(rows, accuracy & np.array(wrong, bool), "hits are n bits and their share is the value")
     return rows

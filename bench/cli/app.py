@@ -66,7 +66,7 @@ REFUSED = (*NO_SPACE, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, err
 # What typer raises for a mistake in words is a class of click, which may be typer's own copy of it.
 WORDING: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 LISTS = ("--methods", "--shifts", "--seeds", "--set", "--expert", "--paired", "--unseen",
-         "--published", "--expert-seeds")  # fmt: skip
+         "--published", "--expert-seeds", "--extra-experts")  # fmt: skip
 BARE = {"--published": "own"}  # what such an option means when no word follows
 COMPLETING = "_TYPER_COMPLETE_ARGS"  # holds the line that a shell wants completed
 

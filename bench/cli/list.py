@@ -77,7 +77,8 @@ def suites() -> list[dict[str, Any]]:
 
     found = []
     for name, suite in SUITES.items():
-        built = [task.source for task in suite.tasks if isinstance(task.source, Built)]
+        sources = [getattr(task.source, "source", task.source) for task in suite.tasks]  # poisoned
+        built = [source for source in sources if isinstance(source, Built)]
         archives = {archive for source in built for archive in source.archives}
         megabytes = fsum(archive.megabytes for archive in archives)  # in any order the same
         size = "" if any(task.source.native for task in suite.tasks) else round(megabytes)

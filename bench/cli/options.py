@@ -27,7 +27,7 @@ LARGEST = 2**63 - 1  # of the integers that are stored
 MANY = 1000  # numbers that one range may stand for
 PROCESSES = 512  # that one command may start; more is a slip of the hand
 METRICS = (
-    "acc | nll | ece | aece | dece | brier | aurc | bacc | worst_acc | "
+    "acc | nll | ece | aece | dece | brier | aurc | bacc | worst_acc | attack_rate | "
     "nll_ts | ece_ts | aece_ts | brier_ts | temperature | eval_s | "
     "oracle_acc | route_acc | route_entropy | route_max | norm_chance | robustness"
 )
@@ -142,6 +142,14 @@ Unseen = Annotated[
     list[str],
     typer.Option(
         help="Tasks whose experts are not merged; they are measured like the others.",
+        autocompletion=TASK,
+    ),
+]
+ExtraExperts = Annotated[
+    list[str],
+    typer.Option(
+        "--extra-experts",
+        help="Tasks outside of the suite whose experts are merged as well; not measured.",
         autocompletion=TASK,
     ),
 ]

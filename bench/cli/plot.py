@@ -32,6 +32,7 @@ class Kind(StrEnum):
     scale = "scale"
     critical_difference = "critical-difference"
     effective_robustness = "effective-robustness"
+    pareto = "pareto"
 
 
 def plot(
@@ -49,6 +50,7 @@ def plot(
     accuracy against the scale of methods, on val from their tuning, on test from a sweep over it.
     Critical-difference: mean ranks over tasks, and which methods are not told apart.
     Effective-robustness: shifted against clean accuracy, and the line through the static merges.
+    Pareto: what map can trade between a task and the others.
     """
     from rich.console import Console
 
@@ -124,6 +126,22 @@ def _coefficients(rows: pd.DataFrame, store: Store) -> tuple[dict[str, dict[str,
     return facts["coefficients"], title
 
 
+def _pareto(rows: pd.DataFrame, out: Path, metric: str) -> tuple[Figure, str]:
+    from bench.reporting.pareto import fronts_of
+    from results.plots import pareto
+    from results.plots.learned import only
+    from results.schema import world_name
+    from results.store import Store
+    from results.tables.pareto import pareto as tabled
+
+    table = tabled(rows, fronts_of(Store(out), rows["run_id"]), order=method_order())
+    only((entry.key for entry in table.entries), "have fronts")
+    (entry,) = table.entries
+    title = f"{entry.title}: what can be traded between tasks of {table.setting['suite']}; "
+    title += f"setting: {world_name(table.setting['world'])}"
+    return pareto.trade_offs(table.fronts[entry.key], title), "pareto"
+
+
 def _ranks(rows: pd.DataFrame, out: Path, metric: str) -> tuple[Figure, str]:
     from results.plots import ranking
 
@@ -148,4 +166,5 @@ DRAWN: dict[Kind, Callable[[pd.DataFrame, Path, str], tuple[Figure, str]]] = {
     Kind.scale: _scale,
     Kind.critical_difference: _ranks,
     Kind.effective_robustness: _robustness,
+    Kind.pareto: _pareto,
 }

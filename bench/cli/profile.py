@@ -11,8 +11,8 @@ from mergeshift import UserError
 
 ENCODER = (
     "mixing: pocket-vit (default) | ViT-B-32; encoders: one of ViT-B-32 ViT-B-16 ViT-L-14, default "
-    "all; streaming: one of these, default ViT-B-32; bmm: pocket-vit (default) | ViT-B-32; memory: "
-    "default ViT-L-14"
+    "all; streaming: one of these, default ViT-B-32; bmm, merges: pocket-vit (default) | ViT-B-32; "
+    "memory: default ViT-L-14"
 )
 
 
@@ -25,6 +25,7 @@ class What(StrEnum):
     streaming = "streaming"  # one pass for all methods over one for each
     bmm = "bmm"  # its parts, and a trial's solve over its validation pass
     memory = "memory"  # of merging many large checkpoints from disk
+    merges = "merges"  # of every method that keeps one model: seconds and memory
     sweep = "sweep"  # a whole sweep over the bare forward passes that it makes
     coverage = "coverage"  # of intervals, in simulated sweeps: how often they hold the truth
     startup = "startup"  # help, completion, mistakes, stored tables: CPU seconds of each
@@ -45,21 +46,28 @@ def profile(
     ] = 8,
     experts: Annotated[
         int,
-        typer.Option(parser=whole("--experts", 1), metavar="INTEGER", help="memory: how many."),
-    ] = 20,
+        typer.Option(
+            parser=whole("--experts"),
+            metavar="INTEGER",
+            help="memory, merges: how many; 0 = 20 and 8.",
+        ),
+    ] = 0,
     methods: Methods = [],  # noqa: B006
     layers: Annotated[
         int,
         typer.Option(
             parser=whole("--layers"),
             metavar="INTEGER",
-            help="bmm, memory: so many alone; 0 = all.",
+            help="bmm, memory, merges: so many alone; 0 = all.",
         ),
     ] = 0,
     limit: Limit = -1,
     out: Annotated[
         Path | None,
-        typer.Option(help="sweep: kept results; startup: results that `table` and `plot` show."),
+        typer.Option(
+            help="sweep: kept results; startup: results that `table` and `plot` show; merges: what "
+            "is measured is kept in OUT/profiles."
+        ),
     ] = None,
     runs: Annotated[
         int,
@@ -106,15 +114,30 @@ def profile(
         from bench.profiling.bmm import profile_bmm
 
         profile_bmm(console, encoder or "pocket-vit", layers)
-    elif what is What.memory:
-        from bench.profiling.memory import METHODS_TIMED, profile_memory
-
-        chosen = words(methods) or METHODS_TIMED
-        profile_memory(console, encoder or "ViT-L-14", experts, chosen, layers)
+    elif what in (What.memory, What.merges):
+        _profile_merging(what, encoder, experts, words(methods), out, layers)
     else:
         from bench.profiling.adamerging import profile_adamerging
 
         profile_adamerging(console, suite or "pocket8", steps)
+
+
+def _profile_merging(
+    what: What, encoder: str, experts: int, methods: list[str], out: Path | None, layers: int
+) -> None:
+    """Merges of random experts, each in a process of its own."""
+    from rich.console import Console
+
+    if what is What.merges:
+        from bench.profiling.merges import profile_merges
+
+        profile_merges(Console(), encoder or "pocket-vit", experts or 8, methods, out, layers)
+        return
+    from bench.profiling.memory import METHODS_TIMED, profile_memory
+
+    profile_memory(
+        Console(), encoder or "ViT-L-14", experts or 20, methods or METHODS_TIMED, layers
+    )
 
 
 def _profile_whole(

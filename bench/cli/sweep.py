@@ -13,6 +13,7 @@ from bench.cli.options import (
     Device,
     EncoderName,
     Experts,
+    ExtraExperts,
     Heads,
     ImageBudget,
     Jobs,
@@ -168,6 +169,7 @@ def sweep(
     ] = "",
     adapt_on: Annotated[str, typer.Option(help=ADAPT_ON)] = "",
     unseen: Unseen = [],  # noqa: B006
+    extra_experts: ExtraExperts = [],  # noqa: B006
     uncertainty: Uncertainty = False,
     temperature: Temperature = False,
     data_dir: DataDir = None,
@@ -198,6 +200,7 @@ def sweep(
         expert_seeds=expert_seeds,
         tune=tune if not tune else None, uncertainty=uncertainty or None,
         temperature=temperature or None,
+        extra_experts=words(extra_experts) or None,
     )  # fmt: skip
     mode(wandb.value)  # a mistake in it is found before the work
     console = Console()

@@ -145,6 +145,7 @@ class By(StrEnum):
     tuning = "tuning"
     ranks = "ranks"
     mce = "mce"
+    pareto = "pareto"
 
 
 class Format(StrEnum):
@@ -188,7 +189,8 @@ def table(
     which images are shifted, after a sweep with --uncertainty. By tuning: what was chosen on val,
     at what cost, and its val score less its test score. By ranks: over tasks, with Friedman's test
     and the critical difference. By mce: mean corruption error and its relative form, against
-    --reference. Published: numbers of papers and
+    --reference. By pareto: what map can trade between tasks, by its quadratics, and how far these
+    are off. Published: numbers of papers and
     repositories beside ours. Preset: LaTeX laid out as in the papers.
     """
     from rich.console import Console
@@ -274,7 +276,7 @@ def _compared(
 
     if by is By.ranks:
         return ranking(rows, metric, order=method_order())
-    if by not in (By.routing, By.uncertainty, By.tuning, By.mce):
+    if by not in (By.routing, By.uncertainty, By.tuning, By.mce, By.pareto):
         rows = with_chance(rows) if metric == "norm_chance" else rows
         return compare(rows, metric, by.value, shift=shift, order=method_order())
     if metric != "acc":
@@ -285,6 +287,11 @@ def _compared(
         return corruption_errors(rows, named, order=method_order())
     if by is By.routing:
         return breakdown(rows, order=method_order())
+    if by is By.pareto:
+        from bench.reporting.pareto import fronts_of
+        from results.tables.pareto import pareto
+
+        return pareto(rows, fronts_of(Store(out), rows["run_id"]), order=method_order())
     if by is By.tuning:
         from bench.reporting.tuning_history import choices_of
         from results.tables.tuning import tuning

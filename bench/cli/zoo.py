@@ -95,6 +95,14 @@ def build(
             help="that make batches, in a fine-tuning",
         ),
     ] = 0,
+    keep_curvature: Annotated[
+        bool,
+        typer.Option(
+            "--keep-curvature",
+            help="keep Adam's second moments beside each expert, for ota_adam and ota_adam_ffg; "
+            "one that lacks them is fine-tuned once more",
+        ),
+    ] = False,
 ) -> None:
     """Fine-tune or download the experts that are missing; a killed build goes on with the next."""
     from rich.console import Console
@@ -115,7 +123,11 @@ def build(
             raise UserError("several devices share one fine-tuning: give --jobs 1")
         found, suite = chosen(suite_name, encoder, experts, heads)
         tasks = suite.tasks
-        missing = [e for e in experts_of(found.name, tasks, expert_seed) if not e.exists]
+        missing = [
+            e
+            for e in experts_of(found.name, tasks, expert_seed)
+            if not (e.has_curvature if keep_curvature else e.exists)
+        ]
         stages = Stages(console)
         with executor(jobs) as workers_:
             build_data(tasks, workers_, stages)
@@ -123,7 +135,9 @@ def build(
             if missing:
                 total, what = len(missing) * found.expert_steps, f"{len(missing)} {found.doing}"
                 with stages.stage("experts", what, total) as advance:
-                    build_experts(found.name, tasks, expert_seed, workers_, advance, spread)
+                    build_experts(
+                        found.name, tasks, expert_seed, workers_, advance, spread, keep_curvature
+                    )
     show(suite_name, encoder, experts, heads, data_dir, expert_seed)
 
 

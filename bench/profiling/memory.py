@@ -117,7 +117,9 @@ def require_space(folder: Path, vit: ViT, experts: int) -> None:
         )
 
 
-def write_experts(folder: Path, vit: ViT, experts: int) -> list[Path]:
+def write_experts(
+    folder: Path, vit: ViT, experts: int, dtype: torch.dtype = torch.bfloat16
+) -> list[Path]:
     """A base, and experts at random small distances from it; the base comes first."""
     paths = []
     for number in range(experts + 1):
@@ -127,7 +129,7 @@ def write_experts(folder: Path, vit: ViT, experts: int) -> list[Path]:
             tensor = 0.02 * torch.randn(shape, generator=first)
             if number:
                 tensor += 0.001 * torch.randn(shape, generator=own)
-            tensors[name] = tensor.bfloat16()
+            tensors[name] = tensor.to(dtype)
         paths.append(folder / f"{number or 'base'}.safetensors")
         save_checkpoint(paths[-1], tensors)
     return paths

@@ -98,7 +98,8 @@ def _evaluated(
         if (
             record["kind"] == "weights"
             and all(same(record["sweep"], sweep["sweep"], key) for key in cells)
-            and _unseen(record) == _unseen(sweep)
+            and _named(record, "unseen") == _named(sweep, "unseen")
+            and _named(record, "extra_experts") == _named(sweep, "extra_experts")
         ):
             seen, here = _commits(record, out), _commits(sweep, out)
             alike = all(seen[part] == here[part] for part in seen.keys() & here)
@@ -127,8 +128,8 @@ def _commits(record: dict[str, Any], out: Path) -> dict[str, str]:
     return next((read_json(path).get("data", {}) for path in notes if path.exists()), {})
 
 
-def _unseen(record: dict[str, Any]) -> set[str]:
-    return set(record["sweep"].get("unseen", ()))  # named in any order
+def _named(record: dict[str, Any], field: str) -> set[str]:
+    return set(record["sweep"].get(field, ()))  # in any order
 
 
 def rows_of(out: Path, record: dict[str, Any], methods: Collection[str] = ()) -> pd.DataFrame:

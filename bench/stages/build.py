@@ -125,6 +125,11 @@ class BoundRun:
         return [task for task in self.tasks if task.name not in self.run.unseen]
 
     @cached_property
+    def merged(self) -> list[Task]:
+        """The tasks whose experts are merged: those that are seen, then extra ones."""
+        return [*self.seen, *(TASKS[name] for name in self.run.extra_experts)]
+
+    @cached_property
     def encoder(self) -> Encoder:
         """Its encoder."""
         return ENCODERS[self.run.encoder]
@@ -132,13 +137,13 @@ class BoundRun:
     @cached_property
     def experts(self) -> list[Expert]:
         """The experts that are merged, made or not, in suite order."""
-        return experts_of(self.run.encoder, self.seen, self.run.expert_seed)
+        return experts_of(self.run.encoder, self.merged, self.run.expert_seed)
 
     @property
     def checkpoints(self) -> Checkpoints:
-        """What its method is given: of seen tasks alone; opened once for all runs of a sweep."""
-        names = tuple(task.name for task in self.seen)
-        return _checkpoints(self.run.encoder, names, self.run.expert_seed)
+        """What its method is given, of all that is merged; opened once for a whole sweep."""
+        names = tuple(task.name for task in self.merged)
+        return _checkpoints(self.run.encoder, names, self.run.expert_seed, self.run.extra_experts)
 
     @property
     def expert_hashes(self) -> list[str]:
@@ -297,7 +302,8 @@ class BoundRun:
     def _show_heads(self, method: MergingMethod) -> None:
         """Give a built method the heads of unseen tasks, of which it knew nothing till now."""
         if self.run.unseen:
-            method.heads = TensorBuffers(self.encoder.heads(self.tasks))
+            extra = [task for task in self.merged if task not in self.tasks]
+            method.heads = TensorBuffers(self.encoder.heads([*self.tasks, *extra]))
 
     def _check(self, artifact: Path, facts: Mapping[str, Any], config: str) -> None:
         """Refuse what another learning left there."""
@@ -323,8 +329,10 @@ def _bind(run: Run, folder: Path, data_dir: str | None) -> BoundRun:
 
 
 @lru_cache(maxsize=4)
-def _checkpoints(encoder: str, tasks: tuple[str, ...], expert_seed: int) -> Checkpoints:
-    return checkpoints(encoder, [TASKS[name] for name in tasks], expert_seed)
+def _checkpoints(
+    encoder: str, tasks: tuple[str, ...], expert_seed: int, extra: tuple[str, ...]
+) -> Checkpoints:
+    return checkpoints(encoder, [TASKS[name] for name in tasks], expert_seed, extra)
 
 
 @lru_cache(maxsize=64)

@@ -14,6 +14,7 @@ from bench.stages.scoring import score
 from corruptions.base import CLEAN, Shift
 from methods.routing.method import RoutedMethod
 from results.store import Store
+from tasks.backdoor import TARGET, TRIGGER
 
 
 def validate_run(run: Run, config: str) -> dict[str, float]:
@@ -59,6 +60,9 @@ def evaluate_runs(
             if isinstance(method, RoutedMethod):
                 measured |= scorer.routing(cell, method.routes)
             hits = {name: right.numpy() for name, right in scorer.hits(cell).items()}
+            if shift.corruption == TRIGGER.corruption:
+                taken = scorer.taken_in(cell, TARGET).numpy()
+                hits["attack_rate"], measured["attack_rate"] = taken, float(taken.mean())
             if unsure:
                 images.append(images_of(scorer, cell, shift))
                 measured |= error_auroc(images[-1])

@@ -58,7 +58,7 @@ def cell_rows(
         seen: whether the expert of the task was merged.
         shift: of the cell.
         sweep: its name.
-        hits: accuracy -> which images were right.
+        hits: metric -> which images count, of those that it is about; of accuracy, all.
         measured: metric -> value.
     """
     cell = {
@@ -70,10 +70,11 @@ def cell_rows(
         "severity": shift.severity,
         "constants": shift.constants,
         "placement": shift.placement,
-        "n": len(hits["acc"]),
     }
     return [
-        cell | {"metric": name, "value": value, "hits": pack(hits[name]) if name in hits else b""}
+        cell
+        | {"metric": name, "value": value, "n": len(hits.get(name, hits["acc"]))}
+        | {"hits": pack(hits[name]) if name in hits else b""}
         for name, value in measured.items()
     ]
 
@@ -99,4 +100,5 @@ def facts_of(run: Run, config: str, method: MergingMethod) -> dict[str, Any]:
         "expert_seed": run.expert_seed,
         "limit": run.limit or 0,
         "precision": run.precision or FULL,
+        "extra_experts": " ".join(run.extra_experts),
     }

@@ -82,6 +82,12 @@ class MetricsCallback(Callback):
         logits = {"acc": self.all(cell, "logits"), "oracle_acc": self.all(cell, "oracle")}
         return {name: x.argmax(1) == labels for name, x in logits.items() if x is not None}
 
+    def taken_in(self, cell: Cell, target: int) -> Tensor:
+        """Whether an image is taken for ``target``, of those that are not of it.  ``bool [n]``."""
+        logits, labels = self.all(cell, "logits"), torch.cat(self.labels[cell])
+        assert logits is not None
+        return (logits.argmax(1) == target)[labels != target]
+
     def measure(self, cell: Cell, temperature: float | None = None) -> dict[str, float]:
         """All that is measured of answers: accuracies (the oracle's, too), losses, calibration.
 

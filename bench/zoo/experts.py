@@ -57,6 +57,19 @@ class Expert:
         """Whether it was made, to the end."""
         return self.manifest.exists() and self.path.exists()
 
+    @property
+    def curvature(self) -> Path:
+        """Where Adam's second moments at the end of its fine-tuning lie, if they were kept."""
+        return self.path.with_name(f"{self.path.stem}.curvature.safetensors")
+
+    @property
+    def has_curvature(self) -> bool:
+        """Whether they were kept, of the expert that is there now."""
+        facts = self.curvature.with_suffix(".json")
+        if not (self.exists and facts.exists() and self.curvature.exists()):
+            return False
+        return bool(read_json(facts)["tensors"] == self.facts()["tensors"])
+
     def facts(self) -> dict[str, Any]:
         """The manifest."""
         return read_json(self.manifest)
@@ -83,27 +96,64 @@ def hash_of(weights: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
-def make(expert: Expert, spread: Spread = Spread()) -> None:  # noqa: B008
+def make(expert: Expert, spread: Spread = Spread(), curvature: bool = False) -> None:  # noqa: B008
     """Fine-tune or fetch one expert unless it is there (a unit of work of an engine).
 
+    An expert that lacks its second moments, where they are wanted, is fine-tuned once more, and has
+    to come out as it is.
+
+    Args:
+        expert: which.
+        spread: over devices and processes.
+        curvature: keep Adam's second moments as well.
+
     Raises:
-        UserError: it cannot be had.
+        UserError: it cannot be had, or it has become another.
     """
     expert.path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{expert.path}.lock"):
-        if expert.exists:
+        if expert.exists and (expert.has_curvature or not curvature):
             return
         start = perf_counter()
-        weights, facts = MAKERS[ENCODERS[expert.encoder].experts](expert, spread)
-        keep(expert, weights, facts | {"seconds": round(perf_counter() - start, 2)})
+        moments: dict[str, Tensor] = {}
+        weights, facts = MAKERS[ENCODERS[expert.encoder].experts](
+            expert, spread, moments if curvature else None
+        )
+        if not expert.exists:
+            keep(expert, weights, facts | {"seconds": round(perf_counter() - start, 2)})
+        if curvature:
+            keep_curvature(expert, weights, moments)
 
 
-def _finetuned(expert: Expert, spread: Spread) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def keep_curvature(
+    expert: Expert, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor]
+) -> None:
+    """Write the second moments of an expert, and whose they are.
+
+    Raises:
+        UserError: the expert that is there ends elsewhere than ``weights``.
+    """
+    if (made := hash_of(weights)) != expert.facts()["tensors"]:
+        raise UserError(
+            f"fine-tuned here once more, the expert of {expert.task} is not what it was (another "
+            f"machine or version made it); delete {expert.path} to make it anew"
+        )
+    save_checkpoint(expert.curvature, moments, {"task": expert.task, "encoder": expert.encoder})
+    write_json(
+        expert.curvature.with_suffix(".json"),
+        {"sha256": sha256_of(expert.curvature), "tensors": made},
+    )
+
+
+Made = tuple[dict[str, Tensor], dict[str, Any]]  # weights, and facts for the manifest
+
+
+def _finetuned(expert: Expert, spread: Spread, curvature: dict[str, Tensor] | None) -> Made:
     encoder, task = ENCODERS[expert.encoder], TASKS[expert.task]
     seed_everything(seed_of("expert", expert.seed, task.name), verbose=False)
     weights, facts = finetune(
         task, encoder.vit, encoder.base(), encoder.heads([task])[task.name], encoder.recipe,
-        encoder.normalise, expert.seed, report_progress, spread, preserved(encoder),
+        encoder.normalise, expert.seed, report_progress, spread, preserved(encoder), curvature,
     )  # fmt: skip
     made = {"data": task.pixels, "seed": expert.seed, "recipe": asdict(encoder.recipe)}
     return weights, facts | made
@@ -136,20 +186,31 @@ def preserved(encoder: Encoder) -> Preserved | None:
     return Preserved(images, Weights.open(path)["features"].clone())
 
 
-def _downloaded(expert: Expert, spread: Spread) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _downloaded(expert: Expert, spread: Spread, curvature: dict[str, Tensor] | None) -> Made:
     encoder, task = ENCODERS[expert.encoder], TASKS[expert.task]
+    _require_trained_here(encoder, curvature)
     place = encoder.place(task, expert.seed)
     found = hub.expert(place, encoder.vit, encoder.base()["proj"])
     report_progress()
     return found
 
 
-def _absent(expert: Expert, spread: Spread) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _absent(expert: Expert, spread: Spread, curvature: dict[str, Tensor] | None) -> Made:
+    _require_trained_here(ENCODERS[expert.encoder], curvature)
     ENCODERS[expert.encoder].expert_key(TASKS[expert.task], expert.seed)  # says what to do
     raise UserError(f"{expert.path} is gone; import it again")
 
 
-MAKERS: dict[str, Callable[[Expert, Spread], tuple[dict[str, Tensor], dict[str, Any]]]] = {
+def _require_trained_here(encoder: Encoder, curvature: dict[str, Tensor] | None) -> None:
+    if curvature is not None:
+        raise UserError(
+            f"Adam's second moments are kept of experts that are fine-tuned here; those of "
+            f"{encoder.name} are {encoder.experts}: take ota, which measures curvature on images, "
+            "or --experts finetuned"
+        )
+
+
+MAKERS: dict[str, Callable[[Expert, Spread, dict[str, Tensor] | None], Made]] = {
     "finetuned": _finetuned,
     "hub": _downloaded,
     "imported": _absent,
@@ -237,9 +298,10 @@ def build(
     engine: Executor,
     watch: OnProgress | None = None,
     spread: Spread = Spread(),  # noqa: B008
+    curvature: bool = False,
 ) -> None:
-    """Make the experts of one set that are missing."""
-    make_experts(experts_of(encoder, tasks, seed), engine, watch, spread)
+    """Make the experts of one set that are missing; with their second moments, if wanted."""
+    make_experts(experts_of(encoder, tasks, seed), engine, watch, spread, curvature)
 
 
 def make_experts(
@@ -247,20 +309,36 @@ def make_experts(
     engine: Executor,
     watch: OnProgress | None = None,
     spread: Spread = Spread(),  # noqa: B008
+    curvature: bool = False,
 ) -> None:
     """Make what is missing. A killed build loses the experts in flight and no other."""
-    missing = [(expert, spread) for expert in experts if not expert.exists]
+    missing = [
+        (expert, spread, curvature)
+        for expert in experts
+        if not (expert.has_curvature if curvature else expert.exists)
+    ]
     for _ in engine.run(make, missing, watch):
         pass
 
 
-def checkpoints(encoder_name: str, tasks: Sequence[Task], seed: int) -> Checkpoints:
-    """Base, experts and heads of a suite, memory-mapped."""
-    encoder = ENCODERS[encoder_name]
+def checkpoints(
+    encoder_name: str, tasks: Sequence[Task], seed: int, extra: Sequence[str] = ()
+) -> Checkpoints:
+    """Base, experts and heads of a suite, memory-mapped.
+
+    Args:
+        encoder_name: whose.
+        tasks: that have an expert in it.
+        seed: of the set of experts.
+        extra: names of those among them that are not measured.
+    """
+    encoder, experts = ENCODERS[encoder_name], experts_of(encoder_name, tasks, seed)
     return Checkpoints(
         vit=encoder.vit,
         base=encoder.base(),
-        experts={e.task: Weights.open(e.path) for e in experts_of(encoder_name, tasks, seed)},
+        experts={e.task: Weights.open(e.path) for e in experts},
         heads=encoder.heads(tasks),
         classes={task.name: task.classes for task in tasks},
+        curvature={e.task: Weights.open(e.curvature) for e in experts if e.has_curvature},
+        extra=frozenset(extra),
     )

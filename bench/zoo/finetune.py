@@ -212,16 +212,23 @@ def finetune(
     watch: Callable[[], None],
     spread: Spread = Spread(),
     preserved: Preserved | None = None,
+    curvature: dict[str, Tensor] | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """One expert; ``preserved`` is what a :class:`Preserving` recipe holds in place.
+
+    A dictionary that is given as ``curvature`` is filled with Adam's second moments at the end, by
+    parameter name; 0 for what is not trained.
 
     Returns:
         Its weights by parameter name, and what to write in the manifest: accuracies on val before
         and after, and the loss curve.
 
     Raises:
-        UserError: a batch cannot be divided among the devices.
+        UserError: a batch cannot be divided among the devices, or the second moments are wanted of
+            several.
     """
+    if curvature is not None and spread.devices > 1:
+        raise UserError("Adam's second moments are kept where one device trains: --devices 1")
     if recipe.batch % spread.devices:
         raise UserError(f"a batch of {recipe.batch} images is not divided by {spread.devices}")
     expert = Expert(vit, base, head, recipe, normalise, preserved)
@@ -230,9 +237,25 @@ def finetune(
     trainer = make_trainer(max_steps=recipe.steps, callbacks=[Steps(watch)], **spread.for_trainer())
     trainer.fit(expert, Shares(task, recipe, seed, spread.workers, pool))
     expert.eval()
+    if curvature is not None:
+        curvature |= second_moments(expert, trainer.optimizers[0])
     facts = {
         "val_accuracy": accuracy(expert, load(task, "val")),
         "val_accuracy_zero_shot": before,
         "loss": [round(loss, 4) for loss in expert.losses.tolist()],
     }
     return {name: tensor.detach() for name, tensor in expert.weights.items()}, facts
+
+
+def second_moments(expert: Expert, adam: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What Adam holds of every parameter: the moving average of its squared gradients.
+
+    As it is, not divided by the share of it that has been filled (0.999 to the power of the steps):
+    a factor that all experts of one recipe share.
+    """
+    return {
+        name: adam.state[tensor]["exp_avg_sq"].cpu().clone()
+        if tensor in adam.state
+        else torch.zeros_like(tensor, requires_grad=False)
+        for name, tensor in expert.weights.items()
+    }

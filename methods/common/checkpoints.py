@@ -26,6 +26,9 @@ class Checkpoints:
     heads: Mapping[str, Tensor]  # task -> [C, D], logit scale times unit rows; frozen
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # task -> names of the
     # head's rows; a task that is absent shares no class with another
+    curvature: Mapping[str, Weights] = field(default_factory=dict)  # task -> Adam's second moments
+    # at the end of fine-tuning, where they were kept
+    extra: frozenset[str] = frozenset()  # tasks whose experts take part and that are not measured
 
     def __post_init__(self) -> None:
         if not self.experts:
@@ -40,6 +43,13 @@ class Checkpoints:
                 raise UserError(f"{name} has {len(named)} class names for {rows} rows of its head")
         for name, expert in self.experts.items():
             self.base.require_same(expert, f"expert {name} does not fit the base")
+        for name, moments in self.curvature.items():
+            self.base.require_same(moments, f"the second moments of {name} do not fit the base")
+
+    @property
+    def measured(self) -> list[str]:
+        """The tasks that a merged model is for, in suite order: those that are measured."""
+        return [task for task in self.experts if task not in self.extra]
 
     @property
     def task_vectors(self) -> list[Weights]:
@@ -59,4 +69,5 @@ class Checkpoints:
             base=there(self.base),
             experts={task: there(expert) for task, expert in self.experts.items()},
             heads={task: head.to(device) for task, head in self.heads.items()},
+            curvature={task: there(moments) for task, moments in self.curvature.items()},
         )

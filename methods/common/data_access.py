@@ -25,6 +25,7 @@ class Needs(Flag):
     VAL_LABELS = auto()  # labelled images of the val split
     TEST_STREAM = auto()  # the unlabelled test images themselves
     TRAIN_LABELS = auto()  # labelled images that the experts were trained on
+    OPTIMIZER_STATE = auto()  # what the optimizer held when the experts' training ended
 
     def __str__(self) -> str:
         return ", ".join(_TEXT[need] for need in self) or "weights only"
@@ -36,6 +37,7 @@ _TEXT = {
     Needs.VAL_LABELS: "validation labels",
     Needs.TEST_STREAM: "test stream",
     Needs.TRAIN_LABELS: "training labels",
+    Needs.OPTIMIZER_STATE: "optimizer state",
 }
 
 

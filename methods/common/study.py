@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from optuna.storages.journal import BaseJournalBackend
 
 
-SAMPLERS = ("tpe", "gp", "random")
+SAMPLERS = ("tpe", "gp", "random", "cmaes")
 
 Space = Mapping[str, tuple[float, float, bool]]  # name -> lowest, highest, on a log scale?
 
@@ -51,6 +51,7 @@ def search(
     seed: int,
     journal: Path | None,
     watch: Callable[[], None] = lambda: None,
+    population: int | None = None,
 ) -> list[Trial]:
     """Look for the point of ``space`` with the highest ``score``.
 
@@ -60,11 +61,13 @@ def search(
         starts: points that are tried first, whatever the sampler.
         trials: how many in all, ``starts`` and what the journal holds included.
         startup: the first so many (``starts`` included) are drawn at random, if not given.
-        sampler: ``tpe`` (multivariate), ``gp`` or ``random``.
+        sampler: ``tpe`` (multivariate), ``gp``, ``random``, or ``cmaes``, which begins in the
+            middle of the space.
         seed: of all that is drawn.
         journal: the file that trials are kept in as they end; ``None`` keeps none. Another process
             that searches with the same file waits, then finds all trials done.
         watch: called for every trial, also for those that the journal holds.
+        population: of a generation of ``cmaes``; ``None``: 4 + 3 log(parameters).
 
     Returns:
         The trials, in order; :func:`best` picks one.
@@ -79,7 +82,8 @@ def search(
     ranges = distributions(space)
     for start in starts:
         check_start(start, space)
-    name = digest(sorted(space.items()), list(starts), startup, sampler, seed)
+    parts = (sorted(space.items()), list(starts), startup, sampler, seed)
+    name = digest(*parts) if population is None else digest(*parts, population)
     with open_storage(journal) as storage, quiet():
         study = optuna.create_study(
             storage=storage, study_name=name, direction="maximize", load_if_exists=True
@@ -92,7 +96,7 @@ def search(
         for _ in done:
             watch()
         for number in range(len(done), trials):
-            study.sampler = sampler_of(sampler, startup, seed_of("trial", seed, number))
+            study.sampler = sampler_of(sampler, startup, seed_of("trial", seed, number), population)
             point = dict(starts[number]) if number < len(starts) else None
             done.append(one(study, point, score, ranges))
             watch()
@@ -165,7 +169,7 @@ def finished(study: "Study") -> list[Trial]:
     ]
 
 
-def sampler_of(name: str, startup: int, seed: int) -> "BaseSampler":
+def sampler_of(name: str, startup: int, seed: int, population: int | None = None) -> "BaseSampler":
     """A new sampler: it remembers nothing but what the study holds."""
     from optuna import samplers
 
@@ -175,6 +179,8 @@ def sampler_of(name: str, startup: int, seed: int) -> "BaseSampler":
         return samplers.GPSampler(seed=seed, n_startup_trials=startup, deterministic_objective=True)
     if name == "random":
         return samplers.RandomSampler(seed=seed)
+    if name == "cmaes":
+        return samplers.CmaEsSampler(seed=seed, n_startup_trials=startup, popsize=population)
     raise ValueError(f"no sampler {name!r}; there are: {', '.join(SAMPLERS)}")
 
 

@@ -204,6 +204,7 @@ def _verdict(
         "constants": not line.fits(config),
         "adaptation": entry.adapt_on != line.adapt_on,
         "precision": setting["precision"] != FULL,
+        "set of merged experts": entry.method != FLOOR and bool(setting["extra_experts"]),
     }
     if any(differs.values()):
         return f"other {', '.join(name for name, holds in differs.items() if holds)}"

@@ -330,10 +330,13 @@ def _leaders(
     lines = range(len(grid.entries))
     found = {name: [accuracy(grid, e, span) for e in lines] for name, span in columns.items()}
     summaries = {name: list(quantities.values()) for name, quantities in shares.items()}
-    return _leaders_of(grid, found | summaries)
+    larger = spec.higher_is_better is not False
+    return _leaders_of(grid, found, larger) | _leaders_of(grid, summaries)
 
 
-def _leaders_of(grid: Grid, found: Mapping[str, Sequence[Quantity]]) -> dict[str, frozenset[str]]:
+def _leaders_of(
+    grid: Grid, found: Mapping[str, Sequence[Quantity]], larger_is_better: bool = True
+) -> dict[str, frozenset[str]]:
     """The same of quantities of every entry, by column."""
     if len(grid.sets) < 2:
         return {}
@@ -342,6 +345,6 @@ def _leaders_of(grid: Grid, found: Mapping[str, Sequence[Quantity]]) -> dict[str
             entry.key: one
             for entry, one in zip(grid.entries, quantities, strict=True)
             if not entry.is_reference
-        })
+        }, larger_is_better)
         for name, quantities in found.items()
     }  # fmt: skip

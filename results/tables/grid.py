@@ -17,7 +17,7 @@ from results.schema import AUROC, CEILING, FLOOR, FLOOR_OF, METRICS, SCALED
 from results.tables.entries import CELL, Entry, with_entries
 
 # One table compares methods, so everything else that decides a value must be the same for all.
-SETTING = ("world", "suite", "encoder", "limit", "precision")
+SETTING = ("world", "suite", "encoder", "limit", "precision", "extra_experts")
 SHIFT_SETTING = ("constants", "placement")  # a clean image has neither
 
 

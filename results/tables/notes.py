@@ -50,8 +50,8 @@ def notes_of(
     notes["images"] = _images(grid) + (f" {as_published(splits)}" if splits else "")
     if pixels := pixels_of(setting["suite"]):
         notes["images"] += f" Pictures are resized to {pixels} x {pixels} pixels."
-    if grid.unseen:
-        notes["unseen"] = unseen(grid)
+    if said := [text for text in (unseen(grid), extra(grid)) if text]:
+        notes["unseen"] = " ".join(said)
     if len(grid.seeds) > 1:
         notes["spread"] = _spread(grid)
     if spec.of:
@@ -78,7 +78,8 @@ def _of_shares(grid: Grid, by: str, shifted: bool, freedom: Sequence[float]) -> 
     notes = {"interval": _interval(grid, freedom), "verdict": _verdict(grid)}
     if shifted and grid.clean is not None:
         notes["drop"] = "Numbers with a sign (Delta): relative change from clean, in %."
-    if by == "shift" and grid.ceiling is not None:
+    higher = METRICS[grid.metric].higher_is_better
+    if by == "shift" and grid.ceiling is not None and higher:
         share = "in % of the individual experts' accuracy on the same images"
         parts = [f"Norm. acc.: accuracy on clean images, {share}, averaged over tasks"] * (
             grid.clean is not None
@@ -201,12 +202,22 @@ def _images(grid: Grid) -> str:
 
 
 def unseen(grid: Grid) -> str:
-    """Which tasks are unseen, and who answers for the experts that are missing."""
+    """Which tasks are unseen, and who answers for the experts that are missing; or nothing."""
+    if not grid.unseen:
+        return ""
     text = f"Unseen tasks (their experts were not merged): {', '.join(grid.unseen)}."
     if any(entry.knows_task for entry in grid.entries):
         text += " On these, the pretrained model stands in for methods that need the true task's"
         text += " expert."
     return text
+
+
+def extra(grid: Grid) -> str:
+    """Whose experts took part besides; or nothing."""
+    names = grid.setting["extra_experts"].split()
+    return f"Experts of tasks that are not measured were merged as well: {', '.join(names)}." * (
+        len(names) > 0
+    )
 
 
 def _spread(grid: Grid) -> str:

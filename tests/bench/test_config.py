@@ -28,7 +28,7 @@ OTHER = {
     "experts": ("k1", "k0"), "expert_seed": 1, "method": "average", "version": 2,
     "config": '{"keep": 0.5}', "grid": "", "seed": 1, "limit": None, "data_seed": 1,
     "adapt_on": "test", "weights": "cafe", "unseen": ("a",),
-    "precision": "bf16", "val_limit": 9,
+    "precision": "bf16", "val_limit": 9, "extra_experts": ("c",),
 }  # fmt: skip
 
 
@@ -75,7 +75,8 @@ SAME = {  # a new value must not make another run: what was measured stays good
     "temperature": True,
 }
 NEW = {"limit": 12, "expert_seeds": (1,), "data_seed": 1, "suite": "toy_again",
-       "unseen": ("toy_two",), "precision": "bf16"}  # must make others  # fmt: skip
+       "unseen": ("toy_two",), "precision": "bf16",
+       "extra_experts": ("mnist",)}  # must make others  # fmt: skip
 
 
 def ids(sweep: Sweep) -> dict[tuple[str, int], str]:

@@ -13,7 +13,7 @@ from methods.common.config import TUNING_BUDGET
 from methods.common.vit import PlainOps, encode
 from methods.common.weights import Weights
 from methods.contract import TASKS, VIT, Recorder, build, images, small_checkpoints
-from methods.fw_merging import FWMerging, product
+from methods.fw_merging import FWMerging, FWMergingSoft, product
 
 
 def fw(**config: object) -> FWMerging:
@@ -235,3 +235,86 @@ def test_labels_are_looked_at_only_where_they_are_declared():
     assert access.seen == Needs.VAL_LABELS
     assert access.num_validation_passes == method.num_validation_passes == 3
     assert build(FWMerging, small_checkpoints(), iterations=1).report["points"][0] == "start"
+
+
+# -- soft: several experts in every iteration ----------------------------------------------------
+
+
+def soft(**config: object) -> FWMergingSoft:
+    return FWMergingSoft(FWMergingSoft.Config.make(config))
+
+
+def test_each_task_chooses_an_expert_of_its_own_and_ta_equals_numpy():
+    ckpts = trained()
+    method = soft(merge="ta", iterations=2, oracle="inner").build(ckpts, Recorder())
+    order = sorted(TASKS)
+    experts = [flat(dict(ckpts.experts[task])) for task in order]
+    base = flat(dict(ckpts.base))
+    theta = base + 0.3 * sum(expert - base for expert in experts)
+    shapes = {name: ckpts.base.shape(name) for name in ckpts.base}
+    for k, chosen in enumerate(method.report["chosen"]):
+        assert sorted(chosen) == [1, 2, 3]  # three tasks, three experts, each once
+        model = dict(cut(theta, shapes))
+        left = [1, 2, 3]
+        for task, place in zip(order, chosen, strict=True):
+            found = flat(method.gradient(model, {task: (images(), None)}))
+            want = min(left, key=lambda one: found @ experts[one - 1])
+            assert place == want
+            left.remove(place)
+        theta = theta + 0.3 * 2 / (k + 2) * sum(expert - theta for expert in experts)
+    np.testing.assert_allclose(flat(method.models["all"]()), theta, atol=1e-5)
+    np.testing.assert_allclose(method.table.sum(1), 1, atol=1e-5)  # an affine combination
+
+
+def cut(vector: np.ndarray, shapes: dict[str, tuple]):
+    parts = np.split(vector, np.cumsum([int(np.prod(s)) for s in shapes.values()])[:-1])
+    for (name, shape), part in zip(shapes.items(), parts, strict=True):
+        yield name, torch.tensor(part.reshape(shape)).float()
+
+
+def test_the_first_iteration_around_the_pretrained_model_is_adamerging():
+    ckpts = small_checkpoints()
+    method = soft(start="pretrained", iterations=1, steps=3, lr=0.01).build(ckpts, Recorder())
+    other = METHODS["adamerging"](METHODS["adamerging"].Config(lr=0.01, clamp=False, batches=1))
+
+    def fit(learner) -> None:
+        adam = torch.optim.Adam(learner.learned.parameters(), lr=0.01)
+        for _ in range(3):
+            adam.zero_grad()
+            with torch.enable_grad():
+                learner.descend({task: images() for task in TASKS})
+            adam.step()
+
+    want = other.build(ckpts, Recorder(), fit)
+    chosen = method.report["chosen"][0]
+    assert sorted(chosen) == [1, 2, 3]
+    gap = (method.table[:, 1:] - want.learned.raw.detach()).abs()
+    assert gap.max() < 0.03  # three steps of 0.01: where a gradient is rounding, Adam goes anywhere
+    assert (gap < 2e-4).float().mean() > 0.9
+    assert (want.learned.raw - 0.3).abs().mean() > 0.01
+
+
+def test_an_expert_of_no_measured_task_is_chosen_and_shows_no_image():
+    seen: set[str] = set()
+
+    class Watched(Recorder):
+        def unlabeled(self, task: str):
+            seen.add(task)
+            return super().unlabeled(task)
+
+    ckpts = trained()
+    some = replace(ckpts, extra=frozenset({"three", "four"}))
+    assert some.measured == ["two"]
+    for method in (fw(iterations=1), soft(iterations=1, steps=1)):
+        seen.clear()
+        built = method.build(some, Watched())
+        assert seen == {"two"}
+        assert built.table.shape[1] == 4  # the start and all three experts
+
+
+def test_needs_of_soft():
+    assert soft().needs == soft(merge="ta").needs == Needs.IMAGES
+    assert soft(loss="cross_entropy").needs == Needs.IMAGES | Needs.VAL_LABELS
+    assert soft(loss="cross_entropy", merge="ta").needs == Needs.VAL_LABELS
+    assert soft(loss="cross_entropy").num_validation_passes == 5
+    assert soft(preset="published").cfg.steps == 500

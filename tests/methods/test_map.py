@@ -1,12 +1,31 @@
 """MAP: quadratics that are recovered exactly, optima that are known, and its budget."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from mergeshift import UserError
 from methods.common.config import TUNING_BUDGET
 from methods.contract import TASKS, Recorder, build, of_weights, small_checkpoints
-from methods.map import Map, combined, design, fit, logit, maximise, predicted, terms
+from methods.map import (
+    SHARES,
+    Group,
+    Map,
+    MapNested,
+    closest,
+    combined,
+    design,
+    fit,
+    front,
+    left_out,
+    logit,
+    maximise,
+    predicted,
+    rounds_of,
+    terms,
+)
 
 
 def quadratic(axes: int, seed: int) -> np.ndarray:
@@ -124,3 +143,102 @@ def test_fewer_points_than_coefficients_are_told():
 def test_one_point_is_the_plain_sum_or_better():
     method = build(Map, small_checkpoints(), points=1)
     assert len(method.report["points"]) == 2
+
+
+def test_points_left_out_are_told_of_by_fits_without_them():
+    points = np.random.default_rng(0).uniform(size=(12, 2))
+    values = np.random.default_rng(1).normal(size=(12, 3))
+    got = left_out(points, values, "full")
+    for i in (0, 5, 11):
+        others = np.arange(12) != i
+        fits = [fit(points[others], column[others], "full") for column in values.T]
+        want = predicted(np.array(fits), points[i : i + 1], "full")[0]
+        np.testing.assert_allclose(got[i], want, atol=1e-4)
+    assert np.isnan(left_out(points[:6], values[:6], "full")).all()
+
+
+def test_it_tells_how_far_its_quadratics_are_off():
+    report = build(Map, small_checkpoints(), points=12).report
+    assert report["error at points left out"] > report["error at the points"] > 0
+    assert "error at points left out" not in build(Map, small_checkpoints(), points=7).report
+
+
+# -- the front -----------------------------------------------------------------------------------
+
+
+def test_the_front_of_two_tasks_is_the_segment_between_their_optima():
+    # q_i = -|c - a_i|^2: nothing beats the points of the segment from a_1 to a_2
+    a = np.array([[0.2, 0.5], [0.6, 0.1]])
+    fits = [[-(one @ one), *(2 * one), -1, -1] for one in a]
+    points = np.random.default_rng(0).uniform(size=(5, 2))
+    accuracies = predicted(np.array(fits), points, "diagonal")
+    report = {"fits": fits, "points": points.tolist(), "accuracies": accuracies.tolist(),
+              "tasks": ["one", "two"], "quadratic": "diagonal", "high": 1.0}  # fmt: skip
+    found = [one for one in front(report) if one.task == "one"]
+    assert [one.share for one in found] == list(SHARES)
+    np.testing.assert_allclose(found[0].coefficients, a[1], atol=2e-3)
+    np.testing.assert_allclose(found[-1].coefficients, a[0], atol=2e-3)
+    for one in found:
+        c = np.array(one.coefficients)
+        along = (c - a[0]) @ (a[1] - a[0]) / ((a[1] - a[0]) ** 2).sum()
+        np.testing.assert_allclose(c, a[0] + along * (a[1] - a[0]), atol=5e-3)
+        assert -0.01 <= along <= 1.01
+    own, other = np.array([one.accuracies for one in found]).T
+    assert (np.diff(own) >= -1e-6).all()
+    assert (np.diff(other) <= 1e-6).all()
+
+
+# -- nested --------------------------------------------------------------------------------------
+
+
+def test_rounds_share_the_passes_and_pairs_are_the_closest():
+    assert rounds_of(8, 31) == [10, 10, 11]
+    assert rounds_of(20, 31) == [6, 6, 6, 6, 7]
+    groups = [Group((name,), np.zeros(1), value) for name, value in
+              (("a", 0.9), ("b", 0.1), ("c", 0.5), ("d", 0.55), ("e", 0.12))]  # fmt: skip
+    pairs, left = closest(groups)
+    assert [(x.tasks, y.tasks) for x, y in pairs] == [(("b",), ("e",)), (("c",), ("d",))]
+    assert [group.tasks for group in left] == [("a",)]
+
+
+def test_nested_is_the_product_of_the_coefficients_of_its_pairs():
+    access, ckpts = Recorder(), small_checkpoints()
+    method = MapNested(MapNested.Config(passes=17)).build(ckpts, access)
+    assert access.num_validation_passes == 17 == method.num_validation_passes
+    assert MapNested().num_validation_passes == TUNING_BUDGET
+    first, last = method.report["joined"]
+    assert (len(first["points"]), len(last["points"])) == (8, 8)  # (17 - 1) / 2 in each round
+    assert first["terms"] == last["terms"] == 6
+    assert first["points"][0] == last["points"][0] == [0.5, 0.5]
+
+    def best(joined) -> np.ndarray:
+        return np.array(joined["points"])[np.array(joined["accuracies"]).mean(1).argmax()]
+
+    assert sorted(last["tasks"]) == sorted(TASKS)
+    a, b = best(first), best(last)
+    shares = dict(zip(first["tasks"], a, strict=True))
+    (third,) = set(TASKS) - set(shares)
+    joined_first = last["tasks"][0] != third  # the pair, or the model that was left over
+    pair, single = (b[0], b[1]) if joined_first else (b[1], b[0])
+    want = {task: pair * share for task, share in shares.items()} | {third: single}
+    assert method.coefficients["all"] == pytest.approx(want, abs=1e-6)
+    told = np.array(last["accuracies"]).mean(1).max()
+    reached = [
+        (of_weights(ckpts, method.models["all"]())[task].argmax(1).numpy()
+         == np.arange(8) % count).mean() for task, count in TASKS.items()
+    ]  # fmt: skip
+    assert np.mean(reached) == pytest.approx(told)
+
+
+def test_too_few_passes_for_the_rounds_are_one_line():
+    with pytest.raises(UserError, match=r"joins 3 of them in 2 rounds .* got passes=4, the least"):
+        MapNested(MapNested.Config(passes=4)).build(small_checkpoints(), Recorder())
+
+
+def test_an_extra_expert_has_a_coefficient_and_no_accuracy():
+    ckpts = replace(small_checkpoints(), extra=frozenset({"four"}))
+    method = build(Map, ckpts, points=2)
+    assert list(method.coefficients["all"]) == sorted(TASKS)
+    assert method.report["tasks"] == ["three", "two"]
+    assert np.array(method.report["accuracies"]).shape == (3, 2)
+    assert build(MapNested, ckpts).coefficients["all"]["four"] == 0

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from mergeshift import UserError
-from methods import METHODS, ota
+from methods import METHODS, Needs, fisher
 from methods.contract import TASKS, VIT, Recorder, build, images, small_checkpoints
 from methods.fisher import diagonal_fisher
-from methods.ota import OTA, OTAFFG, threshold
+from methods.ota import OTA, OTAFFG, OTAAdam, OTAAdamFFG, threshold
 
 BIAS = "transformer.resblocks.0.mlp.c_fc.bias"
 
@@ -26,7 +26,7 @@ def bent(monkeypatch: pytest.MonkeyPatch, curvatures: dict[str, torch.Tensor]) -
         task = next(turns)
         return {k: curvatures[task] if k == BIAS else torch.ones_like(t) for k, t in expert.items()}
 
-    monkeypatch.setattr(ota, "diagonal_fisher", given)
+    monkeypatch.setattr(fisher, "diagonal_fisher", given)
 
 
 def two(taus: dict[str, torch.Tensor]):
@@ -62,8 +62,8 @@ def by_numpy(density: float, power: float) -> dict[str, np.ndarray]:
     above, below = {}, {}
     for task in TASKS:
         expert = dict(ckpts.experts[task])
-        fisher = diagonal_fisher(expert, ckpts.heads[task], images().split(8), VIT)
-        v = {k: one.double().numpy() for k, one in fisher.items()}
+        bends = diagonal_fisher(expert, ckpts.heads[task], images().split(8), VIT)
+        v = {k: one.double().numpy() for k, one in bends.items()}
         tau = {k: (expert[k] - ckpts.base[k]).double().numpy() for k in expert}
         flat = np.concatenate([(v[k] * tau[k] ** 2).ravel() for k in expert])
         bound = np.sort(flat)[-max(1, round(density * len(flat)))] * (1 - 1e-6)
@@ -88,7 +88,7 @@ def test_equal_curvature_is_the_average_whatever_its_size(monkeypatch):
     want = METHODS["average"]().merge(ckpts)
     for size in (1e-9, 1.0, 1e6):
         monkeypatch.setattr(
-            ota, "diagonal_fisher",
+            fisher, "diagonal_fisher",
             lambda expert, *_, s=size: {k: torch.full_like(t, s) for k, t in expert.items()},
         )  # fmt: skip
         got = build(OTA, ckpts).models["all"]()
@@ -121,3 +121,52 @@ def test_a_task_without_images_is_one_line():
 
     with pytest.raises(UserError, match="ota learns from images of every task; two has none"):
         OTA().build(small_checkpoints(), Without())
+
+
+# -- with what Adam held -------------------------------------------------------------------------
+
+
+def moments_of(ckpts, values: dict[str, torch.Tensor]):
+    """Second moments of 1 but for one tensor."""
+    ones = {k: torch.ones(ckpts.base.shape(k)) for k in ckpts.base}
+    return {task: type(ckpts.base)({**ones, BIAS: value}) for task, value in values.items()}
+
+
+def test_adams_moments_by_hand():
+    # as above: at 1/2 (2 - 2) / 3 and 6 / 2; twice v changes nothing
+    tau = {task: torch.zeros(128) for task in ("three", "two")}
+    tau["three"][:2], tau["two"][:2] = torch.tensor([1.0, 2.0]), torch.tensor([-2.0, 4.0])
+    ckpts = two(tau)
+    for factor in (1.0, 2.0):
+        v = {task: torch.full((128,), factor) for task in tau}
+        v["three"][0] = 4 * factor
+        method = OTAAdam().build(replace(ckpts, curvature=moments_of(ckpts, v)))
+        moved = method.models["all"]()[BIAS] - ckpts.base[BIAS]
+        torch.testing.assert_close(moved[:2], torch.tensor([0.0, 3.0]), atol=1e-6, rtol=0)
+    # FFG keeps 1 of 128 x 2 + ... entries of each: v tau^2 are (4, 4) and (4, 16)
+    lone = METHODS["ota_adam_ffg"].Config(density=1 / ckpts.base.num_entries)
+    method = OTAAdamFFG(lone).build(replace(ckpts, curvature=moments_of(ckpts, {
+        "three": torch.ones(128), "two": torch.ones(128)})))  # fmt: skip
+    moved = method.models["all"]()[BIAS] - ckpts.base[BIAS]
+    torch.testing.assert_close(moved[:2], torch.tensor([0.0, 3.0]), atol=1e-6, rtol=0)
+
+
+def test_equal_moments_are_the_average_and_no_image_is_looked_at():
+    ckpts = small_checkpoints()
+    ones = type(ckpts.base)({k: torch.ones(ckpts.base.shape(k)) for k in ckpts.base})
+    method = OTAAdam().build(replace(ckpts, curvature=dict.fromkeys(TASKS, ones)))
+    want = METHODS["average"]().merge(ckpts)
+    for name, tensor in method.models["all"]().items():
+        torch.testing.assert_close(tensor, want[name], atol=1e-5, rtol=0)
+    assert (method.needs, str(method.needs)) == (Needs.OPTIMIZER_STATE, "optimizer state")
+    assert not method.depends_on_seed
+
+
+def test_experts_without_moments_are_one_line():
+    ckpts = small_checkpoints()
+    some = replace(ckpts, curvature={"two": ckpts.curvature["two"]})
+    said = r"ota_adam weighs by .*: four, three; keep them .*--keep-curvature\), or take ota, which"
+    with pytest.raises(UserError, match=said):
+        OTAAdam().build(some)
+    with pytest.raises(UserError, match="the second moments of two do not fit the base"):
+        replace(ckpts, curvature={"two": type(ckpts.base)({"proj": torch.ones(1)})})

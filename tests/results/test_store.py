@@ -47,7 +47,7 @@ def test_check_orders_columns_and_types(rows: pd.DataFrame) -> None:
         ("n", 0, "n is at least one image"),
         ("value", np.inf, "value is a finite number"),
         ("value", 0.99, "hits are n bits and their share is the value"),
-        ("hits", b"\xff", "hits are n bits|only acc and oracle_acc carry hits"),
+        ("hits", b"\xff", "hits are n bits|only acc, oracle_acc, attack_rate carry hits"),
         ("tuned", "no", "column 'tuned' holds truths"),
         ("title", None, "column 'title' has 6 missing values"),
     ],

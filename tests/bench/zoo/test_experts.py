@@ -20,6 +20,7 @@ from bench.zoo.experts import Expert, build, checkpoints, damaged, experts_of, m
 from bench.zoo.finetune import Batches
 from bench.zoo.pocket_clip import POCKET
 from bench.zoo.recipes import FineTune
+from mergeshift import UserError
 from methods.common.vit import PlainOps, encode
 from tasks import SUITES, load, suite, world_of
 
@@ -242,3 +243,34 @@ def test_a_batch_is_pictures_of_train_moved_by_at_most_the_pad(pad):
     assert len(shown) == 96
     assert max(shown.values()) < 10 + 5 * 10**0.5
     assert len(shifts) == (2 * pad + 1) ** 2
+
+
+# -- with Adam's second moments ------------------------------------------------------------------
+
+
+def test_second_moments_are_kept_beside_an_expert_that_stays_as_it_is(elsewhere, command):
+    words = ("sweep", "smoke", "--methods", "ota_adam", "--shifts", "clean", "--jobs", 1,
+             "--no-tune", "--out", elsewhere / "out")  # fmt: skip
+    build("toy-vit", TOY[:1], 0, SerialExecutor())
+    said = command(*words).error
+    assert "ota_adam needs what Adam held when the experts' fine-tuning ended" in said
+    assert "not kept of toy_two: python -m bench zoo build --keep-curvature; or take ota" in said
+    before = FIRST.path.read_bytes(), FIRST.manifest.read_bytes()
+    assert not FIRST.has_curvature
+    assert command("zoo", "build", "--suite", "toy", "--keep-curvature", "--jobs", 1).code == 0
+    assert (FIRST.path.read_bytes(), FIRST.manifest.read_bytes()) == before
+    experts = experts_of("toy-vit", TOY, 0)
+    assert all(expert.has_curvature for expert in experts)
+    moments = load_file(FIRST.curvature)
+    assert {name: t.shape for name, t in moments.items()} == {
+        name: t.shape for name, t in load_file(FIRST.path).items()
+    }
+    assert sum(float(t.sum()) for t in moments.values()) > 0
+    assert min(float(t.min()) for t in moments.values()) >= 0
+    assert set(checkpoints("toy-vit", TOY, 0).curvature) == {task.name for task in TOY}
+    assert "6 files, all as they were written" in command("zoo", "verify").out
+    facts = json.loads(FIRST.manifest.read_text())
+    FIRST.manifest.write_text(json.dumps(facts | {"tensors": "0" * 16}))
+    assert not FIRST.has_curvature  # they are of another expert
+    with pytest.raises(UserError, match="fine-tuned here once more, the expert of toy_two is not"):
+        make(FIRST, curvature=True)

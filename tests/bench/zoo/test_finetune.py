@@ -16,7 +16,7 @@ from bench.zoo.experts import preserved
 from bench.zoo.finetune import Batches, Expert, Preserved, Spread, accuracy, finetune
 from bench.zoo.recipes import AsPublished, FineTune, Preserving
 from mergeshift import UserError
-from methods.common.vit import ViT, encode_plain, init_weights
+from methods.common.vit import PlainOps, ViT, encode, encode_plain, init_weights
 from methods.common.weights import Weights
 from tasks import load, suite
 
@@ -254,3 +254,35 @@ def test_features_of_the_pool_are_computed_once(monkeypatch, tmp_path):
     monkeypatch.setattr(experts, "encode_plain", None)  # it is not asked again
     torch.testing.assert_close(preserved(encoder).features, first.features, rtol=0, atol=0)
     assert preserved(TOY) is None
+
+
+# -- what Adam holds at the end ------------------------------------------------------------------
+
+
+def test_the_second_moments_are_adams_averages_of_squared_gradients():
+    """v = 0.999 * 0.001 * g_1^2 + 0.001 * g_2^2, g by autograd at the weights of either step."""
+    recipe, head = AsPublished(steps=2, batch=4, lr=1e-3), TOY.heads([TASK])[TASK.name]
+    batches, held = Batches(TASK, recipe, 0), {}
+    weights = {name: tensor.clone() for name, tensor in TOY.base().items()}
+    one, _ = finetune(TASK, TOY.vit, TOY.base(), head, replace(recipe, steps=1), TOY.normalise, 0,
+                      quiet)  # fmt: skip
+    wanted = dict.fromkeys(weights, 0.0)
+    for step, at in enumerate((weights, one)):
+        images, labels = batches[step]
+        leaves = {name: tensor.clone().requires_grad_() for name, tensor in at.items()}
+        features = F.normalize(encode_plain_with_grad(images, leaves), dim=-1)
+        F.cross_entropy(features @ head.T, labels).backward()
+        for name, leaf in leaves.items():
+            wanted[name] = 0.999 * wanted[name] + 0.001 * leaf.grad.square()
+    finetune(TASK, TOY.vit, TOY.base(), head, recipe, TOY.normalise, 0, quiet, curvature=held)
+    assert held.keys() == weights.keys()
+    assert (held["proj"] == 0).all()  # is not trained
+    for name in set(held) - {"proj"}:
+        torch.testing.assert_close(held[name], wanted[name], rtol=1e-3, atol=1e-12)
+    with pytest.raises(UserError, match="kept where one device trains: --devices 1"):
+        finetune(TASK, TOY.vit, TOY.base(), head, recipe, TOY.normalise, 0, quiet,
+                 Spread(devices=2), curvature={})  # fmt: skip
+
+
+def encode_plain_with_grad(images, leaves):
+    return encode(TOY.normalise(images), PlainOps(leaves), TOY.vit)

@@ -231,3 +231,16 @@ def test_an_index_that_breaks_a_rule_is_refused(index, message, tmp_path):
 def test_a_source_that_is_not_there():
     with pytest.raises(UnknownNameError, match="no published source named 'fusionbenc'; did you"):
         read(["fusionbenc"])
+
+
+# Methods that others measured and that are not among ours.
+ONLY_PUBLISHED = {
+    "consensus", "expert", "e_wemoe", "emr", "pcb", "simple_ensemble", "surgery", "tsv_c", "wemoe",
+}  # fmt: skip
+
+
+def test_a_method_of_ours_is_published_under_our_name(rows):
+    """Another name would not be found, and would not stand beside ours."""
+    assert set(rows["method"]) - set(METHODS) <= ONLY_PUBLISHED
+    assert not ONLY_PUBLISHED & set(METHODS)
+    assert {"concrete_ta", "consensus_ta"} <= set(rows["method"])

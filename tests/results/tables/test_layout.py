@@ -29,7 +29,9 @@ class Sizes(GroupedTable):
 
 @pytest.fixture
 def sizes() -> Sizes:
-    setting = dict.fromkeys(("world", "suite", "encoder", "limit", "precision"), "x")
+    setting = dict.fromkeys(
+        ("world", "suite", "encoder", "limit", "precision", "extra_experts"), "x"
+    )
     notes = {"world": "Setting: x.", "how": "Counted.", "why": "For fun."}
     return Sizes(title="Sizes", entries=(ENTRY,), columns=("first_layer",), setting=setting,
                  notes=notes)  # fmt: skip

@@ -78,7 +78,7 @@ def test_only_accuracies_carry_hits(rows: pd.DataFrame) -> None:
     assert len(check(oracle)) == len(oracle)
     with pytest.raises(UserError, match="hits are n bits and their share is the value"):
         check(oracle.assign(value=0.123))
-    with pytest.raises(UserError, match="only acc and oracle_acc carry hits"):
+    with pytest.raises(UserError, match="only acc, oracle_acc, attack_rate carry hits"):
         check(oracle.assign(metric="route_acc"))
 
 
