@@ -22,6 +22,26 @@ HEADS = {  # what classification heads are made of, see bench/zoo/heads.py -> in
     "prototypes": "class means of the train pictures",
 }
 
+PROTOCOLS = {  # as it may be written -> as it is kept
+    "": "",
+    "task": "",  # batches of one task, each image under the head of its own
+    "mixed-task": "mixed-task",  # batches of all tasks, each image under the head of its own
+    "hidden-task": "hidden-task",  # nobody is told the task: each image under all heads
+}
+HIDDEN, MIXED = "hidden-task", "mixed-task"
+
+
+def stored_protocol(name: str, what: str = "protocol of a sweep") -> str:
+    """A protocol as it is kept.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    if name not in PROTOCOLS:
+        raise UserError(f"{what} is one of {', '.join(filter(None, PROTOCOLS))}; got {name!r}")
+    return PROTOCOLS[name]
+
+
 PRECISIONS = {"": "", "32": "", "bf16": "bf16"}  # as it may be written -> as it is kept
 
 
@@ -50,6 +70,7 @@ class Sweep:
     temperature: bool = False  # fit one to each method on clean val; changes no other number
     heads: str = ""  # text | prototypes; "" takes captions, or prototypes where words are unknown
     extra_experts: tuple[str, ...] = ()  # tasks outside the suite whose experts are merged as well
+    protocol: str = ""  # mixed-task | hidden-task; or "", which is task: see PROTOCOLS
 
     def __post_init__(self) -> None:
         if self.adapt_on not in ADAPT_ON:
@@ -59,6 +80,7 @@ class Sweep:
         if self.precision not in PRECISIONS:
             raise UserError(f"precision of a sweep is 32 or bf16; got {self.precision!r}")
         object.__setattr__(self, "precision", PRECISIONS[self.precision])
+        object.__setattr__(self, "protocol", stored_protocol(self.protocol))
         if self.heads not in ("", *HEADS):
             raise UserError(f"heads of a sweep are {' or '.join(HEADS)}; got {self.heads!r}")
         if self.limit is not None and self.limit < 1:
@@ -119,7 +141,7 @@ def digest(value: object) -> str:
 # Not in the first stored results.
 FIELDS_ADDED_LATER = (
     "unseen", "uncertainty", "precision", "heads", "val_limit", "temperature",
-    "extra_experts",
+    "extra_experts", "protocol",
 )  # fmt: skip
 
 
@@ -162,6 +184,7 @@ class Run:
     precision: str = ""  # bf16, if it is evaluated so
     val_limit: int | None = None  # where constants are chosen or searched on val; None: on all
     extra_experts: tuple[str, ...] = ()  # tasks that are not measured, whose experts are merged
+    protocol: str = ""  # how test images are put before the model, if not task by task
 
     def val_images(self, size: int) -> int:
         """How many images constants are chosen on of a task that has ``size`` of them in val."""

@@ -111,7 +111,7 @@ def sweeps() -> list[str]:
 
 @cache
 def shifts() -> list[str]:
-    """Clean, the levels, and every set and corruption at severity 3."""
+    """Clean, the levels, every set and corruption at severity 3, and what shows other images."""
     names = [
         node.name
         for _, tree in _trees("corruptions")
@@ -120,7 +120,9 @@ def shifts() -> list[str]:
         and any(_called(decorator) == "corruption" for decorator in node.decorator_list)
     ]
     sets = ("adamerging7", "imagenet-c15", "all19")
-    return ["clean", "L1", "L2", "L3", *(f"{name}@3" for name in (*sets, *sorted(names)))]
+    domains = (_text(call.args[0]) for _, call in _calls("tasks", "add_domain"))
+    others = ["prior", *sorted(f"domain:{name}" for name in domains if name)]
+    return ["clean", "L1", "L2", "L3", *(f"{name}@3" for name in (*sets, *sorted(names))), *others]
 
 
 def remembered(package: str, make: Callable[[], list[Any]], name: str = "") -> list[Any]:

@@ -23,6 +23,7 @@ from results.schema import FLOOR
 from results.store import Store
 from tasks import SUITES, TASKS, Task
 from tasks.datamodule import SuiteDataModule, affordable, image_cache
+from tasks.domains import require_shown, shown, sources
 from tasks.settings import image_budget
 
 
@@ -67,6 +68,11 @@ class Plan:
         return [*self.seen, *self.extra]
 
     @property
+    def domains(self) -> list[Task]:
+        """Where images come from that are shown in place of those of the tasks, each once."""
+        return sources(self.tasks, self.shifts)
+
+    @property
     def lines(self) -> dict[str, str]:
         """Run id -> line of the table: the method, or the variant of it."""
         return {
@@ -102,7 +108,7 @@ class Plan:
     def shifted(self) -> int:
         """Test images under the shifts that are missing, as far as they are not clean."""
         tested = sum(min(task.sizes[3], self.sweep.limit or task.sizes[3]) for task in self.tasks)
-        return tested * sum(bool(runs) and shift != CLEAN for shift, runs in self.todo.items())
+        return tested * sum(bool(runs) and shift.corrupts for shift, runs in self.todo.items())
 
     @property
     def steps(self) -> int:
@@ -148,6 +154,13 @@ def resolve(sweep: Sweep) -> Plan:
     ))  # fmt: skip
     extra = extra_of(sweep.extra_experts, tasks, suite.name)
     sweep = replace(sweep, extra_experts=tuple(task.name for task in extra))
+    for shift in shifts:
+        require_shown(tasks, shift, suite.name)
+        if sweep.adapt_on == "shifted" and len(shown(tasks, shift)) < len(tasks):
+            raise UserError(
+                f"{shift} has images of some tasks alone, and methods learn from images of all: "
+                "use another --adapt-on"
+            )
     fitting(encoder, [*tasks, *extra])
     if sweep.placement == "native" and not all(task.source.native for task in tasks):
         raise UserError("pocket pictures are stored at the input size: use --corrupt-at input")
@@ -212,6 +225,7 @@ def run_of(
         precision=sweep.precision,
         val_limit=sweep.val_limit if searches else None,
         extra_experts=sweep.extra_experts,
+        protocol=sweep.protocol,
     )
 
 
@@ -356,7 +370,7 @@ def requests(plan: Plan) -> list[Request]:
         data.request(task, "test", shift)
         for shift, runs in plan.todo.items()
         if runs
-        for task in plan.tasks
+        for task in shown(plan.tasks, shift)
     ]
     return affordable(asked, image_budget())
 

@@ -5,15 +5,22 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.markup import escape
 
-from bench.config import HEADS
+from bench.config import HEADS, HIDDEN, MIXED
 from bench.plan import Plan
 from bench.runtime import devices
 from bench.runtime.workers import default_jobs
 from bench.stages.build import bind
 from bench.zoo.heads import PROTOTYPES, TEXT
+from corruptions.base import PRIOR, Shift
 from tasks import Task
+from tasks.domains import domain_named, shown
+from tasks.prior import CONCENTRATION
 from tasks.sources.layout import some
 
+PROTOCOLS = {
+    MIXED: "images of all tasks in one batch, each under the head of its own task",
+    HIDDEN: "images under the heads of all tasks",
+}
 IMAGES = {"adapt": "the adapt split", "test": "the clean test images", "shifted": "the test images"}
 
 
@@ -29,17 +36,8 @@ def show(plan: Plan, jobs: int, console: Console) -> None:
     lines = plan.lines
     console.print(f"  methods  {escape(', '.join(dict.fromkeys(lines.values())))}", highlight=False)
     console.print(f"  shifts   {len(plan.shifts)}: {' '.join(sweep.shifts)}", highlight=False)
-    if len(sweep.expert_seeds) > 1:
-        sets = " ".join(map(str, sweep.expert_seeds))
-        console.print(f"  experts  {len(sweep.expert_seeds)} sets: {sets}", highlight=False)
-    if said := about_heads(plan):
-        console.print(f"  heads    {said}", highlight=False, markup=False, soft_wrap=True)
-    if sweep.unseen:
-        names = ", ".join(sweep.unseen)
-        console.print(f"  unseen   {names}: measured, their experts not merged", highlight=False)
-    if sweep.extra_experts:
-        names = ", ".join(sweep.extra_experts)
-        console.print(f"  extra    {names}: merged as well, not measured", highlight=False)
+    for line in unusual(plan):
+        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
     forecast = f"{roughly(plan.minutes(min(jobs, default_jobs())))} with {jobs} jobs"
     if devices.device().type != "cpu":
         forecast = f"no forecast for a {devices.described()}"
@@ -61,7 +59,42 @@ def show(plan: Plan, jobs: int, console: Console) -> None:
     if count := len(plan.to_calibrate):
         told = f"{count} temperatures to fit, each in a pass over the clean val images"
         console.print(f"  scale    {told}", highlight=False)
-    console.print("  data     " + licences(plan.tasks), highlight=False, style="dim")
+    console.print(
+        "  data     " + licences([*plan.tasks, *plan.domains]), highlight=False, style="dim"
+    )
+
+
+def unusual(plan: Plan) -> list[str]:
+    """What is said of a sweep where it is not as most are."""
+    sweep = plan.sweep
+    lines = [f"{shift}: {said}" for shift in plan.shifts if (said := about_shift(plan, shift))]
+    if len(sweep.expert_seeds) > 1:
+        sets = " ".join(map(str, sweep.expert_seeds))
+        lines.append(f"experts  {len(sweep.expert_seeds)} sets: {sets}")
+    if said := about_heads(plan):
+        lines.append(f"heads    {said}")
+    if sweep.protocol:
+        lines.append(f"protocol {sweep.protocol}: {PROTOCOLS[sweep.protocol]}")
+    if sweep.unseen:
+        lines.append(f"unseen   {', '.join(sweep.unseen)}: measured, their experts not merged")
+    if sweep.extra_experts:
+        lines.append(f"extra    {', '.join(sweep.extra_experts)}: merged as well, not measured")
+    return lines
+
+
+def about_shift(plan: Plan, shift: Shift) -> str:
+    """Which images a shift shows, if it shows others than clean does."""
+    if not shift.shows_others:
+        return ""
+    if shift.corruption == PRIOR:
+        ready = all(task.source.is_ready(task) for task in plan.tasks)
+        counts = [plan.data.count(task, "test", shift) for task in plan.tasks] if ready else []
+        left = f": {min(counts)} to {max(counts)} images of a task remain" if counts else ""
+        return f"frequencies of classes drawn from Dirichlet({CONCENTRATION}){left}"
+    domain, tasks = domain_named(shift.corruption), shown(plan.tasks, shift)
+    others = len(plan.tasks) - len(tasks)
+    left = f"; the other {others} tasks have no such images and are left out" if others else ""
+    return f"{domain.says}, for {', '.join(task.name for task in tasks)}{left}"
 
 
 def about_heads(plan: Plan) -> str:

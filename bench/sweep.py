@@ -17,7 +17,7 @@ from bench.runtime import devices
 from bench.runtime.progress import Advance, Stages
 from bench.runtime.workers import Executor, executor
 from bench.stages import artifacts
-from bench.stages.adapt import adapt_run
+from bench.stages.adapt import adapt_run, adopt_learning
 from bench.stages.build import ImportedWeights, bind
 from bench.stages.calibrate import calibrate_run, keep_temperature
 from bench.stages.evaluate import evaluate_runs
@@ -94,6 +94,8 @@ def execute(
     store = Store(out)
     clear_damaged(plan, store, force, dry_run)
     before = {} if dry_run else seen_before(plan.runs, store)
+    if not (force or dry_run):
+        adopt_learning(plan.runs, store)
     changed = changed_code(plan.runs, store)
     if force and not dry_run:
         delete_results(plan, store, changed)
@@ -111,6 +113,7 @@ def execute(
             every = [*plan.tasks, *plan.extra]
             train = makes_experts or of_pictures(plan.encoder, every)
             build_data(every, workers, stages, train=train)
+            build_domains(plan.domains, workers, stages)
             require_same(plan.runs, before, store, force)
             prepare_experts_and_images(plan, workers, stages)
             configs = tune(plan, store, workers, stages)
@@ -237,6 +240,24 @@ def build_data(
                 advance(count)
 
 
+def build_domains(entries: Sequence[Task], workers: Executor, stages: Stages) -> None:
+    """Build or download other images of the classes of tasks, as far as shifts ask for them.
+
+    Raises:
+        UserError: they cannot be had.
+    """
+    missing = [(entry,) for entry in entries if not entry.source.is_ready(entry)]
+    if missing:
+        with stages.stage("data", f"{len(missing)} domains to make", len(missing)) as advance:
+            for count, _ in enumerate(workers.run(prepare, missing), 1):
+                advance(count)
+
+
+def prepare(entry: Task) -> None:
+    """Build or download what an entry stands for (a unit of work)."""
+    entry.source.prepare(entry)
+
+
 def build_task(name: str) -> None:
     """Build or download one task (a unit of work)."""
     TASKS[name].source.prepare(TASKS[name])
@@ -311,8 +332,14 @@ def evaluate(
         for shift, lacking in plan.todo.items()
         if (runs := [run for run in lacking if run.expert_seed == expert_seed])
     ]
-    tested = sum(min(t.sizes[3], plan.sweep.limit or t.sizes[3]) for t in plan.tasks)
-    what = f"{plan.num_todo} cells, {plan.num_todo * tested:,} predictions"
-    with stages.stage("evaluate", what, plan.num_todo * tested) as advance:
+    data = plan.data
+    tested = sum(
+        len(runs) * data.count(task, "test", shift)
+        for shift, runs in plan.todo.items() if runs
+        for task in data.shown(shift)
+    )  # fmt: skip
+    with stages.stage(
+        "evaluate", f"{plan.num_todo} cells, {tested:,} predictions", tested
+    ) as advance:
         for _ in workers.run(evaluate_runs, units, advance):
             pass

@@ -1,5 +1,6 @@
 """What a corruption is, what a shift is, and how both are written."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -39,6 +40,8 @@ SHIFT_SETS = {  # written as a corruption is: all severities, or NAME@1,3
     "imagenet-c15": IMAGENET_C,
     "all19": (*IMAGENET_C, *EXTRA),
 }
+PRIOR = "prior"  # other frequencies of the classes; see tasks/prior.py
+DOMAIN = "domain:"  # begins the name of other images of the same classes; see tasks/domains.py
 FAMILIES = {  # of corruptions -> what they are
     "noise": "noise",
     "blur": "blur",
@@ -48,6 +51,15 @@ FAMILIES = {  # of corruptions -> what they are
     "mixed": "another corruption for each image",
     "attack": "no wear: what an attacker puts into a picture",
 }
+
+
+def shows_others(name: str) -> bool:
+    """Whether a shift of this name shows other images than clean does, and these as they are.
+
+    >>> shows_others("prior"), shows_others("domain:usps"), shows_others("contrast")
+    (True, True, False)
+    """
+    return name == PRIOR or name.startswith(DOMAIN)
 
 
 def _check_severity(severity: object, name: str) -> None:
@@ -142,6 +154,11 @@ class ShiftName(NamedTuple):
     def __str__(self) -> str:
         return f"{self.corruption}@{self.severity}" if self.severity else self.corruption
 
+    @property
+    def shows_others(self) -> bool:
+        """See :func:`shows_others`."""
+        return shows_others(self.corruption)
+
     @classmethod
     def of_key(cls, key: str) -> "ShiftName":
         """The shift whose :attr:`Shift.key` this is.
@@ -155,7 +172,9 @@ class ShiftName(NamedTuple):
 
 @dataclass(frozen=True, order=True)
 class Shift:
-    """One test condition, with all that decides its pixels. Clean always has the default parts.
+    """One test condition, with all that decides its pixels.
+
+    Clean always has the default parts, and so have shifts that show other images as they are.
 
     >>> Shift.parse("gaussian_noise@3").key
     'gaussian_noise@3-cifar10-c-input-v1'
@@ -164,7 +183,7 @@ class Shift:
     """
 
     corruption: str = "clean"
-    severity: int = 0  # 1..5; 0 if and only if clean
+    severity: int = 0  # 1..5; 0 if and only if it corrupts nothing
     constants: str = "cifar10-c"
     placement: str = "input"
 
@@ -173,11 +192,14 @@ class Shift:
         _check_member("placement", self.placement, PLACEMENTS)
         if self.corruption in (*LEVELS, *MATCHED, *SHIFT_SETS):
             raise UserError(f"{self.corruption} stands for several shifts; name one of them")
-        if self.corruption != "clean":
+        if self.corrupts:
             _check_severity(self.severity, _known(self.corruption))
         elif self.severity:
-            raise UserError(f"clean has no severity; got clean@{self.severity}, write 'clean'")
+            name = self.corruption
+            raise UserError(f"{name} has no severity; got {name}@{self.severity}, write {name!r}")
         else:
+            if self.shows_others:
+                _known(self.corruption)
             object.__setattr__(self, "constants", CONSTANTS[0])
             object.__setattr__(self, "placement", PLACEMENTS[0])
 
@@ -199,9 +221,19 @@ class Shift:
         return str(ShiftName(self.corruption, self.severity))
 
     @property
+    def shows_others(self) -> bool:
+        """See :func:`shows_others`."""
+        return shows_others(self.corruption)
+
+    @property
+    def corrupts(self) -> bool:
+        """Whether it changes the pixels of the images that it shows."""
+        return self.corruption != "clean" and not self.shows_others
+
+    @property
     def key(self) -> str:
         """A file name: all four parts and the version of the corruption."""
-        if self == CLEAN:
+        if not self.corrupts:
             return str(self)
         version = CORRUPTIONS[self.corruption].version
         return f"{self}-{self.constants}-{self.placement}-v{version}"
@@ -210,11 +242,11 @@ class Shift:
         """Corrupt one image: uint8 ``[H, W, 3]`` -> uint8 ``[H, W, 3]``.
 
         Args:
-            image: is left as it is; clean returns this very array.
+            image: is left as it is; what corrupts nothing returns this very array.
             identity: (data_seed, task, index). Chance depends on these, the corruption and the
                 severity alone, so batches, order and processes cannot matter.
         """
-        if self == CLEAN:
+        if not self.corrupts:
             return image
         rng = rng_of(*identity, self.corruption, self.severity)
         return CORRUPTIONS[self.corruption](image, self.severity, self.constants, rng)
@@ -234,7 +266,8 @@ def parse_shifts(
     Args:
         texts: each ``clean``, ``NAME@SEVERITY``, ``NAME@SEVERITY,SEVERITY,...``, ``NAME`` (all
             five severities), ``L1`` ``L2`` ``L3`` (the seven of the protocol at 1, 2, 3), or a
-            set of corruptions in place of NAME: ``adamerging7``, ``imagenet-c15``, ``all19``.
+            set of corruptions in place of NAME: ``adamerging7``, ``imagenet-c15``, ``all19``;
+            ``prior``, or ``domain:NAME``.
         constants: ``cifar10-c`` or ``imagenet-c``.
         placement: ``input`` or ``native``.
         matched: corruption -> severity of ``M1``, ``M2`` or ``M3``, which are those of a suite and
@@ -254,8 +287,8 @@ def _cells(
     text: str, matched: Callable[[str], Mapping[str, int]] | None
 ) -> Iterator[tuple[str, int]]:
     """Yield the (corruption, severity) pairs that one text stands for."""
-    if text == "clean":
-        yield text, 0
+    if text == "clean" or shows_others(text):
+        yield _known(text), 0
     elif text in LEVELS:
         yield from ((name, LEVELS[text]) for name in PROTOCOL)
     elif text in MATCHED:
@@ -266,7 +299,7 @@ def _cells(
         name, at, severities = text.partition("@")
         known = {str(severity): severity for severity in SEVERITIES}
         for severity in severities.split(",") if at else known:
-            if _known(name) == "clean" or name in (*LEVELS, *MATCHED):
+            if _known(name) in ("clean", *LEVELS, *MATCHED) or shows_others(name):
                 raise UserError(f"{name} has no severity; got {text!r}, write {name!r}")
             _check_severity(known.get(severity, severity), name)
             for member in SHIFT_SETS.get(name, (name,)):
@@ -275,7 +308,11 @@ def _cells(
 
 def _known(name: str) -> str:
     """Return the name of a corruption, or of another word that a shift may be."""
-    words = ("clean", *LEVELS, *MATCHED, *SHIFT_SETS, *CORRUPTIONS)
+    words = ("clean", *LEVELS, *MATCHED, *SHIFT_SETS, PRIOR, *CORRUPTIONS)
+    if name.startswith(DOMAIN):
+        if not re.fullmatch(r"[A-Za-z0-9_.]+", name.removeprefix(DOMAIN)):
+            raise UserError(f"a domain is written {DOMAIN}NAME; got {name!r}")
+        return name
     if name in words:
         return name
     close = get_close_matches(name, words, n=1)

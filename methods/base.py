@@ -23,9 +23,9 @@ from methods.common.vit import ViT, encode_plain
 from methods.common.weights import TensorBuffers, Weights, mean, median, total
 
 __all__ = [  # what a method's file needs: one import
-    "METHODS", "NO_PAPER", "AdaptationSchedule", "Checkpoints", "DataAccess", "MatrixMethod",
-    "MergingMethod", "Needs", "Paper", "Setting", "TensorBuffers", "Weights", "WrapperMethod",
-    "mean", "median", "total",
+    "JOINT", "METHODS", "NO_PAPER", "AdaptationSchedule", "Checkpoints", "DataAccess",
+    "MatrixMethod", "MergingMethod", "Needs", "Paper", "Setting", "TensorBuffers", "Weights",
+    "WrapperMethod", "mean", "median", "total",
 ]  # fmt: skip
 
 
@@ -63,6 +63,7 @@ class Paper:
         return "\n".join([f"@{kind}{{{self.key},", *lines, "}"])
 
 
+JOINT = "*"  # in place of a task: the heads of all tasks, one below the other
 ONE = "one model"  # what most methods keep, and whatever a wrapper stands on
 
 NO_PAPER = Paper(key="", arxiv="", where="a reference point", year=0)
@@ -226,7 +227,28 @@ class MergingMethod(LightningModule, ABC):
 
     def predict(self, images: Tensor, task: str) -> Tensor:
         """Class logits.  ``[B, 3, H, W] -> [B, C_task]``."""
-        return F.normalize(self.features(images, task), dim=-1) @ self.heads()[task].T
+        return self.classify(self.features(images, task), task)
+
+    def classify(self, features: Tensor, task: str) -> Tensor:
+        """Logits of features under one head, or under ``JOINT``.  ``[B, D] -> [B, C_task]``."""
+        return F.normalize(features, dim=-1) @ self.heads()[task].T
+
+    def predict_mixed(self, images: Tensor, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Class logits of images of several tasks in one batch, each under its own task's head.
+
+        The images are encoded together; by a method that knows the task, task by task.
+
+        Args:
+            images: ``[B, 3, H, W]``.
+            parts: task -> which of the images are of it, ``int64 [b]``.
+
+        Returns:
+            Task -> ``[b, C_task]``.
+        """
+        if self.knows_task:
+            return {task: self.predict(images[rows], task) for task, rows in parts.items()}
+        features = self.features(images, next(iter(parts)))
+        return {task: self.classify(features[rows], task) for task, rows in parts.items()}
 
     @property
     def depends_on_seed(self) -> bool:

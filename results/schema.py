@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from corruptions.base import shows_others
 from mergeshift import Registry, UserError
 
 
@@ -38,10 +39,11 @@ COLUMNS: dict[str, Column] = {
     "limit": Column("integer", "at most so many test images a task; 0 = all of them"),
     "precision": Column("text", "float32 | bf16: what matrices were multiplied in to predict"),
     "extra_experts": Column("text", "tasks that are not measured, whose experts were merged too"),
+    "protocol": Column("text", "task | mixed-task | hidden-task: how test images are shown"),
     "task": Column("text", "registry name"),
     "seen": Column("truth", "whether the task's expert was merged (else the task is unseen)"),
-    "corruption": Column("text", "registry name, or 'clean'"),
-    "severity": Column("integer", "1..5; 0 for clean"),
+    "corruption": Column("text", "registry name, or 'clean', 'prior', 'domain:NAME'"),
+    "severity": Column("integer", "1..5; 0 where no pixel is changed: clean, prior, domain:NAME"),
     "constants": Column("text", "imagenet-c | cifar10-c: whose corruption constants"),
     "placement": Column("text", "input | native: corrupted after or before resizing"),
     "metric": Column("text", "a name in METRICS"),
@@ -59,13 +61,17 @@ WORLDS = {
 }
 
 
-def world_name(world: str) -> str:
-    """A world as tables and figures print it.
+USUAL = "task"  # the usual protocol: test images come task by task, each under its own head
 
-    >>> world_name("toy")
-    'toy (synthetic images)'
+
+def world_name(world: str, protocol: str = USUAL) -> str:
+    """A world as tables and figures print it, with the protocol if it is not the usual one.
+
+    >>> world_name("toy"), world_name("toy", "hidden-task")
+    ('toy (synthetic images)', 'toy (synthetic images), protocol hidden-task')
     """
-    return WORLDS.get(world, world)
+    name = WORLDS.get(world, world)
+    return name if protocol == USUAL else f"{name}, protocol {protocol}"
 
 
 def splits_of(suite: str) -> str:
@@ -228,11 +234,12 @@ def with_later(rows: pd.DataFrame) -> pd.DataFrame:
     """Add the columns that rows did not have at first, where they are missing.
 
     ``seeded``: what looks at data depends on its seed. ``seen``: every expert was merged.
-    ``precision``: float32. ``extra_experts``: none.
+    ``precision``: float32. ``extra_experts``: none. ``protocol``: task by
+    task.
     """
     if "seeded" not in rows and "needs" in rows:
         rows = rows.assign(seeded=~rows["needs"].isin(NO_NEEDS))
-    usual = {"seen": True, "precision": FULL, "extra_experts": ""}
+    usual = {"seen": True, "precision": FULL, "extra_experts": "", "protocol": USUAL}
     return rows.assign(**{name: value for name, value in usual.items() if name not in rows})
 
 
@@ -265,8 +272,8 @@ def check(rows: pd.DataFrame) -> pd.DataFrame:
         METRICS[name]
     _refuse(
         rows,
-        (rows["corruption"] == "clean") != (rows["severity"] == 0),
-        "clean has severity 0 and nothing else has",
+        rows["corruption"].map(_corrupts_nothing) != (rows["severity"] == 0),
+        "what corrupts nothing (clean, prior, domain:NAME) has severity 0 and nothing else has",
     )
     _refuse(rows, ~rows["severity"].between(0, 5), "severity is 0..5")
     _refuse(rows, rows["n"] <= 0, "n is at least one image")
@@ -278,6 +285,10 @@ def check(rows: pd.DataFrame) -> pd.DataFrame:
     wrong = [not _adds_up(*row) for row in rows[["hits", "n", "value"]].itertuples(index=False)]
     _refuse(rows, accuracy & np.array(wrong, bool), "hits are n bits and their share is the value")
     return rows
+
+
+def _corrupts_nothing(name: str) -> bool:
+    return name == "clean" or shows_others(name)
 
 
 def _cast(values: pd.Series, column: Column) -> pd.Series:

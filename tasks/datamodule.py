@@ -14,11 +14,13 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from corruptions.base import CLEAN, Shift
+from corruptions.base import CLEAN, DOMAIN, PRIOR, Shift
 from corruptions.cache import Request, corrupted, stored
 from mergeshift import home, rng_of
 from tasks import settings
-from tasks.images import Pictures, Streamed, done
+from tasks.domains import domain_named, shown
+from tasks.images import Images, Pictures, Streamed, done
+from tasks.prior import frequencies, rows_of
 from tasks.task import Task, load
 
 BATCH = 128  # images: small enough for the activations of a layer to stay in the cache
@@ -33,8 +35,8 @@ class CellBatches(Dataset[dict[str, Any]]):
         self.batches = [
             (task, shift, start)
             for shift in shifts
-            for task in data.tasks
-            for start in range(0, data.count(task, split), data.batch)
+            for task in data.shown(shift)
+            for start in range(0, data.count(task, split, shift), data.batch)
         ]
 
     def __len__(self) -> int:
@@ -45,10 +47,66 @@ class CellBatches(Dataset[dict[str, Any]]):
         rows, before = slice(start, start + self.data.batch), done.copy()
         return {
             "images": torch.from_numpy(np.array(self.data.pixels(task, self.split, shift)[rows])),
-            "labels": torch.from_numpy(self.data.labels(task, self.split)[rows]),
+            "labels": torch.from_numpy(self.data.labels(task, self.split, shift)[rows]),
             "task": task.name,
             "shift": shift.key,
             "work": dict(done - before),  # pictures decoded and corrupted for this batch
+        }
+
+
+class MixedBatches(Dataset[dict[str, Any]]):
+    """Batches in which the images of all tasks stand side by side, shift by shift.
+
+    Their order is drawn by the data seed, and is the same under every shift.
+    """
+
+    def __init__(self, data: "SuiteDataModule", split: str, shifts: Sequence[Shift]):
+        self.data, self.split = data, split
+        counts = {
+            shift: [data.count(task, split, shift) for task in data.shown(shift)]
+            for shift in shifts
+        }
+        self.batches = [
+            (shift, start)
+            for shift, count in counts.items()
+            for start in range(0, sum(count), data.batch)
+        ]
+        self.orders = {shift: self._order(count) for shift, count in counts.items()}
+
+    def _order(self, counts: Sequence[int]) -> np.ndarray:
+        """Task and image of every place.  ``int64 [N, 2]``."""
+        every = [(task, row) for task, count in enumerate(counts) for row in range(count)]
+        return rng_of("mixed-task", self.data.data_seed).permutation(np.array(every))
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Images ``[B, H, W, 3]``, and of each task, ``int64 [b]`` each: labels and two places.
+
+        ``parts`` are places in the batch, ``rows`` are those in the test.
+        """
+        (shift, start), before = self.batches[index], done.copy()
+        places = self.orders[shift][start : start + self.data.batch]
+        size = self.data.tasks[0].size
+        images = np.empty((len(places), size, size, 3), np.uint8)
+        parts, rows, labels = {}, {}, {}
+        for number, task in enumerate(self.data.shown(shift)):
+            mine = np.flatnonzero(places[:, 0] == number)
+            if len(mine):
+                numbers = places[mine, 1]
+                images[mine] = self.data.pixels(task, self.split, shift)[numbers]
+                parts[task.name] = torch.from_numpy(mine)
+                rows[task.name] = torch.from_numpy(numbers)
+                own = self.data.labels(task, self.split, shift)[numbers]
+                labels[task.name] = torch.from_numpy(own)
+        return {
+            "images": torch.from_numpy(images),
+            "parts": parts,
+            "rows": rows,
+            "labels": labels,
+            "shift": shift.key,
+            "work": dict(done - before),
         }
 
 
@@ -81,7 +139,8 @@ class SuiteDataModule(LightningDataModule):
     """Every (task, shift) cell of a sweep, as uint8 images ``[B, H, W, 3]``.
 
     ``test_dataloader`` and ``val_dataloader`` give labelled cells; ``train_dataloader`` streams
-    unlabelled images, task by task, for methods that learn.
+    unlabelled images, task by task, for methods that learn. ``mixed`` makes test batches of the
+    images of all tasks (see :class:`MixedBatches`).
 
     Pictures that are decoded on demand are read from the image cache where it has them, else by
     ``workers`` processes beside the one that looks at them; ``work`` counts what these did.
@@ -103,6 +162,7 @@ class SuiteDataModule(LightningDataModule):
         seed: int = 0,
         workers: int | None = None,
         val_shifts: Sequence[Shift] = (CLEAN,),
+        mixed: bool = False,
     ):
         super().__init__()
         self.tasks, self.shifts, self.data_seed = tasks, shifts, data_seed
@@ -110,21 +170,36 @@ class SuiteDataModule(LightningDataModule):
         self.batch, self.adapt_on, self.adapt_shift, self.seed = batch, adapt_on, adapt_shift, seed
         self.adapt_batch, self.adapt_steps = adapt_batch, adapt_steps
         self.workers = settings.workers() if workers is None else workers
-        self.val_shifts, self.work = val_shifts, Counter[str]()
-        self._images: dict[tuple[str, str], np.ndarray | Pictures] = {}
+        self.val_shifts, self.mixed, self.work = val_shifts, mixed, Counter[str]()
+        self._images: dict[tuple[str, str, Shift], np.ndarray | Pictures] = {}
         self._pixels: dict[tuple[str, str, Shift], Pixels] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """What workers need of it: not the Trainer, nor the models that look at the images."""
         return self.__dict__ | {"trainer": None, "_images": {}, "_pixels": {}}
 
-    def count(self, task: Task, split: str) -> int:
-        """Images of a split that are used: of test at most ``limit``, of val ``val_limit``."""
-        return len(self.labels(task, split))
+    def shown(self, shift: Shift) -> Sequence[Task]:
+        """The tasks that have images under a shift: all, unless it is of some domain."""
+        return shown(self.tasks, shift)
 
-    def labels(self, task: Task, split: str) -> np.ndarray:
-        """``int64 [N]``."""
-        return load(task, split).first(self.limits.get(split)).labels
+    def count(self, task: Task, split: str, shift: Shift = CLEAN) -> int:
+        """Images of a split that are used: of test at most ``limit``, of val ``val_limit``."""
+        return len(self.labels(task, split, shift))
+
+    def labels(self, task: Task, split: str, shift: Shift = CLEAN) -> np.ndarray:
+        """``int64 [N]``; of another number under a shift that shows other images."""
+        return self.part(task, split, shift).labels
+
+    def part(self, task: Task, split: str, shift: Shift) -> Images:
+        """The images and labels of a cell, before anything is done to their pixels."""
+        limit = self.limits.get(split)
+        if shift.corruption.startswith(DOMAIN):
+            return domain_named(shift.corruption).images(task).first(limit)
+        found = load(task, split).first(limit)
+        if shift.corruption != PRIOR:
+            return found
+        shares = frequencies(task.num_classes, self.data_seed, task.name)
+        return found.take(rows_of(found.labels, shares))
 
     def pixels(self, task: Task, split: str, shift: Shift) -> Pixels:
         """``uint8 [N, H, W, 3]``: memory-mapped, a corrupted split is computed once; or streamed.
@@ -134,24 +209,24 @@ class SuiteDataModule(LightningDataModule):
         """
         key = (task.name, split, shift)
         if key not in self._pixels:
-            images, _, name = self.request(task, split, shift)
+            images, done_to, name = self.request(task, split, shift)
             seed, folder = self.data_seed, image_cache()
             if isinstance(images, np.ndarray):
-                found = corrupted(images, shift, data_seed=seed, task=name, folder=folder)
+                found = corrupted(images, done_to, data_seed=seed, task=name, folder=folder)
                 self._pixels[key] = found
             else:
-                kept = stored(images, shift, data_seed=seed, task=name, folder=folder)
-                streamed = Streamed(images, shift, (seed, name))
+                kept = stored(images, done_to, data_seed=seed, task=name, folder=folder)
+                streamed = Streamed(images, done_to, (seed, name))
                 self._pixels[key] = streamed if kept is None else kept
         return self._pixels[key]
 
     def request(self, task: Task, split: str, shift: Shift) -> Request:
         """What the cache of corrupted images is asked for."""
-        if (task.name, split) not in self._images:  # one array, so that it is hashed once
-            part = load(task, split).first(self.limits.get(split))
-            self._images[task.name, split] = part.images
-        images = self._images[task.name, split]
-        return images, shift, task.name if split == "test" else f"{task.name}/{split}"
+        key = (task.name, split, CLEAN if shift.corrupts else shift)
+        if key not in self._images:  # one array, so that it is hashed once
+            self._images[key] = self.part(task, split, shift).images
+        name = task.name if split == "test" else f"{task.name}/{split}"
+        return self._images[key], shift if shift.corrupts else CLEAN, name
 
     def on_before_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> Any:
         """Count what was done for a batch, in whichever process."""
@@ -159,7 +234,9 @@ class SuiteDataModule(LightningDataModule):
         return batch
 
     def test_dataloader(self) -> DataLoader:
-        return self._loader(CellBatches(self, "test", self.shifts))
+        return self._loader(
+            (MixedBatches if self.mixed else CellBatches)(self, "test", self.shifts)
+        )
 
     def val_dataloader(self) -> DataLoader:
         return self._loader(CellBatches(self, "val", self.val_shifts))

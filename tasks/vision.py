@@ -17,6 +17,7 @@ from typing import Any
 
 from corruptions.base import PROTOCOL
 from mergeshift import UserError, read_json
+from tasks.domains import add_domain
 from tasks.sources.folder import Folder, from_folder
 from tasks.sources.hub import Hub, hub_task, recut
 from tasks.splits import SplitScheme
@@ -194,6 +195,21 @@ def twins(name: str) -> Suite | None:
     return Suite(name, tuple(f"{task}@{what}" for task in SUITES[base].names)) if at else None
 
 
+def add_domains() -> None:
+    """Register where the classes of some tasks come from a second time."""
+    usps = hub_task(
+        Hub("flwrlabs/usps"), train=7291, test=2007, name="usps", title="USPS", kind="photograph",
+        noun="a handwritten digit", **words_of("mnist"),
+    )  # fmt: skip
+    add_domain("usps", "handwritten digits of postal codes, 16 x 16 pixels", usps,
+               ["mnist-full", "tall_mnist"])  # fmt: skip
+    add_domain("stl10", "larger photos of nine of ten classes", "stl10",
+               ["cifar10", "tall_cifar10"], {"car": "automobile"})  # fmt: skip
+    add_domain("cifar10", "small photos of nine of ten classes", "cifar10",
+               ["stl10", "tall_stl10"], {"automobile": "car"})  # fmt: skip
+
+
 add_all()
+add_domains()
 TASKS.rules.append(twin)
 SUITES.rules.append(twins)

@@ -19,6 +19,7 @@ from bench.cli.options import (
     Limit,
     Out,
     Precision,
+    Protocol,
     Shifts,
     Suite,
     Temperature,
@@ -47,6 +48,7 @@ def evaluate(
     temperature: Temperature = False,
     device: Device = "auto",
     precision: Precision = "",
+    protocol: Protocol = "",
     out: Out = OUT,
     jobs: Jobs = 0,
     force: Annotated[bool, typer.Option("--force", help=FORCE)] = False,
@@ -54,7 +56,8 @@ def evaluate(
 ) -> None:
     """Put weights from elsewhere into the tables of a sweep.
 
-    Of a sweep with --unseen, --heads, --uncertainty or --temperature, give the same here.
+    Of a sweep with --unseen, --heads, --protocol, --uncertainty or --temperature, give the same
+    here.
     """
     from rich.console import Console
 
@@ -66,7 +69,8 @@ def evaluate(
 
     changed = chosen_sweep(
         sweep, suite, None, shifts, None, limit, unseen=unseen, uncertainty=uncertainty or None,
-        encoder=encoder, precision=precision, heads=heads, temperature=temperature or None,
+        encoder=encoder, precision=precision, heads=heads, protocol=protocol,
+        temperature=temperature or None,
     )  # fmt: skip
     with using(data_dir), devices.using(device), notices():
         plan, stages = run_weights(

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+OTHERS = "other images"  # the family of shifts that change no pixel
+
+
 class What(StrEnum):
     """What can be listed."""
 
@@ -87,8 +90,10 @@ def suites() -> list[dict[str, Any]]:
 
 
 def shifts() -> list[dict[str, Any]]:
-    """Every corruption with what it costs (see corruptions.base.MEASURED); levels; sets."""
-    from corruptions.base import CORRUPTIONS, LEVELS, PROTOCOL, SHIFT_SETS
+    """Every corruption with what it costs (see corruptions.base.MEASURED); what else is a shift."""
+    from corruptions.base import CORRUPTIONS, DOMAIN, LEVELS, PRIOR, PROTOCOL, SHIFT_SETS
+    from tasks.domains import DOMAINS
+    from tasks.prior import CONCENTRATION
 
     found = [
         {
@@ -110,6 +115,12 @@ def shifts() -> list[dict[str, Any]]:
         source = ", ".join(members)
         found.append({"name": name, "family": "set", "write": f"{name}@1-3", **unmeasured,
                       "source": source})  # fmt: skip
+    source = f"test images with class frequencies drawn from Dirichlet({CONCENTRATION})"
+    found.append({"name": PRIOR, "family": OTHERS, "write": PRIOR, **unmeasured, "source": source})
+    for name, domain in DOMAINS.items():
+        source = f"{domain.says}; for {', '.join(domain.tasks)}"
+        found.append({"name": f"{DOMAIN}{name}", "family": OTHERS, "write": f"{DOMAIN}{name}",
+                      **unmeasured, "source": source})  # fmt: skip
     return found
 
 

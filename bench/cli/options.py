@@ -209,6 +209,13 @@ Device = Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:NUMBER | mps
 Precision = Annotated[
     str, typer.Option(help="32 | bf16, of evaluating; merging always has 32 bits.")
 ]
+Protocol = Annotated[
+    str,
+    typer.Option(
+        "--protocol",
+        help="task | mixed-task | hidden-task: how test images are put before the models.",
+    ),
+]
 SweepName = Annotated[
     str,
     typer.Option("--sweep", help="Which sweep; by default the latest.", autocompletion=SWEEP),
@@ -216,11 +223,11 @@ SweepName = Annotated[
 Metric = Annotated[str, typer.Option(help=METRICS, autocompletion=METRIC)]
 
 
-def selected(out: Path, sweep: str, methods: list[str]) -> pd.DataFrame:
+def selected(out: Path, sweep: str, methods: list[str], protocol: str = "") -> pd.DataFrame:
     """The rows of a sweep, of all methods or of some."""
     from bench.reporting.sweep_index import load_sweep, rows_of
 
-    record = load_sweep(out, sweep)
+    record = load_sweep(out, sweep, protocol=protocol)
     if record["left_out"]:
         typer.echo(
             f"not shown, as sweep {record['name']} has shifts or data that they did not see: "

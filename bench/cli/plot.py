@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.options import OUT, Methods, Metric, Out, SweepName, selected
+from bench.cli.options import OUT, Methods, Metric, Out, Protocol, SweepName, selected
 from bench.index import method_order
 from bench.variants import display_name
 from mergeshift import UserError
@@ -40,6 +40,7 @@ def plot(
     metric: Metric = "acc",
     methods: Methods = [],  # noqa: B006
     sweep: SweepName = "",
+    protocol: Protocol = "",
     out: Out = OUT,
     output: Annotated[Path | None, typer.Option("-o", help="a .png, .pdf or .svg file")] = None,
 ) -> None:
@@ -56,7 +57,7 @@ def plot(
 
     from results.plots import style
 
-    rows = selected(out, sweep, methods)
+    rows = selected(out, sweep, methods, protocol)
     figure, name = DRAWN[kind](rows, out, metric)
     path = style.save(figure, output or Path(f"{name.replace(':', '-')}.png"))
     Console().print(f"wrote {path}", highlight=False)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.options import OUT, Device, Methods, Out, shift_words, whole, words
+from bench.cli.options import OUT, Device, Methods, Out, Protocol, shift_words, whole, words
 from mergeshift import UserError
 
 
@@ -24,6 +24,7 @@ def report(
         list[str], typer.Option(help="of the examples; clean and the severest of the protocol")
     ] = [],  # noqa: B006
     sweep: Annotated[str, typer.Option("--sweep", help="which sweep; default: the latest")] = "",
+    protocol: Protocol = "",
     device: Device = "auto",
     out: Out = OUT,
 ) -> None:
@@ -40,7 +41,7 @@ def report(
     if output.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"a report is written as .html; got {output.name!r}")
     with devices.using(device):
-        text = page_of(out, sweep, words(methods), examples, shift_words(shifts))
+        text = page_of(out, sweep, words(methods), examples, shift_words(shifts), protocol)
     path = write(output, text)
     size = path.stat().st_size / 1e6
     Console().print(f"wrote {path} ({size:.1f} MB)", highlight=False, markup=False)

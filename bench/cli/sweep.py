@@ -21,6 +21,7 @@ from bench.cli.options import (
     Methods,
     Out,
     Precision,
+    Protocol,
     Settings,
     Shifts,
     Splits,
@@ -35,6 +36,7 @@ from bench.cli.options import (
     parts,
     setting_words,
     shift_words,
+    whole,
     words,
 )
 from bench.config import Sweep, digest, identity_fields
@@ -125,6 +127,7 @@ def name_of(found: Sweep, changed: Sweep) -> str:
         "temperature": "temperature",
         "precision": changed.precision or "32",
         "heads": changed.heads or "own-heads",
+        "protocol": changed.protocol or "task",
     }
     if len(changed.expert_seeds) > 1:
         said["expert_seeds"] = f"experts{'-'.join(map(str, changed.expert_seeds))}"
@@ -170,6 +173,25 @@ def sweep(
     adapt_on: Annotated[str, typer.Option(help=ADAPT_ON)] = "",
     unseen: Unseen = [],  # noqa: B006
     extra_experts: ExtraExperts = [],  # noqa: B006
+    leave_out: Annotated[
+        int,
+        typer.Option(
+            "--leave-out",
+            parser=whole("--leave-out"),
+            metavar="INTEGER",
+            show_default=False,
+            help="Leave out so many tasks in turn: a sweep for each choice of unseen tasks.",
+        ),
+    ] = 0,
+    rounds: Annotated[
+        int,
+        typer.Option(
+            "--leave-out-rounds",
+            parser=whole("--leave-out-rounds"),
+            metavar="INTEGER",
+            help="Of --leave-out: 0 = all choices; else rounds that leave out each task as often.",
+        ),
+    ] = 0,
     uncertainty: Uncertainty = False,
     temperature: Temperature = False,
     data_dir: DataDir = None,
@@ -178,6 +200,7 @@ def sweep(
     workers: Workers = -1,
     device: Device = "auto",
     precision: Precision = "",
+    protocol: Protocol = "",
     out: Out = OUT,
     jobs: Jobs = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and stop")] = False,
@@ -187,15 +210,19 @@ def sweep(
     """Run a comparison; what is finished is not run again. Ends in a leaderboard."""
     from rich.console import Console
 
+    from bench.index import method_order
     from bench.reporting.leaderboard import leaderboard
+    from bench.reporting.leave_out import rows_by_choice, sweeps_of
     from bench.runtime import devices
     from bench.sweep import run_sweep
+    from results.render.text import renderable
+    from results.tables.leave_out import leave_out as over_choices
     from results.wandb.login import mode
     from tasks.settings import using
 
     changed = chosen_sweep(
         name, suite, methods, shifts, seeds, limit, val_limit, settings, unseen, splits, experts,
-        encoder=encoder, precision=precision, heads=heads,
+        encoder=encoder, precision=precision, heads=heads, protocol=protocol,
         constants=constants, placement=placement, adapt_on=adapt_on,
         expert_seeds=expert_seeds,
         tune=tune if not tune else None, uncertainty=uncertainty or None,
@@ -206,11 +233,19 @@ def sweep(
     console = Console()
     handled = using(data_dir, None if workers < 0 else workers, image_budget)
     with handled, devices.using(device):
-        plan, stages = run_sweep(
-            changed, out, jobs=jobs or devices.jobs(), force=force, dry_run=dry_run, console=console
-        )
-        if not dry_run:
-            leaderboard(plan, stages, out, console, wandb.value)
+        every = sweeps_of(changed, leave_out, rounds) if leave_out else [changed]
+        if leave_out:
+            console.print(f"{len(every)} choices of {leave_out} unseen tasks", highlight=False)
+        for one in every:
+            plan, stages = run_sweep(
+                one, out, jobs=jobs or devices.jobs(), force=force, dry_run=dry_run, console=console
+            )
+            if not dry_run:
+                leaderboard(plan, stages, out, console, wandb.value)
+    if leave_out and not dry_run:
+        rows = rows_by_choice(out, changed.name, leave_out, protocol=changed.protocol or "task")
+        table = over_choices(rows, order=method_order())
+        console.print(renderable(table, min(console.width, 120), brief=True))
 
 
 def decoders(workers: int) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from bench.cli.options import OUT, Methods, Metric, Out, SweepName, selected, words
+from bench.cli.options import OUT, Methods, Metric, Out, Protocol, SweepName, selected, whole, words
 from bench.index import method_order
 from bench.variants import canonical_name, display_name, methods_of
 from mergeshift import UserError, atomic, read_json
@@ -54,7 +54,13 @@ Published = Annotated[
 
 
 def sheet(
-    name: str, out: Path, sweep: str, methods: Sequence[str], metric: str, shift: str
+    name: str,
+    out: Path,
+    sweep: str,
+    methods: Sequence[str],
+    metric: str,
+    shift: str,
+    protocol: str = "",
 ) -> PaperTable:
     """The table of a preset.
 
@@ -66,6 +72,7 @@ def sheet(
         methods: some of them; none for all.
         metric: has to be acc.
         shift: under which one, for the presets that are of one.
+        protocol: of the sweep; bmm-main is of one protocol, by default of the usual one.
 
     Raises:
         UserError: no such preset, or the results are not what it prints.
@@ -79,8 +86,9 @@ def sheet(
         raise UserError(f"presets print accuracy; leave out --metric {metric}")
     if shift != "clean" and name not in WITH_SHIFT:
         raise UserError(f"--shift is for {' and '.join(WITH_SHIFT)}; leave it out of {name}")
-    found = suites_of(out, sweep, methods) if name == SUITES else []
-    rows = found[0] if found else rows_of(out, load_sweep(out, sweep), methods)
+    found = suites_of(out, sweep, methods, protocol) if name == SUITES else []
+    record = None if found else load_sweep(out, sweep, protocol=protocol)
+    rows = found[0] if record is None else rows_of(out, record, methods)
     return preset.make(
         Given(
             rows=rows,
@@ -106,7 +114,9 @@ def put(source: PaperTable, output: Path | None, standalone: bool, label: str) -
     Console().print(f"wrote {', '.join(map(str, written))}", highlight=False)
 
 
-def suites_of(out: Path, name: str = "", methods: Sequence[str] = ()) -> list[pd.DataFrame]:
+def suites_of(
+    out: Path, name: str = "", methods: Sequence[str] = (), protocol: str = ""
+) -> list[pd.DataFrame]:
     """Rows of the latest sweep of every suite and encoder that has clean images.
 
     Args:
@@ -114,7 +124,9 @@ def suites_of(out: Path, name: str = "", methods: Sequence[str] = ()) -> list[pd
         name: of these sweeps, or what their names begin with, as ``main`` does
             ``main-pocket14``; empty for any.
         methods: some of them; a sweep that has none of these is left out.
+        protocol: that of all of them.
     """
+    from bench.config import stored_protocol
     from bench.reporting.sweep_index import load_sweep, rows_of
 
     latest: dict[tuple[str, str], dict[str, Any]] = {}
@@ -122,6 +134,8 @@ def suites_of(out: Path, name: str = "", methods: Sequence[str] = ()) -> list[pd
     for record in sorted(records, key=lambda record: record["started"]):
         called = name in ("", record["name"]) or record["name"].startswith(f"{name}-")
         there = not methods or set(methods_of(methods)) & set(record["runs"].values())
+        same = record["sweep"].get("protocol", "") == stored_protocol(protocol, "--protocol")
+        called = called and same
         if record["kind"] == "sweep" and "clean" in record["shifts"] and called and there:
             latest[record["sweep"]["suite"], record["sweep"]["encoder"]] = record
     found = []
@@ -144,6 +158,7 @@ class By(StrEnum):
     uncertainty = "uncertainty"
     tuning = "tuning"
     ranks = "ranks"
+    leave_out = "leave-out"
     mce = "mce"
     pareto = "pareto"
 
@@ -171,6 +186,7 @@ def table(
         str, typer.Option(help="with --by mce: the line whose errors are 100 %; pretrained")
     ] = "",
     sweep: SweepName = "",
+    protocol: Protocol = "",
     out: Out = OUT,
     output: Annotated[Path | None, typer.Option("-o", help="a file; LaTeX adds a .bib")] = None,
     standalone: Annotated[
@@ -178,6 +194,15 @@ def table(
     ] = False,
     preset: Preset = "",
     label: Label = "",
+    left_out: Annotated[
+        int,
+        typer.Option(
+            "--leave-out",
+            parser=whole("--leave-out"),
+            metavar="INTEGER",
+            help="with --by leave-out: how many tasks were left out of the sweep in turn",
+        ),
+    ] = 1,
     notes: Annotated[
         bool, typer.Option("--notes", help="text: all notes, also those under every table")
     ] = False,
@@ -188,28 +213,36 @@ def table(
     of the router. By uncertainty: how well methods know which of their answers are wrong, and
     which images are shifted, after a sweep with --uncertainty. By tuning: what was chosen on val,
     at what cost, and its val score less its test score. By ranks: over tasks, with Friedman's test
-    and the critical difference. By mce: mean corruption error and its relative form, against
+    and the critical difference. By leave-out: over all choices of unseen tasks, after a sweep with
+    --leave-out. By mce: mean corruption error and its relative form, against
     --reference. By pareto: what map can trade between tasks, by its quadratics, and how far these
     are off. Published: numbers of papers and
     repositories beside ours. Preset: LaTeX laid out as in the papers.
     """
     from rich.console import Console
 
+    from bench.reporting.leave_out import rows_by_choice
+    from bench.reporting.sweep_index import load_sweep
     from results.schema import CEILING
+    from results.tables.leave_out import leave_out as over_choices
 
     check_latex(format, output, standalone, label)
+    check_reference(by, reference)
     if preset:
         alone = not (paired_ or published) and by is By.shift
         if format is not Format.latex or not alone:
             raise UserError(OWN_COLUMNS.format(preset))
-        source = sheet(preset, out, sweep, words(methods), metric, shift)
+        source = sheet(preset, out, sweep, words(methods), metric, shift, protocol)
         put(source, output, standalone, label)
         return
-    if reference and by is not By.mce:
-        raise UserError("--reference is the line that --by mce compares with; give that, too")
+    if by is By.leave_out:
+        of = rows_by_choice(out, sweep or "main", left_out, words(methods), protocol or "task")
+        found = over_choices(of, metric, order=method_order())
+        show(found, format, output, standalone, label or f"tab:{metric}-leave-out", notes)
+        return
     if by is By.routing and methods:
         methods = [*methods, CEILING]  # every error is told from its own
-    rows = selected(out, sweep, methods)
+    rows = selected(out, sweep, methods, protocol)
     if paired_:
         pair = words(paired_)
         if len(pair) != 2:
@@ -219,7 +252,8 @@ def table(
     if published:
         result: AnyTable = put_beside(rows, words(published), metric, by.value, shift)
     else:
-        result = _compared(rows, metric, by, shift, out, sweep, reference)
+        record = load_sweep(out, sweep, protocol=protocol)
+        result = _compared(rows, metric, by, shift, out, record, reference)
     label = label or f"tab:{metric}-{by.value}{'-published' * bool(published)}"
     show(result, format, output, standalone, label, notes)
 
@@ -230,6 +264,12 @@ def check_latex(format: Format, output: Path | None, standalone: bool, label: st
         raise UserError(f"--standalone and --label are for LaTeX; got --format {format}")
     if standalone and output is None:
         raise UserError("--standalone is a whole document; give it a file, e.g. -o table.tex")
+
+
+def check_reference(by: By, reference: str) -> None:
+    """Refuse a reference where nothing is compared with one."""
+    if reference and by is not By.mce:
+        raise UserError("--reference is the line that --by mce compares with; give that, too")
 
 
 def show(
@@ -263,9 +303,15 @@ def show(
 
 
 def _compared(
-    rows: pd.DataFrame, metric: str, by: By, shift: str, out: Path, sweep: str, reference: str
+    rows: pd.DataFrame,
+    metric: str,
+    by: By,
+    shift: str,
+    out: Path,
+    record: dict[str, Any],
+    reference: str,
 ) -> AnyTable:
-    from bench.reporting.sweep_index import images_of, load_sweep, with_chance
+    from bench.reporting.sweep_index import images_of, with_chance
     from results.schema import FLOOR
     from results.store import Store
     from results.tables.comparison import compare
@@ -297,7 +343,7 @@ def _compared(
         from results.tables.tuning import tuning
 
         return tuning(rows, choices_of(Store(out), rows["run_id"].unique()), order=method_order())
-    images, left_out = images_of(out, load_sweep(out, sweep), rows)
+    images, left_out = images_of(out, record, rows)
     return detection(rows, images, order=method_order(), left_out=left_out)
 
 

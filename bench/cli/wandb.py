@@ -20,7 +20,8 @@ OPTIONS: Registry[str] = Registry("option of `python -m bench sweep` that a W&B 
 
 for _name in ("suite", "encoder", "experts", "heads", "methods", "shifts", "seeds", "expert-seeds",
               "expert-seed", "limit", "corruption-constants", "corrupt-at", "adapt-on", "unseen",
-              "extra-experts", "splits", "precision", "constants", "placement", "val"):  # fmt: skip
+              "extra-experts", "splits", "precision", "protocol", "constants", "placement",
+              "val"):  # fmt: skip
     OPTIONS.add(_name, f"--{_name}")
 
 SEARCHES = ("grid", "random", "bayes")

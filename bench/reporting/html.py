@@ -42,12 +42,14 @@ def page_of(
     methods: Sequence[str] = (),
     shown: int = 0,
     shifts: Sequence[str] = (),
+    protocol: str = "",
 ) -> str:
     """The page of a recorded sweep.
 
     Args:
         out: the results folder.
         sweep: its name; the latest if empty.
+        protocol: of the sweep; any if empty.
         methods: some of them; all if empty.
         shown: test images of each task that are shown; then methods are built again.
         shifts: that these are shown under; see :func:`shifts_shown`.
@@ -55,7 +57,7 @@ def page_of(
     Raises:
         UserError: the sweep is not there or not finished, or a method cannot be built again.
     """
-    record = load_sweep(out, sweep)
+    record = load_sweep(out, sweep, protocol=protocol)
     rows, store = with_chance(rows_of(out, record, methods)), Store(out)
     rows = rows.assign(sweep=record["name"])  # another may have measured its cells before
     return page.page(
@@ -157,13 +159,18 @@ def examples(
         models = {run.id: bind(run).method(config, shift, store)[0] for run, config in runs}
         first = bind(runs[0][0])  # all see the same tasks
         panel = SharedEvaluation(
-            models, first.run.unseen, first.floor, normalise=first.encoder.normalise
+            models,
+            first.run.unseen,
+            first.floor,
+            normalise=first.encoder.normalise,
+            space=first.space,
         ).to(device())
         data = first.data([shift])
-        for task in data.tasks:
-            rows = drawn(task, data.count(task, "test"), count)
+        for task in data.shown(shift):
+            rows = drawn(task, data.count(task, "test", shift), count)
             pixels = np.array(data.pixels(task, "test", shift)[rows])
-            found += answers_of(panel, task, shift, rows, pixels, data.labels(task, "test")[rows])
+            labels = data.labels(task, "test", shift)[rows]
+            found += answers_of(panel, task, shift, rows, pixels, labels)
     return found
 
 
@@ -182,6 +189,7 @@ def answers_of(
     labels: np.ndarray,
 ) -> list[Example]:
     """What every member says of some images, uint8 ``[N, H, W, 3]``."""
+    names = task.classes if panel.space is None else panel.space.names
     with torch.inference_mode():
         images = panel.normalise(torch.from_numpy(pixels).to(device()))
         said = {
@@ -197,7 +205,7 @@ def answers_of(
             label=task.classes[int(labels[i])],
             picture=picture(pixels[i]),
             answers={
-                key: (task.classes[int(shares[i].argmax())], float(shares[i].max()))
+                key: (names[int(shares[i].argmax())], float(shares[i].max()))
                 for key, shares in said.items()
             },
         )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.config import Run, Sweep
+from bench.config import HIDDEN, Run, Sweep
 from bench.plan import Plan, resolve
 from bench.reporting.external_names import check_name, require_free, require_one_set
 from bench.reporting.sweep_index import load_sweep, save_sweep
@@ -17,7 +17,7 @@ from bench.stages.build import ImportedWeights, bind
 from bench.stages.per_image import error_auroc, lines_of
 from bench.stages.records import cell_rows, facts_of
 from bench.sweeps import with_fields
-from corruptions.base import Shift
+from corruptions.base import Shift, ShiftName
 from mergeshift import UserError, atomic, sha256_of
 from results import predictions
 from results.predictions import Answers, Truth
@@ -148,6 +148,16 @@ def plan_of(out: Path, name: str = "") -> Plan:
     values = {key: value for key, value in found["sweep"].items() if key in known}
     sweep = with_fields(Sweep(), values)
     require_one_set(sweep)
+    if others := [key for key in found["shifts"] if ShiftName.of_key(key).shows_others]:
+        raise UserError(
+            f"sweep {sweep.name} has the shift {others[0]}, which shows other images than the test "
+            "set; add predictions to a sweep of clean and corrupted images"
+        )
+    if sweep.protocol == HIDDEN:
+        raise UserError(
+            f"sweep {sweep.name} hides the task, and predictions are classes of a task that is "
+            "known; add them to a sweep of another --protocol"
+        )
     plan = resolve(
         replace(sweep, methods=("pretrained",), seeds=sweep.seeds[:1], settings=(), tune=False)
     )

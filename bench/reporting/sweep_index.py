@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bench.config import digest, identity_fields, stored_fields
+from bench.config import digest, identity_fields, stored_fields, stored_protocol
 from bench.stages.source import changed_since
 from bench.variants import canonical_name, display_name
 from mergeshift import UserError, read_json, write_json
@@ -40,8 +40,8 @@ def save_sweep(plan: "Plan", out: Path, seconds: dict[str, float]) -> None:
     write_json(path, value)
 
 
-def load_sweep(out: Path, name: str = "", run: str = "") -> dict[str, Any]:
-    """The latest sweep in a folder, or the latest of that name or with that run.
+def load_sweep(out: Path, name: str = "", run: str = "", protocol: str = "") -> dict[str, Any]:
+    """The latest sweep in a folder, or the latest of that name, with that run, of that protocol.
 
     Runs of imported weights that were measured on the same cells are part of it; where no
     such sweep was run, they are a sweep of their own. ``evaluated`` lists these runs.
@@ -52,8 +52,13 @@ def load_sweep(out: Path, name: str = "", run: str = "") -> dict[str, Any]:
     records = [read_json(path) for path in sorted((out / "sweeps").glob("[!.]*.json"))]
     sweeps = [_with_evaluated(r, records, out) for r in records if r["kind"] == "sweep"]
 
+    kept = stored_protocol(protocol, "--protocol")
+
+    def of_protocol(r: dict[str, Any]) -> bool:
+        return not protocol or r["sweep"].get("protocol", "") == kept
+
     def fits(r: dict[str, Any]) -> bool:
-        return name in ("", r["name"]) and (not run or run in r["runs"])
+        return name in ("", r["name"]) and (not run or run in r["runs"]) and of_protocol(r)
 
     fitting = list(filter(fits, sweeps))
     fitting = fitting or [
@@ -62,6 +67,7 @@ def load_sweep(out: Path, name: str = "", run: str = "") -> dict[str, Any]:
     if not fitting:
         known = ", ".join(sorted({record["name"] for record in records})) or "none"
         wanted = f"sweep {name!r}" if name else "sweep"
+        wanted += f" of protocol {protocol}" * bool(protocol)
         raise UserError(
             f"no {wanted} in {out} (there: {known}); "
             "run `python -m bench sweep` first, or give --out"
@@ -86,7 +92,8 @@ def _evaluated(
     same commit of a data set.
     """
     cells = (  # any seed
-        "suite", "encoder", "limit", "data_seed", "expert_seed", "expert_seeds", "precision"
+        "suite", "encoder", "limit", "data_seed", "expert_seed", "expert_seeds", "precision",
+        "protocol",
     )  # fmt: skip
 
     def same(one: dict[str, Any], other: dict[str, Any], key: str) -> bool:

@@ -4,9 +4,10 @@ Which images those are is the run's ``adapt_on``: the adapt split; the clean tes
 (transductive); or the test images under the very shift that is measured. They come without labels.
 """
 
+import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -18,15 +19,16 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from bench.config import Run
+from bench.config import PROTOCOLS, Run
 from bench.runtime import devices
 from bench.runtime.lightning import make_trainer
 from bench.runtime.memory import peak_memory
 from bench.runtime.workers import report_progress
 from bench.stages import artifacts
 from bench.stages.build import BoundRun, bind
+from bench.stages.source import SOURCE
 from corruptions.base import CLEAN, Shift
-from mergeshift import UserError, rng_of
+from mergeshift import UserError, atomic, rng_of
 from methods import MergingMethod, Needs
 from methods.common.study import elapsed_seconds
 from results.store import Store
@@ -203,6 +205,28 @@ def adapt_run(run: Run, config: str, shift: Shift | None, store: Store) -> None:
     artifacts.save(artifacts.path(store, run.id, shift), state, facts)
     if left := bound.steps - reported:
         report_progress(left)  # of a method that does not tell of its steps
+
+
+def adopt_learning(runs: Sequence[Run], store: Store) -> None:
+    """Copy what the same runs of another protocol chose on val and learned.
+
+    Neither depends on how test images are put before the model.
+    """
+    for run in runs:
+        notes = store.path(run.id, "run").with_suffix(".json")
+        others = {replace(run, protocol=other).id for other in PROTOCOLS.values()} - {run.id}
+        for other in sorted(others):
+            theirs = store.path(other, "run").with_suffix(".json")
+            if notes.exists() or not theirs.exists():
+                continue
+            facts, learned = store.run(other), artifacts.files(store, other)
+            if not learned and "tuning" not in facts:
+                continue
+            for file in learned:
+                with atomic(notes.with_name(file.name)) as temporary:
+                    shutil.copyfile(file, temporary)
+            kept = {key: facts[key] for key in ("config", "tuning", SOURCE, "data") if key in facts}
+            store.write_run(run.id, {"run": asdict(run), **kept})
 
 
 def learn_to_tune(

@@ -16,19 +16,21 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
+import torch
 from lightning import seed_everything
 from torch import Tensor
 
-from bench.config import Run, digest
+from bench.config import HIDDEN, MIXED, Run, digest
 from bench.runtime.memory import peak_memory
 from bench.stages import artifacts
+from bench.stages.label_space import LabelSpace
 from bench.zoo.conversion import fitted
 from bench.zoo.encoders import ENCODERS, Encoder
 from bench.zoo.experts import Expert, checkpoints, experts_of
 from corruptions.base import CLEAN, Shift
 from mergeshift import UserError, atomic, home, seed_of, sha256_of
 from methods import METHODS, Checkpoints, MergingMethod, Needs
-from methods.base import NO_PAPER
+from methods.base import JOINT, NO_PAPER
 from methods.common.config import BaseConfig
 from methods.common.data_access import AdaptationSchedule
 from methods.common.state_dicts import load_checkpoint
@@ -161,7 +163,12 @@ class BoundRun:
 
     def data(self, shifts: Sequence[Shift]) -> SuiteDataModule:
         """Its cells: all tasks under ``shifts``."""
-        return self._datamodule(shifts)
+        return self._datamodule(shifts, mixed=self.run.protocol == MIXED)
+
+    @property
+    def space(self) -> LabelSpace | None:
+        """The labels of all tasks, if nobody is told the task of a test image."""
+        return LabelSpace.of(self.tasks) if self.run.protocol == HIDDEN else None
 
     def validation_data(self) -> SuiteDataModule:
         """What its constants are chosen on: the val splits of seen tasks."""
@@ -300,10 +307,14 @@ class BoundRun:
         return store.folder / "cells" / self.run.id / f"{name}.journal"
 
     def _show_heads(self, method: MergingMethod) -> None:
-        """Give a built method the heads of unseen tasks, of which it knew nothing till now."""
-        if self.run.unseen:
-            extra = [task for task in self.merged if task not in self.tasks]
-            method.heads = TensorBuffers(self.encoder.heads([*self.tasks, *extra]))
+        """Give a built method the heads that it knew nothing of: of unseen tasks, of all in one."""
+        if not self.run.unseen and self.run.protocol != HIDDEN:
+            return
+        extra = [task for task in self.merged if task not in self.tasks]
+        heads = dict(self.encoder.heads([*self.tasks, *extra]))
+        if self.run.protocol == HIDDEN:
+            heads[JOINT] = torch.cat([heads[task.name] for task in self.tasks])
+        method.heads = TensorBuffers(heads)
 
     def _check(self, artifact: Path, facts: Mapping[str, Any], config: str) -> None:
         """Refuse what another learning left there."""

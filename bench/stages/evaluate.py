@@ -48,13 +48,13 @@ def evaluate_runs(
     data, models = bound.data([shift]), {key: method for key, (method, _) in ready.items()}
     panel, scorer = score(
         models, data, "test", first.unseen, bound.floor, unsure,
-        normalise=bound.encoder.normalise, precision=first.precision,
+        normalise=bound.encoder.normalise, precision=first.precision, space=bound.space,
     )  # fmt: skip
     for run, config in runs:
         method, cost = ready[run.id]
         facts, rows, images = facts_of(run, config, method), [], []
         temperature = temperature_of(run, shift, store)
-        for task in data.tasks:
+        for task in data.shown(shift):
             cell = (run.id, task.name, shift.key)
             measured = scorer.measure(cell, temperature) | {"eval_s": panel.seconds[cell]}
             if isinstance(method, RoutedMethod):

@@ -14,7 +14,7 @@ from bench.zoo.encoders import world_with
 from corruptions.base import Shift
 from mergeshift import UserError
 from methods import MergingMethod
-from results.schema import FULL, pack
+from results.schema import FULL, USUAL, pack
 from results.store import Store
 from tasks import Task
 
@@ -101,4 +101,5 @@ def facts_of(run: Run, config: str, method: MergingMethod) -> dict[str, Any]:
         "limit": run.limit or 0,
         "precision": run.precision or FULL,
         "extra_experts": " ".join(run.extra_experts),
+        "protocol": run.protocol or USUAL,
     }

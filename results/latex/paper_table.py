@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from results.latex.document import Float, emphasised, escape, float_around, heading, legend, row
 from results.latex.document import margin as side_or_sides
-from results.schema import world_name
 from results.tables.comparison import Table
 from results.tables.entries import Entry, TableBase
 from results.tables.layout import margin_of, points
@@ -84,9 +83,9 @@ def caption(table: TableBase, title: str, parts: Sequence[str], worlds: Sequence
         table: whose marks.
         title: not escaped.
         parts: sentences, LaTeX.
-        worlds: of several tables; else that of ``table``.
+        worlds: of several tables, in words; else that of ``table``.
     """
-    names = "; ".join(map(world_name, worlds or [table.setting["world"]]))
+    names = "; ".join(worlds or [table.world])
     return " ".join(
         [heading(title, f"Setting: {names}."), *filter(None, parts), RANKED, *legend(table)]
     )

@@ -67,7 +67,7 @@ def suites(sweeps: Sequence[pd.DataFrame], order: Sequence[str] = ()) -> PaperTa
         ColumnGroup(escape(ENCODERS.get(one, one)), sum(key[0] == one for key in keys))
         for one in encoders
     ]
-    worlds = list(dict.fromkeys(tables[key].setting["world"] for key in keys))
+    worlds = list(dict.fromkeys(tables[key].world for key in keys))
     head = r"Accuracy in \%, higher is better; clean, mean over tasks."
     interval = told(first, "interval") if few else [widest(["clean"], *tables.values())]
     return PaperTable(

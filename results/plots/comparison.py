@@ -11,7 +11,6 @@ import pandas as pd
 
 from mergeshift import UserError
 from results.plots.style import empty, fields, label_ends, line_styles, plain, wrapped
-from results.schema import world_name
 from results.tables.comparison import Table, compare
 
 if TYPE_CHECKING:
@@ -92,8 +91,7 @@ def heatmap(rows: pd.DataFrame, metric: str = "acc", order: Sequence[str] = ()) 
 
 
 def _title(axes: Any, table: Table, mean: str) -> None:
-    world = world_name(table.setting["world"])
     unit = f", {table.spec.unit}" if table.spec.unit else ""
     room = float(axes.figure.get_figwidth()) - 1.0  # inches, right of the numbers
-    setting = wrapped(f"Setting: {world}; {mean}", room)
+    setting = wrapped(f"Setting: {table.world}; {mean}", room)
     axes.set_title(f"{plain(table.title + unit)}\n{setting}", fontsize=10, loc="left")

@@ -53,9 +53,9 @@ def weights(rows: pd.DataFrame) -> tuple[str, dict[str, pd.DataFrame]]:
         wanted = list(columns)
     found = {}
     for name in wanted:
-        where = list(columns[name].shifts)
-        means = {route: grids[route].means[0][:, where].mean(axis=1) for route in order}
-        found[name] = pd.DataFrame(means, index=list(grid.tasks))
+        tasks, where = (list(part) for part in columns[name])
+        means = {route: grids[route].means[0][tasks][:, where].mean(axis=1) for route in order}
+        found[name] = pd.DataFrame(means, index=[grid.tasks[t] for t in tasks])
     return grid.entries[0].title, found
 
 
@@ -105,7 +105,7 @@ def routing(rows: pd.DataFrame) -> "Figure":
         axes.tick_params(labelsize=7 if small else 8)
     for axes in every[len(panels) :]:
         axes.set_visible(False)
-    world, suite = world_name(rows["world"].iloc[0]), rows["suite"].iloc[0]
+    world, suite = world_name(*rows[["world", "protocol"]].iloc[0]), rows["suite"].iloc[0]
     about = f"{title}: mean routing weight on {suite}, in %; setting: {world}; "
     about += "rows: true task, columns: route"
     figure.suptitle(wrapped(about, width), fontsize=10, x=0.01, ha="left")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from results.plots.style import empty, line_styles, plain, wrapped
-from results.schema import METRICS, world_name
+from results.schema import METRICS
 from results.tables.ranking import Ranking, ranking
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def critical_difference(
         height = top - 0.45 - 0.6 * number
         ends = [means[clique[0]] - 0.04, means[clique[-1]] + 0.04]
         axes.plot(ends, [height, height], color="#444444", linewidth=4, solid_capstyle="round")
-    setting = f"Setting: {world_name(found.setting['world'])}; {found.notes['friedman']}"
+    setting = f"Setting: {found.world}; {found.notes['friedman']}"
     title = f"{METRICS[metric].title}: mean ranks over {len(found.columns)} tasks of "
     title += f"{found.setting['suite']} with {found.setting['encoder']}"
     axes.set_title(f"{plain(title)}\n{wrapped(setting, 6.8, 9)}", fontsize=9, loc="left")

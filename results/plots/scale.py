@@ -11,7 +11,7 @@ import pandas as pd
 from corruptions.base import LEVELS
 from mergeshift import UserError
 from results.plots.style import LineStyle, empty, line_styles, plain, wrapped
-from results.schema import METRICS, world_name
+from results.schema import METRICS
 from results.statistics import Interval, mean_interval
 from results.tables.comparison import Table, compare
 from results.tables.entries import Entry
@@ -194,9 +194,8 @@ def _line(
 
 def _suptitle(figure: Any, table: Table, chosen: bool) -> None:
     setting = table.setting
-    world = world_name(setting["world"])
     text = f"{METRICS[table.metric].title} by scale on {setting['suite']} with "
-    text += f"{setting['encoder']}; setting: {world}; mean over tasks"
+    text += f"{setting['encoder']}; setting: {table.world}; mean over tasks"
     text += "; bands: 95 % Wilson interval over images" * table.spec.counted
     text += "; star: chosen on validation data" * chosen
     figure.suptitle(wrapped(text, float(figure.get_figwidth())), fontsize=10, x=0.01, ha="left")

@@ -103,7 +103,7 @@ def about(rows: pd.DataFrame) -> dict[str, str]:
         "suite": str(first["suite"]),
         "encoder": str(first["encoder"]),
         "sweep": str(first["sweep"]),
-        "world": world_name(str(first["world"])),
+        "world": world_name(str(first["world"]), str(first["protocol"])),
         "extent": ", ".join(
             f"{count} {noun}{'s' if count > 1 else ''}"
             for noun, count in (

@@ -41,7 +41,10 @@ def cube(grid: Grid, keys: Sequence[str]) -> dict[str, Any]:
         "tasks": list(grid.tasks),
         "shifts": [list(one) for one in grid.shifts],
         "clean": grid.clean,
-        "means": grid.means.tolist(),
+        "means": [
+            [[None if np.isnan(mean) else mean for mean in cells] for cells in tasks]
+            for tasks in grid.means.tolist()
+        ],  # JSON knows no NaN, which stands where a task has no images
     }
 
 

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from typing import NamedTuple
 
-from corruptions.base import LEVELS, PROTOCOL, ShiftName
+from corruptions.base import LEVELS, PROTOCOL, ShiftName, shows_others
 from corruptions.matched import entries
 from mergeshift import Registry, UserError
 from results.tables.grid import Grid
@@ -26,7 +26,8 @@ def spans(grid: Grid, by: str, shift: str = "clean") -> dict[str, ColumnCells]:
     every other shift for itself. ``seen``: the same, twice each: tasks whose experts were merged,
     and the others. ``task``: one per task and their mean, under ``shift``.
     ``severity``: 0 (clean) to 5, means over corruptions. ``corruption``: clean and one per
-    corruption, means over severities.
+    corruption, means over severities; then those shifts that show other images, each for itself:
+    of such a domain, over the tasks that have images of it.
 
     Raises:
         UserError: no such table, no such shift, or the columns would average over different
@@ -34,15 +35,18 @@ def spans(grid: Grid, by: str, shift: str = "clean") -> dict[str, ColumnCells]:
     """
     if by not in BY:
         raise UserError(f"no table by {by!r}; choose one of {', '.join(BY)}")
-    every = tuple(range(len(grid.tasks)))
     if by == "task":
         positions = tuple(grid.shifts.index(one) for one in _shifts_named(grid, shift))
-        columns = {task: ColumnCells((t,), positions) for t, task in enumerate(grid.tasks)}
-        return columns | {MEAN: ColumnCells(every, positions)}
+        tasks = grid.tasks_under(positions)
+        columns = {grid.tasks[t]: ColumnCells((t,), positions) for t in tasks}
+        return columns | {MEAN: ColumnCells(tasks, positions)}
     if by == "seen":
         return _seen_and_unseen(grid)
     groups = {"shift": _levels, "severity": _severities, "corruption": _corruptions}[by](grid)
-    return {name: ColumnCells(every, tuple(positions)) for name, positions in groups.items()}
+    return {
+        name: ColumnCells(grid.tasks_under(positions), tuple(positions))
+        for name, positions in groups.items()
+    }
 
 
 def _shifts_named(grid: Grid, text: str) -> list[ShiftName]:
@@ -101,17 +105,18 @@ def _seen_and_unseen(grid: Grid) -> dict[str, ColumnCells]:
         "unseen": tuple(t for t, task in enumerate(grid.tasks) if task in grid.unseen),
     }
     return {
-        f"{name} {kind}": ColumnCells(tasks, tuple(positions))
+        f"{name} {kind}": ColumnCells(here, tuple(positions))
         for name, positions in _levels(grid).items()
         for kind, tasks in kinds.items()
-        if tasks
+        if (here := tuple(t for t in grid.tasks_under(positions) if t in tasks))
     }
 
 
 def _severities(grid: Grid) -> dict[str, list[int]]:
     groups: dict[str, list[int]] = defaultdict(list)
     for i, one in sorted(enumerate(grid.shifts), key=lambda pair: pair[1].severity):
-        groups[str(one.severity)].append(i)
+        if not one.shows_others:
+            groups[str(one.severity)].append(i)
     _require_equal(
         {
             f"severity {name}": {grid.shifts[i].corruption for i in group}
@@ -130,7 +135,7 @@ def _corruptions(grid: Grid) -> dict[str, list[int]]:
         {
             name: {f"severity {grid.shifts[i].severity}" for i in group}
             for name, group in groups.items()
-            if name != "clean"
+            if name != "clean" and not shows_others(name)
         }
     )
     return dict(groups)

@@ -307,7 +307,8 @@ def _summary(grid: Grid) -> dict[str, dict[str, Quantity]]:
         return {}
     every = tuple(range(len(grid.tasks)))
     clean = ColumnCells(every, () if grid.clean is None else (grid.clean,))
-    shifted = ColumnCells(every, tuple(i for i in range(len(grid.shifts)) if i != grid.clean))
+    corrupted = tuple(i for i, shift in enumerate(grid.shifts) if shift.severity)
+    shifted = ColumnCells(every, corrupted)
     lines = range(len(grid.entries))
     found: dict[str, list[Quantity]] = {}
     if clean.shifts:

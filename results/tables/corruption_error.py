@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from corruptions.base import SHIFT_SETS
+from corruptions.base import SHIFT_SETS, shows_others
 from mergeshift import UserError, rng_of
 from results.statistics import LEVEL, Interval
 from results.tables.columns import spans
@@ -90,13 +90,13 @@ def corruption_errors(
     if grid.clean is None:
         raise UserError("relative CE compares with clean images; add the shift clean to the sweep")
     columns = spans(grid, "corruption")
-    names = [name for name in columns if name != CLEAN]
+    names = [name for name in columns if name != CLEAN and not shows_others(name)]
     if not names:
         raise UserError("no corruption was measured; add e.g. all19 to the shifts of the sweep")
     base, groups = grid.position(reference), [columns[name].shifts for name in (CLEAN, *names)]
     weights = [
         rng_of("mce", task).multinomial(n, np.full(n, 1 / n), DRAWS) / n
-        for task, n in zip(grid.tasks, grid.counts.tolist(), strict=True)
+        for task, n in zip(grid.tasks, grid.counts[:, grid.clean].tolist(), strict=True)
     ]  # how often each image is drawn: one draw holds all shifts of an image, and all methods
     known = [grid.has_hits(e) for e in range(len(grid.entries))]
     drawn = {e: _drawn(grid, e, groups, weights) for e in range(len(known)) if known[e]}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from results.diagnosis import WON, Agreement, Diagnosis, Measure, agreement, measures
-from results.schema import FULL, world_name
+from results.schema import FULL, USUAL, world_name
 from results.statistics import LEVEL, Interval
 from results.tables.entries import Entry
 from results.tables.layout import GroupedTable, Layout, points
@@ -212,7 +212,8 @@ def _chosen(setting: Diagnosis, method: str) -> str:
 def _setting(*settings: Diagnosis) -> dict[str, str]:
     facts = ("world", "suite", "encoder", "limit")
     found = {fact: dict.fromkeys(str(getattr(one, fact)) for one in settings) for fact in facts}
-    return {fact: "; ".join(values) for fact, values in found.items()} | {"precision": FULL}
+    usual = {"precision": FULL, "protocol": USUAL}
+    return {fact: "; ".join(values) for fact, values in found.items()} | usual
 
 
 def _notes(settings: Sequence[Diagnosis], published: Diagnosis | None = None) -> dict[str, str]:

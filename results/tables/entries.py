@@ -10,7 +10,7 @@ import pandas as pd
 
 from corruptions.base import ShiftName
 from mergeshift import UserError
-from results.schema import CEILING, FLOOR, METRICS, NO_NEEDS, ORACLE, world_name
+from results.schema import CEILING, FLOOR, METRICS, NO_NEEDS, ORACLE, USUAL, world_name
 
 CELL = ["task", "corruption", "severity", "constants", "placement", "seed", "expert_seed"]
 ADAPT_ON = {
@@ -55,7 +55,7 @@ class TableBase(ABC):
     title: str
     entries: tuple[Entry, ...]
     columns: tuple[str, ...]
-    setting: dict[str, str]  # world, suite, encoder, limit, precision, constants, placement
+    setting: dict[str, str]  # world, suite, encoder, limit, precision, protocol, constants ...
     notes: dict[str, str]  # what a reader must know; key = what it is about
 
     @abstractmethod
@@ -64,8 +64,8 @@ class TableBase(ABC):
 
     @property
     def world(self) -> str:
-        """Where pictures and encoder come from, in words."""
-        return world_name(self.setting["world"])
+        """Where pictures and encoder come from, in words; and how pictures are shown."""
+        return world_name(self.setting["world"], self.setting.get("protocol", USUAL))
 
     @property
     def allowances(self) -> dict[str, int]:

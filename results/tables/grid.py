@@ -11,13 +11,13 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
-from corruptions.base import PROTOCOL, ShiftName
+from corruptions.base import DOMAIN, PROTOCOL, ShiftName
 from mergeshift import UserError
 from results.schema import AUROC, CEILING, FLOOR, FLOOR_OF, METRICS, SCALED
 from results.tables.entries import CELL, Entry, with_entries
 
 # One table compares methods, so everything else that decides a value must be the same for all.
-SETTING = ("world", "suite", "encoder", "limit", "precision", "extra_experts")
+SETTING = ("world", "suite", "encoder", "limit", "precision", "extra_experts", "protocol")
 SHIFT_SETTING = ("constants", "placement")  # a clean image has neither
 
 
@@ -34,10 +34,10 @@ class Grid:
     tasks: tuple[str, ...]  # in the order of the suite
     shifts: tuple[ShiftName, ...]  # clean first, then the protocol's, by severity
     seeds: tuple[tuple[int, int], ...]  # (seed, expert seed)
-    values: np.ndarray  # [E, T, S, R]
-    counts: np.ndarray  # [T] images per task, the same for all
+    values: np.ndarray  # [E, T, S, R]; NaN where a task has no images under a shift
+    counts: np.ndarray  # [T, S] images of a cell, the same for all; 0 where a task has none
     packed: np.ndarray  # bytes [E, T, S, R]; empty where single answers are not known
-    setting: dict[str, str]  # world, suite, encoder, limit, precision, constants, placement
+    setting: dict[str, str]  # values of SETTING and SHIFT_SETTING
     unseen: tuple[str, ...] = ()  # tasks whose experts were not merged
     floors: tuple[float, ...] = ()  # what chance alone adds to the metric: of entries, means
     chance: np.ndarray | None = None  # [T] accuracy of a uniform guess, where rows know it
@@ -97,7 +97,11 @@ class Grid:
 
     def has_hits(self, entry: int) -> bool:
         """Whether the answers of this entry to single images are known."""
-        return all(self.packed[entry].ravel())
+        return all(self.packed[entry][self.counts > 0].ravel())
+
+    def tasks_under(self, shifts: Sequence[int]) -> tuple[int, ...]:
+        """Positions of the tasks that have images under all of these shifts."""
+        return tuple(np.flatnonzero((self.counts[:, list(shifts)] > 0).all(axis=1)).tolist())
 
     def set_scores(self, entry: int, task: int, shifts: Sequence[int]) -> np.ndarray:
         """Mean of right and wrong over shifts and seeds: ``[K, N]``, of each set of experts."""
@@ -112,7 +116,8 @@ class Grid:
     ) -> np.ndarray:
         packed = [self.packed[entry, task, shift, pair] for shift in shifts for pair in pairs]
         hits = np.frombuffer(b"".join(packed), np.uint8).reshape(len(packed), -1)
-        total = np.unpackbits(hits, axis=1, count=self.counts[task]).sum(axis=0, dtype=np.int64)
+        count = int(self.counts[task, shifts[0]])
+        total = np.unpackbits(hits, axis=1, count=count).sum(axis=0, dtype=np.int64)
         return cast(np.ndarray, total / len(packed))
 
 
@@ -128,8 +133,9 @@ def arrange(rows: pd.DataFrame, metric: str = "acc", order: Sequence[str] = ()) 
     the others (of the same experts). Results that are older than the metric have NaN.
 
     Raises:
-        UserError: no such rows; rows of several suites, worlds, encoders, limits, precisions or
-            kinds of corruption; an entry lacks cells that another has, or counted other images.
+        UserError: no such rows; rows of several suites, worlds, encoders, limits, precisions,
+            protocols or kinds of corruption; an entry lacks cells that another has, or counted
+            other images.
     """
     every, rows = rows, _of_metric(rows, metric)
     setting = _setting(rows)
@@ -152,16 +158,19 @@ def arrange(rows: pd.DataFrame, metric: str = "acc", order: Sequence[str] = ()) 
             "where all answers are right, or all wrong, there is none: see "
             "`table --by uncertainty`, which leaves such cells out for every method"
         )
-    _require_all(cell, keys, tasks, shifts, seeds, advice)
+    absent = _without_images(cell, shifts)
+    _require_all(cell, keys, tasks, shifts, seeds, absent, advice)
+    values, packed = rows["value"].to_numpy(float)[cell], rows["hits"].to_numpy(object)[cell]
+    values[:, absent], packed[:, absent] = np.nan, b""
     return Grid(
         metric=metric,
         entries=entries,
         tasks=tasks,
         shifts=shifts,
         seeds=seeds,
-        values=rows["value"].to_numpy(float)[cell],
-        counts=_counts(rows["n"].to_numpy()[cell], keys, tasks, shifts),
-        packed=rows["hits"].to_numpy(object)[cell],
+        values=values,
+        counts=_counts(rows["n"].to_numpy()[cell], keys, tasks, shifts, absent),
+        packed=packed,
         setting=setting,
         unseen=_unseen(rows),
         floors=_floors(every, metric, order),
@@ -238,10 +247,11 @@ def _unseen(rows: pd.DataFrame) -> tuple[str, ...]:
 
 
 def _in_order(shifts: set[ShiftName]) -> tuple[ShiftName, ...]:
-    def rank(shift: ShiftName) -> tuple[bool, int, str, int]:
+    def rank(shift: ShiftName) -> tuple[int, int, str, int]:
         known = shift.corruption in PROTOCOL
         place = PROTOCOL.index(shift.corruption) if known else len(PROTOCOL)
-        return shift.severity > 0, place, shift.corruption, shift.severity
+        kind = 2 if shift.shows_others else int(shift.severity > 0)
+        return kind, place, shift.corruption, shift.severity
 
     return tuple(sorted(shifts, key=rank))
 
@@ -266,21 +276,29 @@ def _for_every_seed(
     return cell[..., kept], tuple(pair for pair, keep in zip(seeds, kept, strict=True) if keep)
 
 
+def _without_images(cell: np.ndarray, shifts: Sequence[ShiftName]) -> np.ndarray:
+    """Which tasks have no images under which shift, ``bool [T, S]``: a domain is of some tasks."""
+    domains = np.array([shift.corruption.startswith(DOMAIN) for shift in shifts])
+    return cast(np.ndarray, (cell < 0).all(axis=(0, 3)) & domains)
+
+
 def _require_all(
     cell: np.ndarray,
     keys: list[str],
     tasks: Sequence[str],
     shifts: Sequence[ShiftName],
     seeds: Sequence[tuple[int, int]],
+    absent: np.ndarray,
     advice: str,
 ) -> None:
     """Refuse to average over different tasks, shifts or seeds."""
-    missing = (cell < 0).reshape(len(keys), -1).sum(axis=1)
+    lacks = (cell < 0) & ~absent[None, :, :, None]
+    missing = lacks.reshape(len(keys), -1).sum(axis=1)
     lacking = [f"{key} ({count})" for key, count in zip(keys, missing, strict=True) if count]
     if not lacking:
         return
     first = int(np.flatnonzero(missing)[0])
-    t, s, r = np.argwhere(cell[first] < 0)[0]
+    t, s, r = np.argwhere(lacks[first])[0]
     example = f"task={tasks[t]} shift={shifts[s]}"
     for index, name in enumerate(CELL[-2:]):
         if len({pair[index] for pair in seeds}) > 1:
@@ -293,13 +311,22 @@ def _require_all(
 
 
 def _counts(
-    n: np.ndarray, keys: list[str], tasks: Sequence[str], shifts: Sequence[ShiftName]
+    n: np.ndarray,
+    keys: list[str],
+    tasks: Sequence[str],
+    shifts: Sequence[ShiftName],
+    absent: np.ndarray,
 ) -> np.ndarray:
-    """Images per task ``[T]``, given those of each cell ``[E, T, S, R]``."""
-    counts = n[0, :, 0, 0]
-    for e, t, s, r in np.argwhere(n != counts[None, :, None, None])[:1]:
+    """Images of each task and shift ``[T, S]``, given those of each cell ``[E, T, S, R]``.
+
+    Those of a task are the same under every shift but those that show other images.
+    """
+    same = [s for s, shift in enumerate(shifts) if not shift.shows_others]
+    first = [same[0] if s in same else s for s in range(len(shifts))]  # what each is compared with
+    counts = n[0][:, first, 0]
+    for e, t, s, r in np.argwhere((n != counts[None, ..., None]) & ~absent[None, ..., None])[:1]:
         raise UserError(
             f"{keys[e]} counted {n[e, t, s, r]} images on task={tasks[t]} shift={shifts[s]}, "
-            f"{keys[0]} {counts[t]} on {shifts[0]}; measure both on the same images"
+            f"{keys[0]} {counts[t, s]} on {shifts[first[s]]}; measure both on the same images"
         )
-    return cast(np.ndarray, counts)
+    return cast(np.ndarray, np.where(absent, 0, counts))

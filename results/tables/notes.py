@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from corruptions.base import LEVELS, MATCHED, PROTOCOL
-from results.schema import FLOOR, FLOOR_OF, FULL, METRICS, pixels_of, splits_of, world_name
+from corruptions.base import LEVELS, MATCHED, PRIOR, PROTOCOL
+from results.schema import FLOOR, FLOOR_OF, FULL, METRICS, USUAL, pixels_of, splits_of, world_name
 from results.statistics import LEVEL
 from results.tables.columns import MEAN
 from results.tables.grid import Grid
@@ -25,8 +25,8 @@ def notes_of(
 ) -> dict[str, str]:
     """Sentences by what they are about; a format leaves out those it has no use for.
 
-    Keys: world, metric, images, unseen, spread, interval, verdict, floor, unknown, drop, summary,
-    levels, shifts, constants.
+    Keys: world, metric, images, protocol, unseen, spread, interval, verdict, floor, unknown, drop,
+    summary, levels, shifts, others, constants.
 
     Args:
         grid: what is printed.
@@ -40,26 +40,17 @@ def notes_of(
     levels = [name for name in LEVELS if name in {column.split()[0] for column in columns}] or [
         shift
     ] * (shift in LEVELS)
-    world = world_name(setting["world"])
+    world = world_name(setting["world"], setting["protocol"])
     splits = splits_of(setting["suite"])  # of a suite whose splits are not ours
     notes = {"world": f"Setting: {world}{', published splits' * bool(splits)}."}
     arrow = {True: ", higher is better", False: ", lower is better", None: ""}
     unit = f" in {spec.unit}" if spec.unit else ""
     head = f"{spec.title}{unit}{arrow[spec.higher_is_better]}"
     notes["metric"] = f"{head}; {_averaged(grid, by, shift)}."
-    notes["images"] = _images(grid) + (f" {as_published(splits)}" if splits else "")
-    if pixels := pixels_of(setting["suite"]):
-        notes["images"] += f" Pictures are resized to {pixels} x {pixels} pixels."
-    if said := [text for text in (unseen(grid), extra(grid)) if text]:
-        notes["unseen"] = " ".join(said)
+    notes |= _of_images(grid)
     if len(grid.seeds) > 1:
         notes["spread"] = _spread(grid)
-    if spec.of:
-        notes |= {"interval": _interval(grid, freedom, "delta method"), "verdict": _verdict(grid)}
-    elif spec.counted:
-        notes |= _of_shares(grid, by, bool(shifted), freedom)
-    else:
-        notes |= _of_others(grid)
+    notes |= _of_values(grid, by, bool(shifted), freedom)
     if told := _levels(levels, [n for n in MATCHED if n in columns or n == shift]):
         notes["levels"] = told
     if shifted:
@@ -69,8 +60,31 @@ def notes_of(
         notes["shifts"] = (
             f"Corruptions{which}: parameters of {setting['constants']}, applied {place}."
         )
+    if told := _others(grid, [shift] if by == "task" else [s.corruption for s in grid.shifts]):
+        notes["others"] = told
     notes["constants"] = _constants(grid)
     return notes
+
+
+def _of_images(grid: Grid) -> dict[str, str]:
+    """Which images, how they are shown, and whose experts are merged."""
+    setting, splits = grid.setting, splits_of(grid.setting["suite"])
+    notes = {"images": _images(grid) + (f" {as_published(splits)}" if splits else "")}
+    if pixels := pixels_of(setting["suite"]):
+        notes["images"] += f" Pictures are resized to {pixels} x {pixels} pixels."
+    if setting["protocol"] != USUAL:
+        notes["protocol"] = _protocol(grid)
+    if said := [text for text in (unseen(grid), extra(grid)) if text]:
+        notes["unseen"] = " ".join(said)
+    return notes
+
+
+def _of_values(grid: Grid, by: str, shifted: bool, freedom: Sequence[float]) -> dict[str, str]:
+    """What is said of the numbers, by what the metric is."""
+    spec = METRICS[grid.metric]
+    if spec.of:
+        return {"interval": _interval(grid, freedom, "delta method"), "verdict": _verdict(grid)}
+    return _of_shares(grid, by, shifted, freedom) if spec.counted else _of_others(grid)
 
 
 def _of_shares(grid: Grid, by: str, shifted: bool, freedom: Sequence[float]) -> dict[str, str]:
@@ -190,15 +204,31 @@ def _averaged(grid: Grid, by: str, shift: str) -> str:
 
 
 def _images(grid: Grid) -> str:
-    low, high = int(grid.counts.min()), int(grid.counts.max())
-    images = f"{high:,}" if low == high else f"{low:,} to {high:,}"
-    text = f"{images} images per task and shift"
+    same = [s for s, shift in enumerate(grid.shifts) if not shift.shows_others]
+    text = f"{_range(grid.counts[:, same or slice(None)])} images per task and shift"
     seeds = sorted({seed for seed, _ in grid.seeds})
     experts = sorted({seed for _, seed in grid.seeds})
     text += f"; {_named('seed', seeds)}, {_named('expert seed', experts)}"
     text += "; results are averaged over seeds first" * (len(seeds) > 1)
     precision = grid.setting["precision"]
     return f"{text}." + f" Evaluated in {precision}, not {FULL}." * (precision != FULL)
+
+
+PROTOCOLS = {
+    "mixed-task": "Mixed-task: images of all tasks stand in one batch; each is classified under "
+    "the head of its own task.",
+    "hidden-task": "Hidden-task: images are classified under the heads of all tasks, without their "
+    "task; classes of one name are one class.",
+}
+
+
+def _protocol(grid: Grid) -> str:
+    """How test images are put before the models, where it is not task by task."""
+    name = grid.setting["protocol"]
+    text = PROTOCOLS.get(name, f"Protocol: {name}.")
+    if name == "hidden-task" and any(entry.knows_task for entry in grid.entries):
+        text += " Methods that need the task id are told it for their weights, not for the answer."
+    return text
 
 
 def unseen(grid: Grid) -> str:
@@ -218,6 +248,33 @@ def extra(grid: Grid) -> str:
     return f"Experts of tasks that are not measured were merged as well: {', '.join(names)}." * (
         len(names) > 0
     )
+
+
+def _range(counts: np.ndarray) -> str:
+    """Numbers of images, without the cells that there are not."""
+    low, high = int(counts[counts > 0].min()), int(counts.max())
+    return f"{high:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _others(grid: Grid, shifts: Sequence[str]) -> str:
+    """What stands behind shifts that show other images than clean does."""
+    parts = []
+    for s, shift in enumerate(grid.shifts):
+        if not shift.shows_others or shift.corruption not in shifts:
+            continue
+        images, tasks = _range(grid.counts[:, s]), grid.tasks_under([s])
+        if shift.corruption == PRIOR:
+            parts.append(
+                f"{PRIOR}: a part of the test images, {images} of each task, with frequencies of "
+                "the classes drawn from a Dirichlet distribution (0.1)."
+            )
+            continue
+        which = f", {images} of each task"
+        if len(tasks) < len(grid.tasks):
+            names = ", ".join(grid.tasks[t] for t in tasks)
+            which = f" of {len(tasks)} of {len(grid.tasks)} tasks ({names}), {images} each"
+        parts.append(f"{shift}: images of the same classes from another source{which}.")
+    return " ".join(parts)
 
 
 def _spread(grid: Grid) -> str:

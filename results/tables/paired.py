@@ -61,7 +61,7 @@ def differences_of(grid: Grid, first: int, second: int, span: ColumnCells) -> li
 
 
 def falls(rows: pd.DataFrame, method: str, by_task: bool = False) -> pd.DataFrame:
-    """How far a method falls from clean under each shift, on the same images.
+    """How far a method falls from clean under each corruption, on the same images.
 
     Returns:
         One row per shift (mean over tasks), or per task and shift: ``task``, ``corruption``,
@@ -80,7 +80,7 @@ def falls(rows: pd.DataFrame, method: str, by_task: bool = False) -> pd.DataFram
     for name, tasks in groups:
         clean = [grid.scores(entry, task, [grid.clean]) for task in tasks]
         for s, one in enumerate(grid.shifts):
-            if s == grid.clean:
+            if s == grid.clean or one.shows_others:
                 continue
             shifted = [grid.scores(entry, task, [s]) for task in tasks]
             interval = paired_interval([c - x for c, x in zip(clean, shifted, strict=True)])

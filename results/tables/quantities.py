@@ -63,7 +63,7 @@ def accuracy(grid: Grid, e: int, span: ColumnCells) -> Quantity:
     where = np.ix_(span.tasks, span.shifts)
     sets = grid.set_values[e][where].mean(axis=(0, 1))  # [K]
     shares = grid.means[e][where].mean(axis=1)  # [T]
-    counts = grid.counts[list(span.tasks)].astype(float)
+    counts = grid.counts[where].min(axis=1).astype(float)
     images: tuple[np.ndarray, ...] = ()
     repeats = len(span.shifts) * len(grid.seeds)
     if grid.has_hits(e):
@@ -107,6 +107,8 @@ def share_of_experts(
     value = float((a / b).mean())
     if not (grid.has_hits(e) and grid.has_hits(grid.ceiling)):
         return Quantity(Interval(value, NAN, NAN), sets)
+    if on_clean and any(grid.shifts[s].shows_others for s in span.shifts):
+        return Quantity(Interval(value, NAN, NAN), sets)  # not the images that the experts saw
     images = []
     for t, task in enumerate(tasks):
         parts = [

@@ -109,7 +109,10 @@ def ranking_of(grid: Grid) -> Ranking:
         )
     from scipy.stats import friedmanchisquare, rankdata, studentized_range
 
-    values = grid.means[competing].mean(axis=2)  # [E, T], over shifts
+    same = [s for s, shift in enumerate(grid.shifts) if not shift.shows_others]
+    if not same:
+        raise UserError("ranks are of clean and corrupted images; add clean to the shifts")
+    values = grid.means[competing][:, :, same].mean(axis=2)  # [E, T], over shifts
     printed = values.round(12)  # equal answers are equal numbers, whatever was summed first
     ranks = rankdata(-printed if higher else printed, axis=0)
     methods, tasks = values.shape
@@ -136,7 +139,8 @@ def ranking_of(grid: Grid) -> Ranking:
 
 def _notes(grid: Grid, statistic: float, p: float, apart: float, methods: int) -> dict[str, str]:
     general = notes_of(grid, "shift", (), "clean")
-    shifts = ", ".join(map(str, grid.shifts)) if len(grid.shifts) < 4 else f"{len(grid.shifts)}"
+    same = [shift for shift in grid.shifts if not shift.shows_others]
+    shifts = ", ".join(map(str, same)) if len(same) < 4 else f"{len(same)}"
     name = METRICS[grid.metric].title.lower()
     ranks = (
         f"Ranks by {name} on each task, mean over its shifts ({shifts}); 1 is the best, equals "

@@ -183,6 +183,8 @@ def _areas(grid: Grid, images: pd.DataFrame) -> dict[tuple[str, str], np.ndarray
     for t, task in enumerate(grid.tasks):
         clean = cells.get((task, "clean", 0))
         for s, shift in enumerate(grid.shifts):
+            if not grid.counts[t, s]:
+                continue
             here = cells[task, shift.corruption, shift.severity]
             for name in SCORES:
                 suspicion = uncertainty_score(here, name)
@@ -198,7 +200,11 @@ def _columns(grid: Grid) -> dict[str, tuple[str, ColumnCells]]:
     wrong = {f"{WRONG} {name}": (WRONG, span) for name, span in levels.items()}
     if grid.clean is None:
         return wrong
-    shifted = {name: span for name, span in levels.items() if grid.clean not in span.shifts}
+    shifted = {
+        name: span
+        for name, span in levels.items()
+        if all(grid.shifts[s].severity for s in span.shifts)
+    }
     return wrong | {f"{SHIFTED} {name}": (SHIFTED, span) for name, span in shifted.items()}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from corruptions.base import ShiftName
+from corruptions.base import ShiftName, shows_others
 from mergeshift import seed_of
 from results.schema import AUROC, METRICS, ROUTE
 from results.tables.columns import MEAN
@@ -31,6 +31,7 @@ def by_severity(rows: pd.DataFrame) -> dict[int, dict[str, float]]:
 
     ``by_severity/acc/mean`` is the mean over corruptions, where each severity has the same ones.
     """
+    rows = rows[~rows["corruption"].map(shows_others)]
     means = _plain(rows).groupby(["severity", "metric", "corruption"])["value"].mean()
     found: dict[int, dict[str, float]] = {}
     for (severity, metric, corruption), value in means.items():

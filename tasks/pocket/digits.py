@@ -6,6 +6,7 @@ import io
 import numpy as np
 from PIL import Image
 
+from tasks.domains import add_domain
 from tasks.pocket.common import shrink
 from tasks.sources.built import Built, Pool
 from tasks.sources.wheels import WHEELS
@@ -70,3 +71,5 @@ TASKS.add(
         version=2,
     ),
 )
+add_domain("optdigits", "coarse scans of digits, of other hands", "optdigits", ["mnist"])
+add_domain("mnist", "handwritten digits of MNIST", "mnist", ["optdigits"])

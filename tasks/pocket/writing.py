@@ -4,12 +4,14 @@ import gettext
 import io
 import re
 import unicodedata
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from mergeshift import rng_of
+from tasks.domains import add_domain
 from tasks.pocket.common import FONT_WHEELS, font, font_file, script_fonts, shrink
 from tasks.sources.built import Built, Pool
 from tasks.sources.wheels import WHEELS
@@ -27,6 +29,9 @@ FACES = {  # split -> faces of matplotlib's fonts; a family is in one split
     VAL: ("cmr10", "cmb10"),
     TEST: ("STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic", "STIXGeneralBolIta", "cmtt10"),
 }
+OTHER_FACES = ("cmti10", "cmmi10")  # italic, and that of formulas
+OTHER_WEIGHTS = (200, 500, 900)  # of Noto Sans
+OTHER_DRAWS = 6  # of a letter in such a face
 DRAWS = {TRAIN: 13, ADAPT: 20, VAL: 10, TEST: 8}  # of a letter in a face
 SCRIPTS = {  # class -> languages whose words are drawn
     "latin": "de fr es",
@@ -64,27 +69,67 @@ LANGUAGES = {
 }
 
 
+def draw_letters(
+    face: Callable[[int], ImageFont.FreeTypeFont], draws: int, rng: np.random.Generator
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Capitals of a face, turned by up to 15 degrees and moved by up to 4 of 64 pixels.
+
+    Args:
+        face: a font, by its size in pixels.
+        draws: of each letter.
+        rng: of chance.
+
+    Yields:
+        ``uint8 [64, 64]`` and a label.
+    """
+    for label, letter in enumerate(LETTERS):
+        for _ in range(draws):
+            page = Image.new("L", (64, 64))
+            glyphs = face(int(rng.integers(32, 52)))
+            ImageDraw.Draw(page).text((32, 32), letter, font=glyphs, fill=255, anchor="mm")
+            angle, shift = rng.uniform(-15, 15), rng.integers(-4, 5, 2)
+            turned = page.rotate(
+                angle,
+                resample=Image.Resampling.BILINEAR,
+                translate=(int(shift[0]), int(shift[1])),
+            )
+            yield np.array(turned), label
+
+
 def letters() -> Pool:
-    """Capitals, turned by up to 15 degrees and moved by up to 4 of 64 pixels."""
+    """Capitals in the typefaces of matplotlib; a family is in one split."""
     images, labels, splits = [], [], []
     for split, faces in FACES.items():
         for face in faces:
-            rng = rng_of("letters", face)
-            for label, letter in enumerate(LETTERS):
-                for _ in range(DRAWS[split]):
-                    page = Image.new("L", (64, 64))
-                    glyphs = font(font_file(face), int(rng.integers(32, 52)))
-                    ImageDraw.Draw(page).text((32, 32), letter, font=glyphs, fill=255, anchor="mm")
-                    angle, shift = rng.uniform(-15, 15), rng.integers(-4, 5, 2)
-                    turned = page.rotate(
-                        angle,
-                        resample=Image.Resampling.BILINEAR,
-                        translate=(int(shift[0]), int(shift[1])),
-                    )
-                    images.append(np.array(turned))
-                    labels.append(label)
-                    splits.append(split)
+            file, rng = font_file(face), rng_of("letters", face)
+            for image, label in draw_letters(partial(font, file), DRAWS[split], rng):
+                images.append(image)
+                labels.append(label)
+                splits.append(split)
     return Pool(shrink(images), np.array(labels), np.array(splits, np.int8))
+
+
+def other_typefaces() -> Pool:
+    """Capitals in faces that no split of ``letters`` has, drawn in the same way."""
+    faces: dict[str, Callable[[int], ImageFont.FreeTypeFont]] = {
+        name: partial(font, font_file(name)) for name in OTHER_FACES
+    }
+    faces |= {f"noto-{weight}": partial(noto_sans, weight) for weight in OTHER_WEIGHTS}
+    found = [
+        pair
+        for name, face in faces.items()
+        for pair in draw_letters(face, OTHER_DRAWS, rng_of("typefaces", name))
+    ]
+    images, labels = zip(*found, strict=True)
+    return Pool(shrink(images), np.array(labels), np.full(len(labels), TEST, np.int8))
+
+
+def noto_sans(weight: int, size: int) -> ImageFont.FreeTypeFont:
+    """Noto Sans, whose Latin letters stand in the fonts of all scripts."""
+    glyphs = font(script_fonts()["devanagari"], size)
+    axes = glyphs.get_variation_axes()
+    glyphs.set_variation_by_axes([weight if b"eight" in axis["name"] else 100 for axis in axes])
+    return glyphs
 
 
 @lru_cache(maxsize=64)
@@ -210,4 +255,21 @@ TASKS.add(
         source=Built(language, wheels=("pycountry", "matplotlib")),
         version=2,
     ),
+)
+
+add_domain(
+    "typefaces",
+    "capitals in Noto Sans and in the italics of TeX",
+    Task(
+        name="letters_typefaces",
+        title="Letters in other typefaces",
+        kind="rendered text",
+        noun="a printed letter",
+        classes=LETTERS,
+        template="a printed letter {}",
+        sizes=(0, 0, 0, 780),
+        pixels="b0363616fa0011c1",
+        source=Built(other_typefaces, wheels=("matplotlib", *FONT_WHEELS)),
+    ),
+    ["letters"],
 )

@@ -28,7 +28,8 @@ OTHER = {
     "experts": ("k1", "k0"), "expert_seed": 1, "method": "average", "version": 2,
     "config": '{"keep": 0.5}', "grid": "", "seed": 1, "limit": None, "data_seed": 1,
     "adapt_on": "test", "weights": "cafe", "unseen": ("a",),
-    "precision": "bf16", "val_limit": 9, "extra_experts": ("c",),
+    "precision": "bf16", "val_limit": 9,
+    "extra_experts": ("c",), "protocol": "mixed-task",
 }  # fmt: skip
 
 
@@ -76,7 +77,7 @@ SAME = {  # a new value must not make another run: what was measured stays good
 }
 NEW = {"limit": 12, "expert_seeds": (1,), "data_seed": 1, "suite": "toy_again",
        "unseen": ("toy_two",), "precision": "bf16",
-       "extra_experts": ("mnist",)}  # must make others  # fmt: skip
+       "extra_experts": ("mnist",), "protocol": "mixed-task"}  # must make others  # fmt: skip
 
 
 def ids(sweep: Sweep) -> dict[tuple[str, int], str]:

@@ -12,6 +12,7 @@ from bench.sweeps import SWEEPS
 from corruptions.base import CORRUPTIONS, SHIFT_SETS
 from methods import METHODS
 from tasks import SUITES, TASKS
+from tasks.domains import DOMAINS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,7 +36,10 @@ def test_suites_sweeps_and_shifts():
     assert sorted(index.suites()) == sorted(SUITES)
     assert index.sweeps() == list(SWEEPS)
     names = [*SHIFT_SETS, *sorted(CORRUPTIONS)]
-    assert index.shifts() == ["clean", "L1", "L2", "L3", *(f"{name}@3" for name in names)]
+    others = ["prior", *sorted(f"domain:{name}" for name in DOMAINS)]
+    assert index.shifts() == [
+        "clean", "L1", "L2", "L3", *(f"{name}@3" for name in names), *others
+    ]  # fmt: skip
 
 
 def test_tasks_are_those_that_files_name():

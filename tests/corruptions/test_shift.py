@@ -4,7 +4,16 @@ import pickle
 
 import pytest
 
-from corruptions.base import CLEAN, CONSTANTS, PROTOCOL, SEVERITIES, SHIFT_SETS, Shift, parse_shifts
+from corruptions.base import (
+    CLEAN,
+    CONSTANTS,
+    PROTOCOL,
+    SEVERITIES,
+    SHIFT_SETS,
+    Shift,
+    ShiftName,
+    parse_shifts,
+)
 from mergeshift import UnknownNameError, UserError
 
 IMAGENET = CONSTANTS[1]
@@ -22,6 +31,7 @@ IMAGENET = CONSTANTS[1]
         (["all19@5"], [f"{name}@5" for name in SHIFT_SETS["all19"]]),
         (["imagenet-c15"], [f"{n}@{s}" for s in SEVERITIES for n in SHIFT_SETS["imagenet-c15"]]),
         (["mixed@2"], ["mixed@2"]),
+        (["prior", "domain:usps", "prior"], ["prior", "domain:usps"]),
         (["pixelate@2", "clean", "pixelate@2,1", "clean"], ["pixelate@2", "clean", "pixelate@1"]),
         ([], []),
     ],
@@ -56,6 +66,8 @@ def test_the_main_sweep_has_22_shifts():
         ("clean@1", "clean has no severity"),
         ("clean@0", "clean has no severity"),
         ("L1@2", "L1 has no severity"),
+        ("prior@2", "prior has no severity"),
+        ("domain:", "a domain is written domain:NAME; got 'domain:'"),
         ("all19@6", "severity of all19 is one of 1 2 3 4 5; got '6'"),
         ("all20", "did you mean 'all19'"),
     ],
@@ -91,6 +103,8 @@ def test_keys_tell_every_part_apart():
     assert len({shift.key for shift in (*shifts, CLEAN)}) == len(set(shifts)) + 1 == 141
     assert Shift("contrast", 1).key == "contrast@1-cifar10-c-input-v1"
     assert CLEAN.key == "clean"
+    assert [Shift(name).key for name in ("prior", "domain:usps")] == ["prior", "domain:usps"]
+    assert ShiftName.of_key("domain:usps") == ("domain:usps", 0)
     assert Shift("clean", 0, IMAGENET, "native") == CLEAN
     assert sorted(shifts)[0].corruption == "contrast"
     assert pickle.loads(pickle.dumps(shifts[0])) == shifts[0]

@@ -77,7 +77,7 @@ def cell_rows(method: str, task: str, shift: tuple[str, int], seed: int, n: int)
         "needs": needs, "stores": "one model per task" if individual else "one model",
         "knows_task": individual, "adapt_on": "adapt" if method == "adamerging" else "",
         "seeded": True, "seed": seed, "expert_seed": 0, "limit": 0,
-        "precision": "float32", "task": task,
+        "precision": "float32", "protocol": "task", "task": task,
         "seen": True, "extra_experts": "",
         "corruption": shift[0], "severity": shift[1], "constants": "cifar10-c",
         "placement": "input", "n": n,

@@ -8,6 +8,7 @@ import pytest
 
 from results.render.text import render, renderable, write_latex
 from results.tables.entries import Entry
+from results.tables.grid import SETTING
 from results.tables.layout import GroupedTable, Layout
 
 ENTRY = Entry(key="ties", method="ties", title="TIES", cite="yadav2023ties", tuned=False,
@@ -29,9 +30,7 @@ class Sizes(GroupedTable):
 
 @pytest.fixture
 def sizes() -> Sizes:
-    setting = dict.fromkeys(
-        ("world", "suite", "encoder", "limit", "precision", "extra_experts"), "x"
-    )
+    setting = dict.fromkeys(SETTING, "x")
     notes = {"world": "Setting: x.", "how": "Counted.", "why": "For fun."}
     return Sizes(title="Sizes", entries=(ENTRY,), columns=("first_layer",), setting=setting,
                  notes=notes)  # fmt: skip
