@@ -30,7 +30,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "sweep": Command("sweep:sweep", "Run a comparison; what is finished is not run again."),
-    "table": Command("table:table", "Print a comparison as text, Markdown, CSV or LaTeX."),
+    "table": Command("table:table", "Print a comparison: text, Markdown, HTML, CSV or LaTeX."),
     "plot": Command("plot:plot", "Draw accuracy by severity, heatmaps, and what methods learned."),
     "report": Command("report:report", "Write one HTML page about a sweep; it needs no network."),
     "leaderboard": Command("wandb:leaderboard", "Upload a sweep's leaderboard and report to W&B."),
@@ -66,7 +66,7 @@ REFUSED = (*NO_SPACE, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, err
 # What typer raises for a mistake in words is a class of click, which may be typer's own copy of it.
 WORDING: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 LISTS = ("--methods", "--shifts", "--seeds", "--set", "--expert", "--paired", "--unseen",
-         "--published", "--expert-seeds", "--extra-experts")  # fmt: skip
+         "--published", "--expert-seeds", "--extra-experts", "--results", "--logger")  # fmt: skip
 BARE = {"--published": "own"}  # what such an option means when no word follows
 COMPLETING = "_TYPER_COMPLETE_ARGS"  # holds the line that a shell wants completed
 

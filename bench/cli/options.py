@@ -97,6 +97,12 @@ def number(option: str) -> Any:
 
 
 Out = Annotated[Path, typer.Option(help="The folder of the results.")]
+Folders = Annotated[
+    list[Path],
+    typer.Option(
+        "--results", help="Folders of results, several in one table; takes the place of --out."
+    ),
+]
 Jobs = Annotated[
     int,
     typer.Option(
@@ -223,18 +229,21 @@ SweepName = Annotated[
 Metric = Annotated[str, typer.Option(help=METRICS, autocompletion=METRIC)]
 
 
-def selected(out: Path, sweep: str, methods: list[str], protocol: str = "") -> pd.DataFrame:
-    """The rows of a sweep, of all methods or of some."""
-    from bench.reporting.sweep_index import load_sweep, rows_of
+def selected(
+    folders: Sequence[Path], sweep: str, methods: list[str], protocol: str = ""
+) -> pd.DataFrame:
+    """The rows of a sweep, of all methods or of some; of several folders together."""
+    from bench.reporting.sweep_index import load_sweep, rows_of_all
 
-    record = load_sweep(out, sweep, protocol=protocol)
-    if record["left_out"]:
-        typer.echo(
-            f"not shown, as sweep {record['name']} has shifts or data that they did not see: "
-            f"{', '.join(record['left_out'])}; `evaluate` or `results add` them again",
-            err=True,
-        )
-    return rows_of(out, record, words(methods))
+    records = [(out, load_sweep(out, sweep, protocol=protocol)) for out in folders]
+    for _, record in records:
+        if record["left_out"]:
+            typer.echo(
+                f"not shown, as sweep {record['name']} has shifts or data that they did not see: "
+                f"{', '.join(record['left_out'])}; `evaluate` or `results add` them again",
+                err=True,
+            )
+    return rows_of_all(records, words(methods))
 
 
 def words(values: list[str]) -> list[str]:

@@ -57,7 +57,7 @@ def plot(
 
     from results.plots import style
 
-    rows = selected(out, sweep, methods, protocol)
+    rows = selected([out], sweep, methods, protocol)
     figure, name = DRAWN[kind](rows, out, metric)
     path = style.save(figure, output or Path(f"{name.replace(':', '-')}.png"))
     Console().print(f"wrote {path}", highlight=False)

@@ -16,7 +16,7 @@ def sanity(sweep: SweepName = "", out: Out = OUT) -> None:
 
     from results.tables.paired import monotone, null_cells, paired
 
-    rows, console = selected(out, sweep, []), Console()
+    rows, console = selected([out], sweep, []), Console()
     rows = rows[rows["variant"] == ""]  # of methods as they are
     clean = rows[(rows["corruption"] == "clean") & (rows["metric"] == "acc")]
     means = clean.groupby("method")["value"].mean()

@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from bench.cli.options import OUT, Methods, Metric, Out, Protocol, SweepName, selected, whole, words
+from bench.cli.options import (
+    OUT,
+    Folders,
+    Methods,
+    Metric,
+    Out,
+    Protocol,
+    SweepName,
+    selected,
+    whole,
+    words,
+)
 from bench.index import method_order
 from bench.variants import canonical_name, display_name, methods_of
 from mergeshift import UserError, atomic, read_json
@@ -169,13 +180,39 @@ class Format(StrEnum):
     text = "text"
     md = "md"
     csv = "csv"
+    json = "json"
+    html = "html"
     latex = "latex"
+
+
+SUFFIXES = {  # of a file that -o names -> how it is written
+    ".md": Format.md,
+    ".csv": Format.csv,
+    ".json": Format.json,
+    ".html": Format.html,
+    ".htm": Format.html,
+    ".tex": Format.latex,
+}
+FormatName = Annotated[
+    Format | None,
+    typer.Option(help="By default what the suffix of -o says; else text.", show_default=False),
+]
+
+
+def format_of(format: Format | None, output: Path | None) -> Format:
+    """How a table is written: as is said, else as the name of its file says.
+
+    >>> format_of(None, Path("a.csv")).value, format_of(Format.md, Path("a.txt")).value
+    ('csv', 'md')
+    """
+    by_name = SUFFIXES.get(output.suffix.lower(), Format.text) if output else Format.text
+    return format or by_name
 
 
 def table(
     metric: Metric = "acc",
     by: By = By.shift,
-    format: Format = Format.text,
+    format: FormatName = None,
     shift: Annotated[str, typer.Option(help="with --by task: under which shift")] = "clean",
     methods: Methods = [],  # noqa: B006
     paired_: Annotated[
@@ -188,6 +225,7 @@ def table(
     sweep: SweepName = "",
     protocol: Protocol = "",
     out: Out = OUT,
+    results: Folders = [],  # noqa: B006
     output: Annotated[Path | None, typer.Option("-o", help="a file; LaTeX adds a .bib")] = None,
     standalone: Annotated[
         bool, typer.Option("--standalone", help="LaTeX: a whole document")
@@ -222,27 +260,29 @@ def table(
     from rich.console import Console
 
     from bench.reporting.leave_out import rows_by_choice
-    from bench.reporting.sweep_index import load_sweep
     from results.schema import CEILING
     from results.tables.leave_out import leave_out as over_choices
 
+    format, folders = format_of(format, output), results or [out]
     check_latex(format, output, standalone, label)
     check_reference(by, reference)
     if preset:
         alone = not (paired_ or published) and by is By.shift
         if format is not Format.latex or not alone:
             raise UserError(OWN_COLUMNS.format(preset))
-        source = sheet(preset, out, sweep, words(methods), metric, shift, protocol)
+        folder = one_folder(folders, "a preset")
+        source = sheet(preset, folder, sweep, words(methods), metric, shift, protocol)
         put(source, output, standalone, label)
         return
     if by is By.leave_out:
-        of = rows_by_choice(out, sweep or "main", left_out, words(methods), protocol or "task")
+        folder = one_folder(folders, f"--by {by}")
+        of = rows_by_choice(folder, sweep or "main", left_out, words(methods), protocol or "task")
         found = over_choices(of, metric, order=method_order())
         show(found, format, output, standalone, label or f"tab:{metric}-leave-out", notes)
         return
     if by is By.routing and methods:
         methods = [*methods, CEILING]  # every error is told from its own
-    rows = selected(out, sweep, methods, protocol)
+    rows = selected(folders, sweep, methods, protocol)
     if paired_:
         pair = words(paired_)
         if len(pair) != 2:
@@ -252,8 +292,7 @@ def table(
     if published:
         result: AnyTable = put_beside(rows, words(published), metric, by.value, shift)
     else:
-        record = load_sweep(out, sweep, protocol=protocol)
-        result = _compared(rows, metric, by, shift, out, record, reference)
+        result = compared(rows, metric, by, shift, folders, sweep, reference, protocol)
     label = label or f"tab:{metric}-{by.value}{'-published' * bool(published)}"
     show(result, format, output, standalone, label, notes)
 
@@ -302,16 +341,43 @@ def show(
             temporary.write_text(text, encoding="utf-8")
 
 
-def _compared(
+def one_folder(folders: Sequence[Path], what: str) -> Path:
+    """The folder of what reads more of it than its rows.
+
+    Raises:
+        UserError: there are several.
+    """
+    if len(folders) > 1:
+        raise UserError(f"{what} is made of one folder of results; got {len(folders)}")
+    return folders[0]
+
+
+def compared(
     rows: pd.DataFrame,
     metric: str,
     by: By,
     shift: str,
-    out: Path,
-    record: dict[str, Any],
-    reference: str,
+    folders: Sequence[Path],
+    sweep: str,
+    reference: str = "",
+    protocol: str = "",
 ) -> AnyTable:
-    from bench.reporting.sweep_index import images_of, with_chance
+    """The table of some rows.
+
+    Args:
+        rows: of a sweep, see :func:`bench.reporting.sweep_index.rows_of`.
+        metric: a name in ``METRICS``.
+        by: what a column is.
+        shift: with by task, under which shift.
+        folders: that the rows are of, for what is not among them.
+        sweep: which sweep; empty for the latest.
+        reference: with by mce, the line whose errors are 100 %; empty for pretrained.
+        protocol: of the sweep; empty for the latest.
+
+    Raises:
+        UserError: the methods were not measured on the same cells, or lack what the table shows.
+    """
+    from bench.reporting.sweep_index import images_of, load_sweep, with_chance
     from results.schema import FLOOR
     from results.store import Store
     from results.tables.comparison import compare
@@ -337,13 +403,16 @@ def _compared(
         from bench.reporting.pareto import fronts_of
         from results.tables.pareto import pareto
 
-        return pareto(rows, fronts_of(Store(out), rows["run_id"]), order=method_order())
+        store = Store(one_folder(folders, f"--by {by}"))
+        return pareto(rows, fronts_of(store, rows["run_id"]), order=method_order())
     if by is By.tuning:
         from bench.reporting.tuning_history import choices_of
         from results.tables.tuning import tuning
 
-        return tuning(rows, choices_of(Store(out), rows["run_id"].unique()), order=method_order())
-    images, left_out = images_of(out, record, rows)
+        store = Store(one_folder(folders, f"--by {by}"))
+        return tuning(rows, choices_of(store, rows["run_id"].unique()), order=method_order())
+    out = one_folder(folders, f"--by {by}")
+    images, left_out = images_of(out, load_sweep(out, sweep, protocol=protocol), rows)
     return detection(rows, images, order=method_order(), left_out=left_out)
 
 

@@ -25,7 +25,7 @@ from bench.cli.options import (
     whole,
     words,
 )
-from bench.cli.table import Format, check_latex
+from bench.cli.table import Format, FormatName, check_latex, format_of
 from bench.cli.table import show as show_table
 from bench.config import digest
 from mergeshift import DamagedFileError, UserError, atomic, home
@@ -312,7 +312,7 @@ def diagnose(
     table: Annotated[
         DiagnosisTable, typer.Option(help="both | task | published: which table")
     ] = DiagnosisTable.both,
-    format: Format = Format.text,
+    format: FormatName = None,
     output: Annotated[Path | None, typer.Option("-o", help="a file, of one table")] = None,
     standalone: Annotated[
         bool, typer.Option("--standalone", help="LaTeX: a whole document")
@@ -336,6 +336,7 @@ def diagnose(
     from results.published.reference import reference
     from results.tables.diagnosis import beside, by_task
 
+    format = format_of(format, output)
     check_latex(format, output, standalone, "")
     single = output is not None or format is not Format.text
     if single and table is DiagnosisTable.both:

@@ -1,6 +1,6 @@
 """Which runs and shifts make up a sweep: written when it starts, read by tables."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -192,6 +192,77 @@ def with_chance(rows: pd.DataFrame) -> pd.DataFrame:
     except UserError:
         return rows
     return rows.assign(chance=rows["task"].map(shares))
+
+
+def rows_of_all(
+    records: Sequence[tuple[Path, dict[str, Any]]], methods: Collection[str] = ()
+) -> pd.DataFrame:
+    """The measurements of sweeps in several folders; a run that is in two of them counts once.
+
+    Args:
+        records: each with the folder that it was read from, see :func:`load_sweep`.
+        methods: see :func:`rows_of`; each is in one of the folders at least.
+
+    Raises:
+        UserError: see :func:`rows_of`; or the sweeps are not of the same images and encoder.
+    """
+    if len(records) == 1:
+        return rows_of(*records[0], methods)
+    _require_same_cells(records)
+    found, seen = [], set[str]()
+    for out, record in records:
+        known = lines_of(record)
+        here = [name for name in methods if canonical_name(name, known) in known]
+        if methods and not here:
+            continue
+        rows = rows_of(out, record, here)
+        found.append(rows[~rows["run_id"].isin(seen)])
+        seen |= set(rows["run_id"])
+    known = [line for _, record in records for line in lines_of(record)]
+    if lacking := [name for name in methods if canonical_name(name, known) not in known]:
+        there = ", ".join(dict.fromkeys(known))
+        raise UserError(f"no results of {', '.join(lacking)}; there are: {there}")
+    return pd.concat(found, ignore_index=True)
+
+
+def lines_of(record: dict[str, Any]) -> list[str]:
+    """The lines of a recorded sweep, as tables call them, and its methods."""
+    variants, runs = dict(record.get("variants", ())), record["runs"]
+    lines = [display_name(name, variants.get(run, "")) for run, name in runs.items()]
+    return list(dict.fromkeys([*lines, *runs.values()]))
+
+
+def _require_same_cells(records: Sequence[tuple[Path, dict[str, Any]]]) -> None:
+    """Refuse sweeps whose numbers are of other images, or of another encoder.
+
+    Raises:
+        UserError: it names the first fact that differs.
+    """
+    facts = (
+        "suite",
+        "encoder",
+        "limit",
+        "data_seed",
+        "unseen",
+        "precision",
+        "protocol",
+        "extra_experts",
+    )
+    made = ("tasks", "base")  # of every run: versions of the tasks, the pretrained weights
+    told: list[dict[str, Any]] = []
+    for out, record in records:
+        known = {name: record["sweep"].get(name) for name in facts}
+        path = Store(out).path(next(iter(record["runs"])), "run").with_suffix(".json")
+        run = read_json(path)["run"] if path.exists() else {}
+        told.append(known | {name: run.get(name) for name in made})
+    for (out, _), other in zip(records[1:], told[1:], strict=True):
+        for name, value in told[0].items():
+            if (other[name] or None) != (value or None):
+                raise UserError(
+                    f"results of several folders are put together where they are of the same "
+                    f"images and encoder; {name} is {value} in {records[0][0]}, {other[name]} in "
+                    f"{out}"
+                )
 
 
 def _changed(store: Store, run: str, method: str) -> str:

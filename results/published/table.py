@@ -45,6 +45,8 @@ class PublishedPair:
 class PublishedComparison(GroupedTable):
     """Methods with a line for every published number."""
 
+    percent = ("value", "low", "high", "published", "difference")
+
     pairs: Mapping[str, Sequence[PublishedPair]]  # entry key -> lines
 
     def layout(self) -> Layout:

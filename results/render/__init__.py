@@ -1,1 +1,1 @@
-"""Tables for the terminal, as markdown and as CSV."""
+"""Tables for the terminal, as markdown, HTML, CSV and JSON."""

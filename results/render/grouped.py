@@ -1,4 +1,4 @@
-"""Tables with several lines under each method: for the terminal and as markdown."""
+"""Tables with several lines under each method: for the terminal, as markdown and HTML."""
 
 import io
 from collections.abc import Callable
@@ -11,7 +11,10 @@ from rich.text import Text
 from results.latex.grouped import grouped_float
 from results.render.markup import (
     RULES,
+    HtmlCell,
     comma_separated,
+    html_table,
+    json_text,
     markdown_escape,
     markdown_row,
     marked_title,
@@ -46,7 +49,7 @@ def renderable(table: GroupedTable) -> RenderableType:
 def text(table: GroupedTable, width: int = 100) -> str:
     """Write the table for ``width`` columns."""
     file = io.StringIO()
-    Console(file=file, width=width).print(renderable(table))
+    Console(file=file, width=width, force_jupyter=False).print(renderable(table))
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
 
@@ -68,6 +71,25 @@ def markdown(table: GroupedTable) -> str:
     return "\n".join([*lines, "", *notes]) + "\n"
 
 
+def html(table: GroupedTable) -> str:
+    """Write HTML: a line per method and what its line is about, notes below."""
+    layout = table.layout()
+    lines = [
+        [
+            HtmlCell(marked_title(table, entry), is_text=True),
+            HtmlCell(spelled(name), is_text=True),
+            *(
+                HtmlCell(spelled(cell), is_text=layout.is_text(n))
+                for n, cell in enumerate(cells, 1)
+            ),
+        ]
+        for entry in table.entries
+        for name, cells in layout.lines[entry.key]
+    ]
+    heads = [layout.subject, layout.what, *layout.headers]
+    return html_table(table, heads, lines, noted(table, {"world"}))
+
+
 def latex(table: GroupedTable, label: str = "") -> str:
     """Write a LaTeX float; see :mod:`results.latex.grouped`."""
     return grouped_float(table, label).source
@@ -76,6 +98,8 @@ def latex(table: GroupedTable, label: str = "") -> str:
 FORMATS: dict[str, Callable[..., str]] = {
     "text": text,
     "md": markdown,
+    "html": html,
     "csv": comma_separated,
+    "json": json_text,
     "latex": latex,
 }

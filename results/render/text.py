@@ -1,4 +1,4 @@
-"""A table for the terminal, as GitHub markdown and as CSV; LaTeX is in ``results.latex``."""
+"""A table for the terminal, as GitHub markdown, HTML, CSV and JSON; LaTeX: ``results.latex``."""
 
 import io
 import math
@@ -19,7 +19,10 @@ from results.render import grouped
 from results.render.markup import (
     PLUS_MINUS,
     RULES,
+    HtmlCell,
     comma_separated,
+    html_table,
+    json_text,
     markdown_escape,
     markdown_row,
     marked_title,
@@ -48,7 +51,7 @@ BRIEF = ("levels", "shifts", "summary", "constants")  # notes that a terminal sh
 
 
 def render(table: AnyTable, form: str = "text", **options: Any) -> str:
-    """Write the table as ``text``, ``md``, ``csv`` or ``latex`` (see ``FORMATS``)."""
+    """Write the table as ``text``, ``md``, ``html``, ``csv``, ``json`` or ``latex``."""
     formats = grouped.FORMATS if isinstance(table, GroupedTable) else FORMATS
     return formats[form](table, **options)
 
@@ -71,6 +74,7 @@ def text(table: Table, width: int = 100, colour: bool = False) -> str:
     Console(
         file=file,
         width=width,
+        force_jupyter=False,  # which would show it instead
         force_terminal=colour,
         color_system="standard" if colour else None,
     ).print(renderable(table, width))
@@ -214,6 +218,23 @@ def markdown(table: Table) -> str:
     return "\n".join([*lines, "", *(f"- {markdown_escape(note)}" for note in notes)]) + "\n"
 
 
+def html(table: Table) -> str:
+    """Write HTML: leaders in bold, notes as paragraphs below."""
+    names = (*table.columns, *table.summary)
+    lines = []
+    for entry in table.entries:
+        cells = [HtmlCell(marked_title(table, entry), is_text=True)]
+        for name in names:
+            found = pieces_of(table, entry, name)
+            drop = f"({found['drop']})" if found["drop"] else ""
+            small = " ".join(filter(None, (found["margin"], found["spread"], drop)))
+            leads = entry.key in table.leaders.get(name, ())
+            cells.append(HtmlCell(found["value"], small, is_bold=leads))
+        lines.append(cells)
+    heads = ["Method", *map(table.header, names)]
+    return html_table(table, heads, lines, note_lines(table, set(STYLES)))
+
+
 def latex(table: Table, label: str = "") -> str:
     """Write a LaTeX float; see :mod:`results.latex.tabular`."""
     return comparison_float(table, label).source
@@ -222,6 +243,8 @@ def latex(table: Table, label: str = "") -> str:
 FORMATS: dict[str, Callable[..., str]] = {
     "text": text,
     "md": markdown,
+    "html": html,
     "csv": comma_separated,
+    "json": json_text,
     "latex": latex,
 }

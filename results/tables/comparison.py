@@ -58,6 +58,9 @@ ABOVE_CHANCE = (
     "Corrected for chance: (accuracy - 1/C) over (the individual experts' accuracy on clean images "
     "- 1/C) on a task of C classes, averaged over tasks and shifts; 0 is a uniform guess."
 )
+MEASURED = ("value", "low", "high", "spread")  # fields of a cell in the unit of the metric
+SHARES = ("drop", "normalised", "retention", "recovered", "recovered_low", "recovered_high")
+
 HEADERS = {"normalised": "Norm. acc.", "retention": "Retention", "recovered": "Recovered"}
 
 
@@ -124,6 +127,14 @@ class Table(TableBase):
                 for column in self.columns
             ]
         )
+
+    def printed_frame(self) -> pd.DataFrame:
+        """See :meth:`TableBase.printed_frame`; a drop is a change, below 0 for a fall."""
+        frame = self.frame()
+        of_metric = {name: self.spec.scale * frame[name] for name in MEASURED}
+        shares = {name: 100 * frame[name] for name in SHARES}
+        changed = {"drop": -shares["drop"] + 0.0}  # never -0.0
+        return frame.assign(**of_metric | shares | changed)
 
     def _text(self, key: str, column: str) -> str:
         if column in self.summary:

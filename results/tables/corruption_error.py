@@ -19,7 +19,7 @@ from mergeshift import UserError, rng_of
 from results.statistics import LEVEL, Interval
 from results.tables.columns import spans
 from results.tables.grid import Grid, arrange
-from results.tables.layout import GroupedTable, Layout, points
+from results.tables.layout import GroupedTable, Layout, limited, points
 from results.tables.notes import notes_of
 
 CLEAN, MEAN = "clean", "mean (mCE)"
@@ -40,6 +40,8 @@ class CorruptionError:
 @dataclass(frozen=True, kw_only=True)
 class CorruptionErrors(GroupedTable):
     """The corruption errors of every method, ready to be printed in any format."""
+
+    percent = ("error", *limited("ce", "relative"))
 
     reference: str  # key of an entry
     lines: dict[tuple[str, str], CorruptionError]  # (entry key, column) -> numbers

@@ -3,8 +3,9 @@
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pandas as pd
 
@@ -58,9 +59,17 @@ class TableBase(ABC):
     setting: dict[str, str]  # world, suite, encoder, limit, precision, protocol, constants ...
     notes: dict[str, str]  # what a reader must know; key = what it is about
 
+    percent: ClassVar[Collection[str]] = ()  # columns of the frame that are printed times 100
+
     @abstractmethod
     def frame(self) -> pd.DataFrame:
         """Every number, unrounded, with columns ``entry`` and ``column``."""
+
+    def printed_frame(self) -> pd.DataFrame:
+        """The frame with the units and signs of the printed table, still unrounded."""
+        frame = self.frame()
+        scaled = [name for name in self.percent if name in frame]
+        return frame.assign(**{name: 100 * frame[name] for name in scaled})
 
     @property
     def world(self) -> str:

@@ -48,6 +48,15 @@ def points(share: float, sign: str = "", decimals: int = 1) -> str:
     return f"{round(100 * share, decimals) + 0.0:{sign}.{decimals}f}"
 
 
+def limited(*names: str) -> tuple[str, ...]:
+    """The columns of a frame that hold intervals.
+
+    >>> limited("ce")
+    ('ce', 'ce_low', 'ce_high')
+    """
+    return tuple(f"{name}{end}" for name in names for end in ("", "_low", "_high"))
+
+
 def margin_of(share: Interval, printed: Callable[[float], str]) -> str:
     """The margin behind a share: ``+-`` one number; both sides where that would pass 0 or 1.
 

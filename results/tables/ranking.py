@@ -62,6 +62,11 @@ class Ranking(GroupedTable):
                           "rank": float(ranks.mean())})  # fmt: skip
         return pd.DataFrame(lines)
 
+    def printed_frame(self) -> pd.DataFrame:
+        """See :meth:`TableBase.printed_frame`."""
+        frame = self.frame()
+        return frame.assign(value=METRICS[self.metric].scale * frame["value"])
+
     def layout(self) -> Layout:
         """A line of ranks under each method, the mean first."""
         return Layout(

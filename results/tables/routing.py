@@ -16,7 +16,7 @@ from results.tables.columns import ColumnCells, spans
 from results.tables.comparison import compare, estimate_of
 from results.tables.entries import Entry
 from results.tables.grid import Grid, arrange
-from results.tables.layout import GroupedTable, Layout, points, with_margin
+from results.tables.layout import GroupedTable, Layout, limited, points, with_margin
 from results.tables.notes import notes_of
 from results.tables.paired import scored
 from results.tables.quantities import accuracy, difference
@@ -43,6 +43,8 @@ class ErrorParts:
 @dataclass(frozen=True, kw_only=True)
 class ErrorDecomposition(GroupedTable):
     """The losses of every routed method, ready to be printed in any format."""
+
+    percent = (*limited("accuracy", "error", "expert", "compression", "routing"), "route_acc")
 
     losses: dict[tuple[str, str], ErrorParts]  # (entry key, column)
 

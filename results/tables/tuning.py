@@ -16,7 +16,7 @@ from results.statistics import Interval, mean_interval
 from results.tables.columns import ColumnCells
 from results.tables.entries import with_entries
 from results.tables.grid import Grid, arrange
-from results.tables.layout import GroupedTable, Layout, with_margin
+from results.tables.layout import GroupedTable, Layout, limited, with_margin
 from results.tables.notes import notes_of
 from results.tables.quantities import accuracy
 
@@ -53,6 +53,8 @@ class Chosen:
 @dataclass(frozen=True, kw_only=True)
 class Tuning(GroupedTable):
     """What every method chose, ready to be printed in any format; a line per seed."""
+
+    percent = limited("val", "test", "gap")
 
     lines: dict[tuple[str, str], Chosen]  # (entry key, line) -> numbers
 

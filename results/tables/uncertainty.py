@@ -69,6 +69,8 @@ class DetectionTable(GroupedTable):
     is there twice, ``wrong clean seen`` and ``wrong clean unseen``.
     """
 
+    percent = ("value", "spread")
+
     areas: dict[tuple[str, str, str], Auroc]  # (entry key, score, column)
     kinds: tuple[str, ...] = ()  # "seen" and "unseen" where there are both
 

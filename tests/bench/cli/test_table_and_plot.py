@@ -192,7 +192,7 @@ def test_corruption_errors_are_a_table_of_the_command(command, smoke):
     found = pd.read_csv(io.StringIO(text)).set_index(["method", "column"])
     for method in ("pretrained", "ties", "average"):
         ours, theirs = (found.loc[(one, "contrast"), "error"] for one in (method, "average"))
-        assert found.loc[(method, "contrast"), "ce"] == pytest.approx(ours / theirs)
+        assert found.loc[(method, "contrast"), "ce"] == pytest.approx(100 * ours / theirs)
     assert set(found["reference"]) == {"average"}
     said = command("table", "--by", "mce", "--reference", "nobody", "--out", smoke).error
     assert "'nobody' is not one line of these results" in said

@@ -92,7 +92,7 @@ def test_the_newest_of_a_name_stands_whatever_else_the_file_holds(command, out, 
     ).set_index(["entry", "column"])
     first = SUITES["toy"].datamodule([], tasks=one["task"].unique(), limit=SMOKE.limit)
     zero = [np.mean(first.labels(task, "test") == 0) for task in first.tasks]
-    assert table.loc[("mine", "clean"), "value"] == pytest.approx(np.mean(zero))
+    assert table.loc[("mine", "clean"), "value"] == pytest.approx(100 * np.mean(zero))
     assert ("theirs", "clean") in table.index
     files = stamps(out).keys()
     assert add(other, "--needs", "test stream").code == 0  # said otherwise, measured the same

@@ -1,9 +1,13 @@
 """Tables as text, markdown and CSV, and figures: what is printed equals what was computed."""
 
 import csv
+import html
 import io
+import json
+import math
 import re
 from dataclasses import replace
+from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
@@ -12,7 +16,7 @@ from rich.console import Console
 
 from mergeshift import UserError
 from results.plots import comparison, style
-from results.render.text import FORMATS, render, renderable, text
+from results.render.text import FORMATS, pieces_of, render, renderable, text
 from results.tables.comparison import Table, compare
 from tests.helpers.result_frames import METHODS, NASTY, make_rows, nasty
 
@@ -115,18 +119,75 @@ def test_markdown_is_a_table_with_as_many_cells_everywhere(table: Table) -> None
     assert best not in render(table, "md")
 
 
-def test_csv_holds_unrounded_numbers(table: Table) -> None:
+UNITS = {"drop": -100, "df": 1}  # a fall is below 0; a number of degrees; all else is in percent
+
+
+def test_csv_and_json_hold_unrounded_numbers_as_the_table_writes_them(table: Table) -> None:
     read = pd.read_csv(io.StringIO(render(table, "csv"))).set_index(["entry", "column"])
-    assert len(read) == len(table.cells)
+    whole = json.loads(render(table, "json"))
+    records = {(one["entry"], one["column"]): one for one in whole["records"]}
+    assert len(read) == len(table.cells) == len(records)
     for key, cell in table.cells.items():
-        found = read.loc[key, list(cell._fields)].astype(float)
-        found["drop"] *= -1  # a fall is below 0
-        np.testing.assert_allclose(found, cell, rtol=1e-12)
+        for name, value in cell._asdict().items():
+            wanted = UNITS.get(name, 100) * value
+            assert read.loc[key, name] == pytest.approx(wanted, rel=1e-12, nan_ok=True)
+            assert records[key][name] == (None if math.isnan(value) else pytest.approx(wanted))
+    value, drop = read.loc[("ties", "L1"), ["value", "drop"]]
+    printed = render(table, "md")
+    assert f"{value:.1f}" in printed
+    assert f"({drop:+.1f}%)" in printed
+    assert whole["setting"]["suite"] == table.setting["suite"]
+    assert whole["notes"]["interval"]
     assert set(read["world"]) == {"pocket"}
     assert read.loc[("individual", "L1"), "allowance"].startswith("task id at test time")
     lines = list(csv.reader(io.StringIO(render(nasty(table), "csv"))))
     assert {len(line) for line in lines} == {len(lines[0])}
     assert NASTY in lines[1]
+
+
+def test_html_has_every_number_and_no_markup_of_a_name(table: Table) -> None:
+    """A parser reads it back as it was printed; a name with markup in it is text."""
+    page = render(nasty(table), "html")
+    assert page.isascii()
+    cells = Cells()
+    cells.feed(page)
+    names = (*table.columns, *table.summary)
+    lines = [list(line) for line in zip(*[iter(cells.found)] * (len(names) + 1), strict=True)]
+    assert lines[0] == ["Method", *map(table.header, names)]
+    assert len(lines) == len(table.entries) + 1
+    for entry, line in zip(table.entries, lines[1:], strict=True):
+        assert line[0].startswith(NASTY)
+        for cell, name in zip(line[1:], names, strict=True):
+            found = pieces_of(table, entry, name)
+            assert cell.split()[0] == found["value"]
+            assert found["margin"] in cell
+    assert NASTY in html.unescape(page.partition("</table>")[2])  # the mark's note
+
+
+def test_text_is_written_and_not_shown_where_a_notebook_runs(table: Table, monkeypatch) -> None:
+    expected = render(table, "text")
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert render(table, "text") == expected
+
+
+class Cells(HTMLParser):
+    """The texts of the cells of a table, one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.inside = False
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self.inside |= tag in ("td", "th")
+        self.found += [""] * (tag in ("td", "th"))
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside &= tag not in ("td", "th")
+
+    def handle_data(self, data: str) -> None:
+        if self.inside:
+            self.found[-1] += data
 
 
 def test_every_format_is_offered(table: Table) -> None:

@@ -213,15 +213,16 @@ def test_text_fits_a_terminal(split: ErrorDecomposition) -> None:
         assert line.split()[:2] == [column, f"{100 * accuracy:.1f}"]
 
 
-def test_csv_holds_unrounded_shares(split: ErrorDecomposition) -> None:
+def test_csv_holds_unrounded_points(split: ErrorDecomposition) -> None:
     written = render(split, "csv")
     frame = pd.read_csv(io.StringIO(written)).set_index(["entry", "column"])
     assert len(frame) == len(split.losses)
     for key, found in split.losses.items():
         for part in ("accuracy", "error", "expert", "compression", "routing"):
             read = frame.loc[key, [part, f"{part}_low", f"{part}_high"]].astype(float)
-            np.testing.assert_allclose(read, getattr(found, part), rtol=1e-12, atol=1e-15)
-        assert frame.loc[key, "route_acc"] == pytest.approx(found.route_acc)
+            wanted = 100 * np.array(getattr(found, part))
+            np.testing.assert_allclose(read, wanted, rtol=1e-12, atol=1e-13)
+        assert frame.loc[key, "route_acc"] == pytest.approx(100 * found.route_acc)
     assert len({len(line) for line in csv.reader(io.StringIO(written))}) == 1
 
 

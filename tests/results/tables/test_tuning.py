@@ -138,7 +138,7 @@ def test_every_format_tells_all_of_it(table: Tuning, form: str) -> None:
 def test_csv_has_every_number(table: Tuning) -> None:
     lines = list(csv.DictReader(io.StringIO(render(table, "csv"))))
     assert [(line["entry"], line["column"]) for line in lines] == list(table.lines)
-    assert float(lines[0]["gap"]) == table.lines["ties", "seed 0"].gap.value
+    assert float(lines[0]["gap"]) == 100 * table.lines["ties", "seed 0"].gap.value
     assert lines[1]["chosen"] == written(ALPHAS)
 
 

@@ -172,7 +172,8 @@ def test_csv_holds_unrounded_areas_and_their_spread():
     frame = pd.read_csv(io.StringIO(render(table, "csv"))).set_index(["entry", "score", "column"])
     assert len(frame) == len(table.areas)
     for key, found in table.areas.items():
-        assert frame.loc[key, ["value", "spread"]].astype(float).tolist() == pytest.approx(found)
+        read = frame.loc[key, ["value", "spread"]].astype(float)
+        assert read.tolist() == pytest.approx([100 * number for number in found])
 
 
 def test_latex_compiles(tmp_path):

@@ -181,6 +181,6 @@ def test_a_table_of_several_seeds_shows_who_has_one_too(tmp_path, command):
     shown = command("table", "--format", "csv", "--out", out)
     assert shown.code == 0, shown.err
     table = pd.read_csv(io.StringIO(shown.out)).set_index("method")["value"]
-    rows = measured(out)["value"].xs("acc", level="metric").groupby("method").mean()
+    rows = 100 * measured(out)["value"].xs("acc", level="metric").groupby("method").mean()
     assert set(table.index) == {"learner", "average", "base"}
     pd.testing.assert_series_equal(table.sort_index(), rows[sorted(rows.index)], check_names=False)
