@@ -5,7 +5,7 @@ class, whose instances hold methods, tasks, suites and corruptions; seeds that d
 drawn, never on *when* it is drawn; files that are either whole or absent; the data folder; worker
 processes that end with their parent; Lightning without what it does not use.
 
-It imports nothing of ours. ``mergeshift.sweep``, ``merge``, ``load`` and ``check`` are those of
+It imports nothing of ours. ``mergeshift.sweep`` and the other names in ``API`` are those of
 ``bench.api``, which is imported when one of them is first asked for.
 """
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-API = ("sweep", "merge", "load", "check")  # of bench.api
+API = ("Results", "check", "evaluate", "load", "merge", "register", "sweep")  # of bench.api
 
 
 def __getattr__(name: str) -> Any:
@@ -41,6 +41,11 @@ def __getattr__(name: str) -> Any:
     if name in API:
         return getattr(importlib.import_module("bench.api"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Names that a notebook completes."""
+    return sorted({*globals(), *API})
 
 
 def version() -> str:
@@ -111,6 +116,10 @@ class Registry(Mapping[str, T]):
     def register(self, name: str) -> Callable[[T], T]:
         """Decorator form of :meth:`add`."""
         return lambda item: self.add(name, item)
+
+    def discard(self, name: str) -> None:
+        """Forget ``name``: a cell of a notebook that is run again defines it anew."""
+        self._items.pop(name, None)
 
     def __getitem__(self, name: str) -> T:
         if name in self._items:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from time import perf_counter
 
 from rich.console import Console
@@ -10,11 +11,17 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 Advance = Callable[[float], None]  # told how much of the stage is done so far
 
 
+def shows_bars(console: Console) -> bool:
+    """Whether a bar can move: in a terminal, and in a notebook that has widgets."""
+    in_notebook = console.is_jupyter and find_spec("ipywidgets") is not None
+    return console.is_terminal or in_notebook
+
+
 @contextmanager
 def counting(console: Console, what: str) -> Iterator[Callable[[int], None]]:
     """Show how many things were done, while nobody knows how many there are."""
     columns = TextColumn("{task.description}"), TextColumn("{task.completed:,}")
-    silent = not console.is_terminal
+    silent = not shows_bars(console)
     with Progress(*columns, console=console, transient=True, disable=silent) as progress:
         bar = progress.add_task(what, total=None)
         yield lambda more: progress.update(bar, advance=more)
@@ -45,7 +52,7 @@ class Stages:
             TextColumn("left"),
             TimeRemainingColumn(),
         )
-        silent = not self.console.is_terminal
+        silent = not shows_bars(self.console)
         with Progress(*columns, console=self.console, transient=True, disable=silent) as progress:
             bar = progress.add_task(f"{name:<9}{what}", total=total)
             yield lambda done: progress.update(bar, completed=done)

@@ -4,6 +4,7 @@ Read from the files, so that a table of stored results need not import a method.
 """
 
 import ast
+import linecache
 from collections.abc import Mapping
 from functools import cache
 from hashlib import blake2b
@@ -38,6 +39,26 @@ def changed_since(method: str, facts: Mapping[str, Any]) -> list[str]:
     before = facts.get(SOURCE, {})
     now = source_of(method) if before else {}
     return [place for place, told in before.items() if now and now.get(place) != told]
+
+
+def version_of(cls: type) -> int:
+    """A number that a class which is defined in a notebook or script has as long as its code stays.
+
+    Told from the text of the cell or file; 1 where that is not known.
+    """
+    codes = (getattr(value, "__code__", None) for value in vars(cls).values())
+    files = [code.co_filename for code in codes if code is not None]
+    text = "".join(linecache.getlines(files[0])) if files else ""
+    try:
+        nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef)]
+    except SyntaxError:  # not of Python: a cell with a line of a shell
+        return 1
+    own = [node for node in nodes if node.name == cls.__name__]
+    if not own:
+        return 1
+    parts: list[str] = []
+    _tell(own[-1], parts)
+    return int(blake2b("".join(parts).encode(), digest_size=6).hexdigest(), 16)
 
 
 def normalised(text: str) -> str:
