@@ -141,6 +141,12 @@ ValLimit = Annotated[
         help="val images of a task to tune on, at most; 0 takes all",
     ),
 ]
+Loggers = Annotated[
+    list[str],
+    typer.Option(
+        "--logger", help="tensorboard | csv: also write runs so, under OUT/tensorboard, OUT/csv."
+    ),
+]
 Settings = Annotated[
     list[str], typer.Option("--set", help="METHOD.FIELD=VALUE; such a field is not tuned.")
 ]

@@ -18,6 +18,7 @@ from bench.cli.options import (
     ImageBudget,
     Jobs,
     Limit,
+    Loggers,
     Methods,
     Out,
     Precision,
@@ -206,6 +207,7 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and stop")] = False,
     force: Annotated[bool, typer.Option("--force", help="measure again what is there")] = False,
     wandb: Annotated[Wandb, typer.Option(help="log runs")] = Wandb.auto,
+    logger: Loggers = [],  # noqa: B006
 ) -> None:
     """Run a comparison; what is finished is not run again. Ends in a leaderboard."""
     from rich.console import Console
@@ -215,6 +217,7 @@ def sweep(
     from bench.reporting.leave_out import rows_by_choice, sweeps_of
     from bench.runtime import devices
     from bench.sweep import run_sweep
+    from results.loggers import require_logger
     from results.render.text import renderable
     from results.tables.leave_out import leave_out as over_choices
     from results.wandb.login import mode
@@ -230,6 +233,7 @@ def sweep(
         extra_experts=words(extra_experts) or None,
     )  # fmt: skip
     mode(wandb.value)  # a mistake in it is found before the work
+    require_logger(loggers := words(logger))
     console = Console()
     handled = using(data_dir, None if workers < 0 else workers, image_budget)
     with handled, devices.using(device):
@@ -241,7 +245,7 @@ def sweep(
                 one, out, jobs=jobs or devices.jobs(), force=force, dry_run=dry_run, console=console
             )
             if not dry_run:
-                leaderboard(plan, stages, out, console, wandb.value)
+                leaderboard(plan, stages, out, console, wandb.value, loggers)
     if leave_out and not dry_run:
         rows = rows_by_choice(out, changed.name, leave_out, protocol=changed.protocol or "task")
         table = over_choices(rows, order=method_order())

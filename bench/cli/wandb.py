@@ -214,8 +214,15 @@ def _require_service(out: Path, advice: str) -> None:
     Raises:
         UserError: either is; one line.
     """
-    from results.wandb.login import NO_KEY, api_key, unreachable, wandb_folder
+    from results.wandb.login import (
+        NO_KEY,
+        api_key,
+        require_installed,
+        unreachable,
+        wandb_folder,
+    )
 
+    require_installed()
     if os.environ.get("WANDB_MODE", "online") not in ("online", "run", "shared"):
         said = os.environ["WANDB_MODE"]
         raise UserError(f"WANDB_MODE is {said}; unset it, {advice}")

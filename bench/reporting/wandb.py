@@ -20,7 +20,7 @@ from results.store import Store
 from results.tables.comparison import Table
 from results.tables.leaderboard import board
 from results.wandb import report
-from results.wandb.login import mode
+from results.wandb.login import broken, mode
 from results.wandb.runs import PROJECT, WandbUploader
 from results.wandb.sweep import trial
 
@@ -48,6 +48,9 @@ def upload_sweep(
         return digest((where(target), numbers, plan.sweep.name))
 
     if not new and comparison() in logged_in(out) and not trial():
+        return
+    if choice == "auto" and (why := broken()):
+        console.print(f"  W&B: nothing logged, as wandb cannot be imported ({why})", markup=False)
         return
     with stages.stage(
         "wandb", f"{len(new)} runs and the comparison, {chosen}", len(new)
@@ -95,13 +98,11 @@ def log_runs(
     store = Store(target.folder)
     for count, run in enumerate(runs, 1):
         facts, lessons = store.run(run), artifacts.adaptation_records(store, run)
-        trials = facts.get("tuning", {}).get("trials", [])
-        curves = {"tune_score": [trial["score"] for trial in trials]} if trials else {}
         part = rows[rows["run_id"] == run]
         target.log_run(
             flat(facts, lessons) | protocol(lessons),
             part,
-            curves | learning_curves(lessons),
+            curves_of(facts, lessons),
             {str(ShiftName.of_key(lesson["shift"])): lesson["coefficients"] for lesson in lessons},
         )
         advance(count)
@@ -162,6 +163,15 @@ def protocol(lessons: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         },
         **({"report": reports.get("", reports)} if reports else {}),
     }
+
+
+def curves_of(
+    facts: Mapping[str, Any], lessons: Sequence[Mapping[str, Any]]
+) -> dict[str, Sequence[float]]:
+    """What is known of a run step by step: the scores of its tuning, and what it learned."""
+    trials = facts.get("tuning", {}).get("trials", [])
+    tuned = {"tune_score": [trial["score"] for trial in trials]} if trials else {}
+    return tuned | learning_curves(lessons)
 
 
 def learning_curves(lessons: Sequence[Mapping[str, Any]]) -> dict[str, Sequence[float]]:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from netrc import NetrcParseError, netrc
 from pathlib import Path
 from ssl import SSLError
@@ -24,15 +25,18 @@ NO_KEY = "no W&B API key; run `wandb login` or set WANDB_API_KEY"
 def mode(choice: str = "auto") -> str:
     """Decide between ``online``, ``offline`` and ``off``, without asking anybody.
 
-    ``auto`` is online when an API key stands in ``WANDB_API_KEY`` or the netrc file and
-    ``WANDB_MODE`` does not say otherwise, else offline.
+    ``auto`` is off where the package is not installed, online when an API key stands in
+    ``WANDB_API_KEY`` or the netrc file and ``WANDB_MODE`` does not say otherwise, else offline.
 
     Raises:
-        UserError: no such choice, or ``online`` without an API key.
+        UserError: no such choice, or what it needs is not there: the package, an API key.
     """
     if choice not in CHOICES:
         raise UserError(f"--wandb is one of {', '.join(CHOICES)}; got {choice!r}")
-    if choice in ("offline", "off"):
+    if choice == "off" or (choice == "auto" and not is_installed()):
+        return "off"
+    require_installed()
+    if choice == "offline":
         return choice
     wished = os.environ.get("WANDB_MODE", "online")
     if choice == "auto" and wished != "online":
@@ -42,6 +46,30 @@ def mode(choice: str = "auto") -> str:
     if choice == "online":
         raise UserError(f"{NO_KEY}, or take offline")
     return "offline"
+
+
+def is_installed() -> bool:
+    """Whether there is a package wandb; all else runs without it."""
+    return find_spec("wandb") is not None
+
+
+def require_installed() -> None:
+    """Refuse what needs the package, where there is none.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not is_installed():
+        raise UserError("W&B needs the package wandb: pip install wandb, or take --wandb off")
+
+
+def broken() -> str:
+    """Why the package cannot be imported although it is there; empty if it can."""
+    try:
+        import wandb  # noqa: F401
+    except Exception as error:  # of whatever it imports
+        return " ".join(f"{type(error).__name__}: {error}".split())
+    return ""
 
 
 def settings(mode: str, **more: Any) -> Any:
