@@ -3,12 +3,13 @@
 A file that was read is never written over, and one that is there only with ``--force``.
 """
 
+import json
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,6 +23,25 @@ Tower = Annotated[
         metavar="PREFIX",
     ),
 ]
+
+
+ModelFormat = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        help="hf | open_clip: a folder that transformers reads, or open_clip, with a model card.",
+    ),
+]
+
+
+def merge_facts(path: Path) -> dict[str, Any]:
+    """What `merge` wrote into its file: method, config, experts; nothing of any other file."""
+    from methods.common.weights import open_safetensors
+
+    if path.suffix != ".safetensors":
+        return {}
+    with open_safetensors(path) as file:
+        return dict(json.loads((file.metadata() or {}).get("merge", "{}")))
 
 
 def numbered(paths: Sequence[Path]) -> dict[str, Path]:

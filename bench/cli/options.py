@@ -205,7 +205,12 @@ Workers = Annotated[
     ),
 ]
 EncoderName = Annotated[
-    str, typer.Option("--encoder", help="pocket-vit | ViT-B-32 | ViT-B-16 | ViT-L-14")
+    str,
+    typer.Option(
+        "--encoder",
+        help="pocket-vit | ViT-B-32 | ViT-B-16 | ViT-L-14, or MODEL:TAG of open_clip, as in "
+        "ViT-B-32:laion2b_s34b_b79k",
+    ),
 ]
 Experts = Annotated[
     str, typer.Option(help="hub | finetuned | imported: where the experts come from.")

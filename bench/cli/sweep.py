@@ -119,7 +119,7 @@ def name_of(found: Sweep, changed: Sweep) -> str:
     """
     said = {
         "suite": changed.suite,
-        "encoder": changed.encoder or "own-encoder",
+        "encoder": changed.encoder.replace(":", "-") or "own-encoder",
         "limit": f"limit{changed.limit or 'all'}",
         "val_limit": f"val{changed.val_limit or 'all'}",
         "tune": "no-tune",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.files import Tower, notices, require_free
+from bench.cli.files import ModelFormat, Tower, merge_facts, notices, require_free
 from bench.cli.options import (
     OUT,
     PROCESSES,
@@ -245,14 +245,20 @@ def export(
     experts: Experts = "",
     expert_seed: Seed = 0,
     tower: Tower = "",
+    format: ModelFormat = "hf",
     force: Annotated[bool, typer.Option("--force", help="replace a model that is there")] = False,
+    out: Out = OUT,
 ) -> None:
-    """Write an image tower as transformers reads it: CLIPVisionModel, with its projection."""
+    """Write an image tower as transformers or open_clip reads it, with a model card.
+
+    Weights that `evaluate` has measured into --out have their table on the card.
+    """
     from rich.console import Console
 
+    from bench.reporting.model_card import Origin, measured_table, model_card
     from bench.zoo.encoders import ENCODERS
     from bench.zoo.experts import Expert
-    from bench.zoo.import_export import CONFIG, MODEL, write_out
+    from bench.zoo.import_export import sha256_of_all, targets, write_out
     from bench.zoo.import_export import tower as read_tower
     from methods.common.weights import Weights
     from tasks import TASKS
@@ -260,20 +266,24 @@ def export(
     found = ENCODERS[encoder].of(experts) if experts else ENCODERS[encoder]
     if bool(task) == bool(weights):
         raise UserError("give either --task, for its expert, or --weights FILE")
-    targets = [output / name for name in (MODEL, CONFIG)]
     if weights:
         with notices():
             tensors, files = read_tower(weights, found, tower)
-        for target in targets:
-            require_free(target, files, force)
-        path = write_out(tensors, found, output)
+        merge = merge_facts(files[0])
+        origin = Origin(
+            encoder=found, method=merge.get("method", ""), settings=merge.get("config", {}),
+            experts=merge.get("experts", ()),
+            measured=measured_table(out, sha256_of_all(files)[:16]),
+        )  # fmt: skip
     else:
         expert = Expert(found.name, TASKS[task].name, expert_seed)
         if not expert.exists:
             raise UserError(f"the expert of {task} is not here; python -m bench zoo build")
-        for target in targets:
-            require_free(target, [expert.path], force)
-        path = write_out(Weights.open(expert.path), found, output)
+        tensors, files = dict(Weights.open(expert.path)), (expert.path,)
+        origin = Origin(encoder=found, task=TASKS[task])
+    for target in targets(output, format):
+        require_free(target, files, force)
+    path = write_out(tensors, found, output, format, model_card(origin, format))
     Console().print(f"wrote {path}", highlight=False, soft_wrap=True)
 
 

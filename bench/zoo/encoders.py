@@ -79,6 +79,7 @@ class Encoder:
     head: str = TEXT  # what its heads are made of, one of HEADS
     scale: Callable[[], float] = lambda: 100.0  # of cosines, in logits; CLIP's if not said
     unread: Callable[[Sequence[str]], list[str]] | None = None  # words that its text tower lacks
+    clip: open_clip_models.OpenClip | None = None  # the whole model, text tower included
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "plain", self.plain or self.name)
@@ -144,7 +145,7 @@ class Encoder:
     @property
     def shelf(self) -> str:
         """The folder of its experts: its name without that of its heads."""
-        return self.name.removesuffix(WITH_PROTOTYPES)
+        return file_name(self.name.removesuffix(WITH_PROTOTYPES))
 
     def expert_key(self, task: Task, seed: int) -> str:
         """What decides an expert.
@@ -216,16 +217,38 @@ class Encoder:
         return [t for t in tasks if _stored(self._head(t), plain_name(t)) is None]
 
     def _head(self, task: Task) -> Path:
-        name = plain_name(task)
+        name, encoder = plain_name(task), file_name(self.plain)
         if self.head == PROTOTYPES:
             which = digest((self.base_hash, task.name, task.version, task.pixels))
-            return home() / "heads" / f"{self.plain}-{name}-{PROTOTYPES}-{which}.safetensors"
+            return home() / "heads" / f"{encoder}-{name}-{PROTOTYPES}-{which}.safetensors"
         which = digest((self.base_hash, name, task.prompts))
-        return home() / "heads" / f"{self.plain}-{name}-{which}.safetensors"
+        return home() / "heads" / f"{encoder}-{name}-{which}.safetensors"
 
 
-ENCODERS: Registry[Encoder] = Registry("encoder")
+class Encoders(Registry[Encoder]):
+    """The registry of encoders; it also knows any plain CLIP of open_clip's as ``MODEL:TAG``.
+
+    ``ViT-B-32:laion2b_s34b_b79k`` is registered when it is first asked for, in every process.
+    """
+
+    def __getitem__(self, name: str) -> Encoder:
+        if name not in self._items and ":" in name:
+            model, _, rest = name.partition(":")
+            add_by_tag(model, rest.partition("-")[0])
+        return super().__getitem__(name)
+
+
+ENCODERS: Encoders = Encoders("encoder")
 WITH_PROTOTYPES = f"-{PROTOTYPES}"  # how the names of encoders end whose heads are prototypes
+
+
+def file_name(encoder: str) -> str:
+    """The name of an encoder as it stands in paths: no system refuses it.
+
+    >>> file_name("ViT-B-32:laion2b_s34b_b79k"), file_name("ViT-B-32")
+    ('ViT-B-32_laion2b_s34b_b79k', 'ViT-B-32')
+    """
+    return encoder.replace(":", "_")
 
 
 def plain_name(task: Task) -> str:
@@ -357,6 +380,8 @@ def of_open_clip(
     title: str,
     source: open_clip_models.OpenClip,
     published: Callable[[Task], Place] | None,
+    mean: tuple[float, ...] = open_clip_models.MEAN,
+    std: tuple[float, ...] = open_clip_models.STD,
 ) -> Encoder:
     """An encoder of open_clip, with the experts of the hub where there are any."""
     return Encoder(
@@ -369,11 +394,26 @@ def of_open_clip(
         make_heads=source.heads,
         scale=source.scale,
         is_ready=source.is_ready,
-        mean=open_clip_models.MEAN,
-        std=open_clip_models.STD,
+        mean=mean,
+        std=std,
         experts="hub" if published else "finetuned",
         published=published,
+        clip=source,
     )
+
+
+def add_by_tag(model: str, tag: str) -> None:
+    """Register a CLIP by open_clip's names of it, with experts that are made or imported.
+
+    Raises:
+        UserError: see :func:`bench.zoo.open_clip_models.by_tag`.
+    """
+    name = f"{model}:{tag}"
+    if name in ENCODERS._items:
+        return
+    source, facts = open_clip_models.by_tag(model, tag)
+    mean, std = (tuple(map(float, facts[part])) for part in ("mean", "std"))
+    add(of_open_clip(name, f"CLIP {model}, {tag}", source, None, mean, std), "imported")
 
 
 for _name, _title, _vit, _size in (

@@ -1,8 +1,9 @@
 """CLIP as OpenAI trained it, and any other CLIP of open_clip: fetched once, then kept here."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,11 @@ from methods.common.vit import ViT
 from methods.common.weights import Weights, open_safetensors, save_checkpoint
 from tasks import Task
 
+PARTS = ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu")  # of a configuration of a plain CLIP
+SIZES = ("layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size")
+TRAINING = ("patch_dropout",)  # of a tower, without a meaning when it is evaluated
+TOKENIZERS = ("hf_model_name", "hf_tokenizer_name", "tokenizer_mode", "tokenizer_kwargs")
+PREPROCESSING = {"interpolation": "bicubic", "resize_mode": "shortest"}  # how pictures are resized
 HUB = "hf-hub:"  # in front of a repository that open_clip has no name for
 FILE = "open_clip_model.safetensors"
 TEXTS = 256  # prompts that go through the text tower at once
@@ -107,16 +113,16 @@ class OpenClip:
         import open_clip
 
         if self.model.startswith(HUB):
-            name = self.model.removeprefix(HUB)
+            name, own = self.model.removeprefix(HUB), ""
             path = fetch(Place(name, "open_clip_config.json", self.revision))
             config = read_json(path)["model_cfg"]
         else:
             tag = open_clip.get_pretrained_cfg(self.model, self.pretrained)
-            name = tag.get("hf_hub", "").strip("/")
+            name, own = split_place(tag.get("hf_hub", ""))
             config = open_clip.get_model_config(self.model)
         if not name or not config or config.get("custom_text"):
             raise UserError(f"open_clip has no plain CLIP {self.model!r}, {self.pretrained!r}")
-        return *fetch_either(Place(name, FILE, self.revision), bars=True), config
+        return *fetch_either(Place(name, own or FILE, self.revision), bars=True), config
 
     def load(self) -> tuple[Any, Any]:
         """The whole model, and the tokenizer of its text tower."""
@@ -150,12 +156,103 @@ class OpenClip:
         return found
 
 
+def split_place(place: str) -> tuple[str, str]:
+    """A place on the hub as open_clip writes it: the repository, and a file if it names one.
+
+    >>> split_place("timm/vit_base.openai/"), split_place("apple/DFN/model.bin"), split_place("")
+    (('timm/vit_base.openai', ''), ('apple/DFN', 'model.bin'), ('', ''))
+    """
+    owner, _, rest = place.strip("/").partition("/")
+    name, _, file = rest.partition("/")
+    return f"{owner}/{name}".strip("/"), file
+
+
+def by_tag(model: str, tag: str) -> tuple[OpenClip, Mapping[str, Any]]:
+    """A CLIP by open_clip's names of it, and what it says of its pixels; nothing is downloaded.
+
+    Args:
+        model: one that has a configuration in open_clip, ``ViT-B-32``.
+        tag: of its weights, ``laion2b_s34b_b79k``.
+
+    Raises:
+        UserError: open_clip has no such model or tag, or a part of it is not computed here.
+    """
+    import open_clip
+
+    config = open_clip.get_model_config(model)
+    if config is None:
+        raise UserError(_unknown("model", model, open_clip.list_models()))
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    if tag not in tags:
+        raise UserError(_unknown(f"weights of {model}", tag, tags))
+    facts = open_clip.get_pretrained_cfg(model, tag)
+    vit = vit_of(config, f"{model}:{tag}")
+    trained = bool(facts.get("quick_gelu"))
+    if trained != vit.quick_gelu:
+        other = f"{model}-quickgelu" if trained else model.removesuffix("-quickgelu")
+        raise UserError(
+            f"{model} computes with another GELU than {tag} was trained with; write {other}:{tag}"
+        )
+    for name, wanted in PREPROCESSING.items():
+        if facts.get(name, wanted) != wanted:
+            raise UserError(
+                f"{model}:{tag} was trained on pictures with {name} {facts[name]!r}; here they "
+                f"are resized with {wanted!r} alone"
+            )
+    if not facts.get("hf_hub"):
+        raise UserError(f"{model}:{tag} does not lie on the hub; import it with zoo import")
+    return OpenClip(model, tag, vit), facts
+
+
+def vit_of(config: Mapping[str, Any], what: str) -> ViT:
+    """The image tower of a configuration of open_clip.
+
+    Args:
+        config: what ``open_clip.get_model_config`` gives.
+        what: begins the message of an error.
+
+    Raises:
+        UserError: it is no plain CLIP with a vision transformer; the message names the part.
+    """
+    from open_clip.model import CLIPTextCfg, CLIPVisionCfg
+
+    vision = {name: value for name, value in config["vision_cfg"].items() if name not in TRAINING}
+    usual = asdict(CLIPVisionCfg())
+    odd = [name for name in config if name not in PARTS]
+    odd += [name for name, value in vision.items()
+            if name not in SIZES and usual.get(name) != value]  # fmt: skip
+    whole = {**{name: usual[name] for name in SIZES}, **vision}
+    odd += [name for name in SIZES if not isinstance(whole[name], (int, float))]
+    text = {**asdict(CLIPTextCfg()), **config["text_cfg"]}
+    odd += [name for name in TOKENIZERS if text[name]]
+    if odd:
+        raise UserError(
+            f"{what} is no plain CLIP with a vision transformer: it has {', '.join(odd)}; its "
+            "image tower or its text tower is not computed here"
+        )
+    return ViT(
+        image_size=whole["image_size"],
+        patch_size=whole["patch_size"],
+        width=whole["width"],
+        layers=whole["layers"],
+        heads=whole["width"] // whole["head_width"],
+        output_dim=config["embed_dim"],
+        mlp_ratio=float(whole["mlp_ratio"]),
+        quick_gelu=bool(config.get("quick_gelu")),
+    )
+
+
+def _unknown(kind: str, name: str, known: Sequence[str]) -> str:
+    """What is said of a name that open_clip does not know."""
+    close = get_close_matches(name, known, n=3, cutoff=0.4) or list(known[:3])
+    return f"open_clip has no {kind} named {name!r}; it has {', '.join(close)} ... ({len(known)})"
+
+
 def _model(config: dict[str, Any]) -> Any:
     """An untrained CLIP of open_clip's."""
     from open_clip.model import CLIP
 
-    known = ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu")
-    return CLIP(**{name: config[name] for name in known if name in config})
+    return CLIP(**{name: config[name] for name in PARTS if name in config})
 
 
 def _tensors(path: Path, model: Any) -> dict[str, Tensor]:

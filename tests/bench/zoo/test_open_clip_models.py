@@ -6,13 +6,13 @@ from dataclasses import replace
 import open_clip
 import pytest
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save, save_file
 
 from bench.zoo import open_clip_models
 from bench.zoo.encoders import ENCODERS
-from bench.zoo.open_clip_models import OpenClip
+from bench.zoo.open_clip_models import OpenClip, by_tag, vit_of
 from mergeshift import DamagedFileError, UserError, home, sha256_of
-from methods.common.vit import PlainOps, encode
+from methods.common.vit import PlainOps, ViT, encode
 from tasks import TASKS
 from tests.helpers import tiny_vision_suite as tiny
 
@@ -154,3 +154,118 @@ def test_another_revision_is_another_copy():
     assert OpenClip("ViT-B-32-quickgelu", "openai", open_clip_models.B32).path.name.startswith(
         "ViT-B-32-quickgelu-openai-"
     )
+
+
+# -- any tag of open_clip's ------------------------------------------------------------------------
+
+SMALL = {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8}
+TEXT = {"context_length": 8, "vocab_size": 64, "width": 16, "heads": 2, "layers": 1}
+
+
+def config_of(vision: dict, **facts: object) -> dict:
+    return {"embed_dim": 12, "vision_cfg": {**SMALL, **vision}, "text_cfg": TEXT, **facts}
+
+
+@pytest.mark.parametrize("config", [
+    config_of({}),
+    config_of({}, quick_gelu=True),
+    config_of({"width": 48, "head_width": 12, "patch_size": 16}),
+    config_of({"mlp_ratio": 3.0, "image_size": 24, "layers": 3, "patch_dropout": 0.5}),
+    config_of({"pool_type": "tok", "output_tokens": False, "ls_init_value": None}),
+])  # fmt: skip
+def test_a_configuration_of_open_clip_says_what_is_computed(config):
+    vit = vit_of(config, "tiny")
+    torch.manual_seed(0)
+    model = open_clip.model.CLIP(**config).eval()
+    assert ViT.of(model.visual) == vit
+    images = torch.randn(3, 3, vit.image_size, vit.image_size)
+    weights = dict(model.visual.named_parameters())
+    with torch.inference_mode():
+        found = encode(images, PlainOps(weights), vit)
+        torch.testing.assert_close(found, model.encode_image(images), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("config", "part"), [
+    (config_of({"layers": [3, 4, 6, 3]}), "layers"),
+    (config_of({"attentional_pool": True}), "attentional_pool"),
+    (config_of({"pool_type": "avg"}), "pool_type"),
+    (config_of({"no_ln_pre": True}), "no_ln_pre"),
+    (config_of({"ls_init_value": 1e-4}), "ls_init_value"),
+    (config_of({"pos_embed_type": "sin_cos_2d"}), "pos_embed_type"),
+    (config_of({"timm_model_name": "convnext_base"}), "timm_model_name"),
+    (config_of({}, custom_text=True), "custom_text"),
+    ({**config_of({}), "text_cfg": {**TEXT, "hf_model_name": "roberta"}}, "hf_model_name"),
+])  # fmt: skip
+def test_another_tower_is_refused_by_the_name_of_its_part(config, part):
+    with pytest.raises(UserError, match=f"tiny is no plain CLIP .*: it has {part}") as caught:
+        vit_of(config, "tiny")
+    assert "\n" not in str(caught.value)
+
+
+def test_every_model_of_open_clip_is_known_or_refused():
+    """A third of them are plain; OpenAI's are those that are registered by name."""
+    known, refused = {}, []
+    for name in open_clip.list_models():
+        try:
+            known[name] = vit_of(open_clip.get_model_config(name), name)
+        except UserError:
+            refused.append(name)
+    assert known["ViT-B-32-quickgelu"] == open_clip_models.B32
+    assert known["ViT-B-16-quickgelu"] == open_clip_models.B16
+    assert known["ViT-L-14-quickgelu"] == open_clip_models.L14
+    assert {"RN50", "ViT-B-16-SigLIP", "convnext_base", "coca_ViT-B-32", "EVA02-B-16"} <= set(
+        refused
+    )
+
+
+@pytest.fixture
+def tiny_tag(tiny_hub, monkeypatch):
+    """A model of open_clip's with weights on the local hub, by tag."""
+    configs = {"Tiny-quickgelu": dict(tiny.CONFIG), "Tiny": tiny.CONFIG | {"quick_gelu": False}}
+    for name, config in configs.items():
+        monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, name, config)
+    facts = {"hf_hub": f"{tiny.CLIP}/", "quick_gelu": True, "mean": (0.5, 0.4, 0.3),
+             "std": (0.2, 0.3, 0.4), "interpolation": "bicubic",
+             "resize_mode": "shortest"}  # fmt: skip
+    tags = {"random_s1": facts, "squashed": facts | {"resize_mode": "squash"},
+            "elsewhere": facts | {"hf_hub": ""}}  # fmt: skip
+    for name in ("Tiny-quickgelu", "Tiny"):
+        monkeypatch.setitem(open_clip.pretrained._PRETRAINED, name, tags)
+    monkeypatch.setattr(ENCODERS, "_items", dict(ENCODERS._items))
+    return "Tiny-quickgelu:random_s1"
+
+
+def test_a_tag_is_an_encoder_with_experts_of_its_own(tiny_tag, command, tmp_path):
+    """Also in a worker, which knows no more than the name; files have names for any system."""
+    encoder = ENCODERS[tiny_tag]
+    assert (encoder.vit, encoder.mean, encoder.std) == (tiny.VIT, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+    images = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        found = encode(images, PlainOps(encoder.base()), encoder.vit)
+        torch.testing.assert_close(found, tiny.clip().encode_image(images), rtol=1e-5, atol=1e-5)
+    imported = ENCODERS[f"{tiny_tag}-imported"]
+    assert imported.of("finetuned") is encoder
+    save_file(tiny.tower("tiny_pets"), tmp_path / "pets.safetensors")
+    done = command("zoo", "import", tmp_path / "pets.safetensors", "--task", "tiny_pets",
+                   "--encoder", tiny_tag)  # fmt: skip
+    assert done.code == 0, done.err
+    shown = command("zoo", "list", "--suite", tiny.SUITE, "--encoder", tiny_tag, "--experts",
+                    "imported")  # fmt: skip
+    assert "tiny_pets-0.safetensors" in shown.out
+    encoder.heads([TASKS["tiny_pets"]])
+    assert not [path for path in home().rglob("*") if ":" in path.name]
+
+
+def test_what_open_clip_lacks_or_we_do_not_compute_is_one_line(tiny_tag, command):
+    for name, said in {
+        "Tiny:random_s1": "Tiny computes with another GELU than random_s1 was trained with; write "
+        "Tiny-quickgelu:random_s1",
+        "Tiny-quickgelu:random_s2": "open_clip has no weights of Tiny-quickgelu named 'random_s2'; "
+        "it has random_s1",
+        "ViT-B-33:openai": "open_clip has no model named 'ViT-B-33'; it has ViT-B-32",
+        "Tiny-quickgelu:squashed": "was trained on pictures with resize_mode 'squash'",
+        "Tiny-quickgelu:elsewhere": "does not lie on the hub",
+        "ViT-B-16-SigLIP:webli": "ViT-B-16-SigLIP:webli is no plain CLIP",
+    }.items():
+        assert said in command("zoo", "list", "--suite", tiny.SUITE, "--encoder", name).error
+    assert by_tag("ViT-B-32-quickgelu", "openai")[0].vit == open_clip_models.B32
