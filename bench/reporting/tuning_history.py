@@ -45,7 +45,7 @@ def choice_of(store: Store, run: str) -> Choice | None:
     if not constants:
         return None
     most = json.loads(facts["config"]).get("val_images") or None
-    limit = facts["run"].get("val_limit")
+    limit = facts.get("run", {}).get("val_limit")
     counts = {task: len(range(TASKS[task].sizes[2])[:limit][:most]) for task in val}
     return Choice(constants=constants, budget=budget, val=val, counts=counts)
 
