@@ -183,10 +183,14 @@ def rows_of(out: Path, record: dict[str, Any], methods: Collection[str] = ()) ->
 def with_chance(rows: pd.DataFrame) -> pd.DataFrame:
     """Add a column ``chance``: the accuracy of a uniform guess on the task of each row.
 
-    Where a task is no longer known, there is no such column.
+    Where a task is no longer known, or images are classified under the heads of all tasks, there is
+    no such column.
     """
+    from results.schema import USUAL
     from tasks import TASKS
 
+    if "protocol" in rows and not rows["protocol"].isin([USUAL, "mixed-task"]).all():
+        return rows
     try:
         shares = {task: 1 / TASKS[task].num_classes for task in rows["task"].unique()}
     except UserError:

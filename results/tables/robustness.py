@@ -151,7 +151,7 @@ def _accuracies(grid: Grid, span: ColumnCells) -> tuple[np.ndarray, np.ndarray]:
 
     Kept half an image away from 0 and 1, where a logit has no value.
     """
-    least = 0.5 / float(grid.counts[list(span.tasks)].sum())
+    least = 0.5 / float(grid.counts[list(span.tasks)].max(axis=1).sum())
     means = (grid.set_values[np.ix_(range(len(grid.entries)), span.tasks, shifts)].mean(axis=(1, 2))
              for shifts in ([_clean(grid)], span.shifts))  # fmt: skip
     clean, shifted = (found.clip(least, 1 - least) for found in means)
