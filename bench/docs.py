@@ -50,7 +50,7 @@ FIGURES = {  # results/figures/NAME.png -> its sweep, and methods if it shows a 
 }
 
 SUMMARY = {  # lines of the short table, and what a first-time visitor calls them
-    "pretrained": "Pretrained, zero-shot (lower bound)",
+    "pretrained": "Pretrained, before fine-tuning (lower bound)",
     "average": "Weight averaging",
     "task_arithmetic": "Task Arithmetic",
     "ties": "TIES-Merging",
@@ -218,10 +218,11 @@ def summary_table(rows: pd.DataFrame) -> str:
         f"Mean accuracy in % over the {rows['task'].nunique()} tasks of "
         f"{table.setting['suite']}, {images.min()} to {images.max()} test images each; the 95 % "
         f"intervals are between \u00b1{100 * min(margins):.1f} and \u00b1{100 * max(margins):.1f}. "
-        + (f"They hold for other images and other experts ({sets} sets of experts); bold is the "
-           "best line of a column and what is not significantly worse."
-           if sets > 1 else "They hold for other images, not for other experts."),
-        "Gap recovered: the share of the way from zero-shot to the experts, on clean images.",
+        + (f"They cover the choice of test images and of experts ({sets} sets). Bold is the best "
+           "merge of a column, with all that are not significantly worse."
+           if sets > 1 else "They cover the choice of test images, not the choice of experts."),
+        "Gap recovered: the share of the way from the pretrained model to the experts, on clean "
+        "images.",
     ]  # fmt: skip
     return "\n".join(lines)
 
