@@ -27,9 +27,9 @@ LARGEST = 2**63 - 1  # of the integers that are stored
 MANY = 1000  # numbers that one range may stand for
 PROCESSES = 512  # that one command may start; more is a slip of the hand
 METRICS = (
-    "acc | nll | ece | aece | dece | brier | aurc | bacc | worst_acc | attack_rate | "
+    "acc | nll | ece | aece | dece | brier | aurc | bacc | worst_acc | "
     "nll_ts | ece_ts | aece_ts | brier_ts | temperature | eval_s | "
-    "oracle_acc | route_acc | route_entropy | route_max | norm_chance | robustness"
+    "oracle_acc | attack_rate | route_acc | route_entropy | route_max | norm_chance | robustness"
 )
 
 

@@ -212,7 +212,7 @@ def _chosen(setting: Diagnosis, method: str) -> str:
 def _setting(*settings: Diagnosis) -> dict[str, str]:
     facts = ("world", "suite", "encoder", "limit")
     found = {fact: dict.fromkeys(str(getattr(one, fact)) for one in settings) for fact in facts}
-    usual = {"precision": FULL, "protocol": USUAL}
+    usual = {"precision": FULL, "protocol": USUAL, "extra_experts": ""}
     return {fact: "; ".join(values) for fact, values in found.items()} | usual
 
 

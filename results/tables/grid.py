@@ -73,9 +73,15 @@ class Grid:
         return self.shifts.index(clean) if clean in self.shifts else None
 
     @property
+    def unknown(self) -> np.ndarray:
+        """Entries with a cell that has images and lacks the metric.  ``bool [E]``."""
+        lacking = np.isnan(self.values) & (self.counts > 0)[None, :, :, None]
+        return lacking.reshape(len(self.entries), -1).any(axis=1)
+
+    @property
     def known(self) -> "Grid":
-        """The entries whose every cell has the metric."""
-        kept = ~np.isnan(self.values).reshape(len(self.entries), -1).any(axis=1)
+        """The entries whose every cell has the metric, where its task has images."""
+        kept = ~self.unknown
         if kept.all():
             return self
         entries = tuple(entry for entry, keep in zip(self.entries, kept, strict=True) if keep)

@@ -120,8 +120,8 @@ def _of_others(grid: Grid) -> dict[str, str]:
             "shown by perfectly calibrated methods of the same confidence on as many images "
             f"(--metric {FLOOR_OF}{grid.metric} has the floor of each)."
         )
-    lines = zip(grid.entries, grid.values, strict=True)
-    if unknown := [entry.title for entry, values in lines if np.isnan(values).any()]:
+    lines = zip(grid.entries, grid.unknown.tolist(), strict=True)
+    if unknown := [entry.title for entry, lacks in lines if lacks]:
         notes["unknown"] = (
             f"-: not measured, or in results older than this metric ({', '.join(unknown)})."
         )

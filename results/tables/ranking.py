@@ -103,7 +103,7 @@ def ranking_of(grid: Grid) -> Ranking:
         raise UserError(
             f"{metric} is computed over all lines of a table; rank them by {METRICS[metric].of}"
         )
-    if np.isnan(grid.values).any():
+    if grid.unknown.any():
         raise UserError(f"{metric} is not known of every method here, so nothing is ranked")
     if higher is None:
         raise UserError(f"neither more nor less of {metric} is better, so nothing is ranked")

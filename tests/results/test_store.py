@@ -42,7 +42,7 @@ def test_check_orders_columns_and_types(rows: pd.DataFrame) -> None:
     ("column", "value", "message"),
     [
         ("metric", "acc1", "no metric named 'acc1'; did you mean 'acc'"),
-        ("severity", 3, "clean has severity 0"),
+        ("severity", 3, "what corrupts nothing .clean, prior, domain:NAME. has severity 0"),
         ("severity", "0.5", "column 'severity' holds integers"),
         ("n", 0, "n is at least one image"),
         ("value", np.inf, "value is a finite number"),

@@ -21,6 +21,7 @@ from methods.contract import all_checks
 from results.store import Store
 from tasks import SUITES, TASKS, suite
 from tasks import contract as of_tasks
+from tasks.domains import DOMAINS
 from tests.helpers.toy_sweep import everything, measured, run_ids
 
 SMOKE = SWEEPS["smoke"]
@@ -50,7 +51,8 @@ def accuracy(smoke) -> pd.DataFrame:
     ("methods", METHODS, {"paper", "needs", "stores"}),
     ("tasks", TASKS, {"licence", "may be used by", "read in", "classes", "reserved"}),
     ("suites", SUITES, {"tasks", "download MB"}),
-    ("shifts", [*CORRUPTIONS, "L1", "L2", "L3", *SHIFT_SETS], {"source", "family"}),
+    ("shifts", [*CORRUPTIONS, "L1", "L2", "L3", *SHIFT_SETS, "prior",
+                *(f"domain:{name}" for name in DOMAINS)], {"source", "family"}),
 ])  # fmt: skip
 def test_list_shows_what_is_there(what, names, keys, command):
     rows = json.loads(command("list", what, "--json").out)

@@ -207,7 +207,7 @@ def test_metrics_over_all_lines_of_a_table(command, smoke, tmp_path):
 
     def shown(*words: str) -> pd.Series:
         text = command("table", *words, "--format", "csv", "--out", smoke).out
-        return pd.read_csv(io.StringIO(text)).set_index(["method", "column"])["value"]
+        return pd.read_csv(io.StringIO(text)).set_index(["method", "column"])["value"] / 100
 
     acc = shown().unstack()
     static = acc.loc[["average", "task_arithmetic", "ties"]]

@@ -207,7 +207,7 @@ def test_both_are_in_every_format(rows):
         frame = pd.read_csv(io.StringIO(render(table, "csv"))).set_index(["entry", "column"])
         for key, cell in table.cells.items():
             found = frame.loc[key, ["value", "low", "high"]].to_list()
-            assert found == pytest.approx([cell.value, cell.low, cell.high])
+            assert found == pytest.approx([100 * x for x in (cell.value, cell.low, cell.high)])
     text = " ".join(render(compare(rows, "robustness")).split())
     assert "static merges (one model that has seen no test image: Weight Averaging, Task" in text
     assert "+" in compare(rows, "robustness").printed(0.02)
