@@ -213,10 +213,11 @@ def summary_table(rows: pd.DataFrame) -> str:
         lines.append("| " + " | ".join([name, *texts[entry.key], used]) + " |")
     margins = [table.cells[key, level].margin for key in ranked for level in levels]
     images, sets = rows["n"], rows["expert_seed"].nunique()
+    of_each = " to ".join(dict.fromkeys(str(n) for n in (images.min(), images.max())))
     lines += [
         "",
         f"Mean accuracy in % over the {rows['task'].nunique()} tasks of "
-        f"{table.setting['suite']}, {images.min()} to {images.max()} test images each; the 95 % "
+        f"{table.setting['suite']}, {of_each} test images each; the 95 % "
         f"intervals are between \u00b1{100 * min(margins):.1f} and \u00b1{100 * max(margins):.1f}. "
         + (f"They cover the choice of test images and of experts ({sets} sets). Bold is the best "
            "merge of a column, with all that are not significantly worse."
