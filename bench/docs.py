@@ -45,6 +45,7 @@ PACKAGES = ("bench", "tasks", "methods", "corruptions", "results", "tests")
 TABLES = {"summary": "expert-sets", "leaderboard": "main", "sets": "expert-sets", "bmm": "bmm"}
 FIGURES = {  # results/figures/NAME.png -> its sweep, and methods if it shows a few alone
     "severity": ("severity", ()),
+    "effective-robustness": ("expert-sets", ()),
     "routing": ("main", ("twin_merging",)),
     "scale": ("scale", ()),
 }
@@ -319,11 +320,12 @@ def draw(text: str, out: Path, folder: Path, only: Sequence[str] = ()) -> list[P
         UserError: a sweep that they show was not run, or is not finished.
     """
     from bench.reporting.tuning_history import trials_of
-    from results.plots import comparison, learned, scale, style
+    from results.plots import comparison, learned, robustness, scale, style
 
     order, store = method_order(), Store(out)
     made = {
         "severity": lambda rows: comparison.severity(rows, order=order),
+        "effective-robustness": lambda rows: robustness.draw(rows, order=order),
         "routing": learned.routing,
         "scale": lambda rows: scale.scale(rows, trials_of(rows, store), order=order),
     }

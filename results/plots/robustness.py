@@ -54,7 +54,7 @@ def draw(rows: pd.DataFrame, order: Sequence[str] = ()) -> "Figure":
     axes.set_xlabel("accuracy on clean images (%), logit scale")
     axes.set_ylabel("accuracy under shift (%), logit scale")
     axes.grid(color="#dddddd", linewidth=0.6)
-    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
+    figure.legend(loc="outside right center", fontsize=8, frameon=False)
     figure.suptitle(_title(grid, found, len(span.shifts)), fontsize=10, x=0.01, ha="left")
     return figure
 
